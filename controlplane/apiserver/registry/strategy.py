@@ -1,0 +1,109 @@
+"""What makes a resource type itself: the functions that the generic handlers call on the way of a write or a print.
+
+Every resource has one `Strategy`; `registry/__init__.py`'s `strategy_for(resource)` finds it.  All functions are pure:
+they see dicts, may change only the first argument where it says "in place", and do no I/O.  What needs other objects
+gets it from `Context`.  What is left at its default behaves like a plain object with no rules but those of metadata.
+
+Order of a create: prune and check types (schema) → `default` → `prepare_create` → admission → `validate` → store.
+Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store if changed.
+A status update runs `prepare_status_update` and `validate_status_update` in place of these.
+The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask for,
+managedFields, finalizers, deletionTimestamp, and validates metadata on create and update.
+
+Source: k8s.io/apiserver/pkg/registry/rest (RESTCreateStrategy, RESTUpdateStrategy), pkg/registry/*/strategy.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from controlplane.apiserver.reader import Reader
+from controlplane.apiserver.request import User
+from machinery.api.fielderror import FieldError
+from machinery.api.meta import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a strategy may know besides the object."""
+
+    user: User
+    reader: Reader
+    now: str  # RFC 3339, whole seconds
+    namespace: str = ""
+    name: str = ""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool or None.
+
+    Priority 0 is always shown, 1 only with -o wide.  Source: meta/v1 TableColumnDefinition.
+    """
+
+    name: str
+    type: str  # string, integer, date, boolean, number
+    cell: Callable[[Object], Any]
+    format: str = ""  # name for the Name column
+    description: str = ""
+    priority: int = 0
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _no_errors(*_: Any) -> list[FieldError]:
+    return []
+
+
+def _no_warnings(*_: Any) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """The behaviour of one resource type."""
+
+    default: Callable[[Object], None] = _nothing
+    """Fill in defaults, in place; called on what clients send, so it must bear anything the schema lets through."""
+
+    prepare_create: Callable[[Object, Context], None] = _nothing
+    """Make a new object what may be stored, in place: drop status, set metadata.generation=1 where the kind has one."""
+
+    prepare_update: Callable[[Object, Object, Context], None] = _nothing
+    """(new in place, old): keep what clients may not change (status), count metadata.generation up when spec changed."""
+
+    prepare_status_update: Callable[[Object, Object, Context], None] = _nothing
+    """(new in place, old): keep everything but status (and what else the kind lets status writers change)."""
+
+    validate: Callable[[Object], list[FieldError]] = _no_errors
+    validate_update: Callable[[Object, Object], list[FieldError]] = _no_errors
+    validate_status_update: Callable[[Object, Object], list[FieldError]] = _no_errors
+
+    warnings: Callable[[Object, Object | None], list[str]] = _no_warnings
+    """(new, old or None): texts for Warning headers."""
+
+    validate_name: Callable[[str], list[str]] | None = None
+    """What is wrong with a name of this kind (None: a DNS-1123 subdomain)."""
+
+    has_status: bool = False
+    """Whether objects have a status that only the status subresource writes."""
+
+    columns: Sequence[Column] = ()
+    """Columns of the Table form; () stands for Name and Age."""
+
+    fields: dict[str, Callable[[Object], str]] = field(default_factory=dict)
+    """Field selectors besides metadata.name and metadata.namespace: `spec.nodeName` → value."""
+
+    allow_create_on_update: bool = False
+    """Whether PUT to a name that does not exist creates it (Leases, Endpoints, RBAC, …)."""
+
+    allow_unconditional_update: bool = True
+    """Whether PUT without resourceVersion is accepted."""
+
+    default_grace_seconds: Callable[[Object, int | None], int] | None = None
+    """Graceful deletion (Pods): (object, seconds asked for or None) → seconds to wait, 0 for at once."""

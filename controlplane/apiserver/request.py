@@ -1,0 +1,47 @@
+"""Who asks for what: the values that authentication, authorisation, admission and the handlers share.
+
+Source: k8s.io/apiserver/pkg/endpoints/request (RequestInfo), authentication.k8s.io/v1 UserInfo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An authenticated identity; `extra` maps lower-case keys to values."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+
+ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a connection and its headers offer as proof of identity; header names are lower-case."""
+
+    peer_certificate: bytes | None  # DER, already verified by TLS against the client CA or the front proxy's
+    headers: dict[str, str]
+    peer_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """What a request asks for, from its method and path; `verb` is the API's (list, watch, …), not HTTP's."""
+
+    verb: str
+    path: str
+    is_resource: bool = False
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    field_selector: str = ""
+    label_selector: str = ""
