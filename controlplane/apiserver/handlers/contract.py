@@ -22,6 +22,7 @@ from controlplane.apiserver.authz.contract import Authorizer
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
+from controlplane.apiserver.settings import Settings
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -163,7 +164,7 @@ class ExtensionsFactory(Protocol):
     SubjectAccessReview, impersonation, escalation checks).
     """
 
-    def __call__(self, settings: object, reader: Reader, loopback: Loopback, authorize: Authorize) -> Extensions:
+    def __call__(self, settings: Settings, reader: Reader, loopback: Loopback, authorize: Authorize) -> Extensions:
         """Make the part's extensions; starts nothing."""
         ...
 
