@@ -1,4 +1,4 @@
-"""The contract of storage: five methods.  etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
+"""The contract of storage: five methods (and two to keep house).  etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
 
 Keys are paths (`/registry/pods/default/web`), values are bytes.  A *revision* is one number for the whole store that
 grows by each write; every key has the revision of its last write.  Every implementation passes
@@ -25,12 +25,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event of a watch. For a deletion `value` is None, `revision` is the deletion's, `previous` the last value."""
+    """One event of a watch. For a deletion `value` is None and `revision` is the deletion's."""
 
     key: str
     value: bytes | None
     revision: int
-    previous: bytes | None = None
     created: bool = False
 
 
@@ -74,6 +73,10 @@ class Storage(Protocol):
 
         Survives reconnection by itself. Empty batches tell progress. Raises RevisionCompacted.
         """
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Forget what was before `revision`; reads and watches that need it raise RevisionCompacted from then on."""
         ...
 
     async def close(self) -> None:
