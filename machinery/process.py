@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from machinery.errors import NavarchError, SettingsError
+from machinery.errors import NavarchError
 from machinery.log import get_logger
 
 log = get_logger(__name__)
@@ -22,14 +22,21 @@ def run(program: str, main: Callable[[], Awaitable[None]]) -> int:
     """
     try:
         uvloop.run(_until_signalled(main))
-    except SettingsError as exc:
-        print(f"{program}: error: {exc}", file=sys.stderr)
+    except NavarchError as exc:
+        _tell(program, [exc])
         return 1
-    except* NavarchError as group:
-        for error in _leaves(group):
-            print(f"{program}: error: {error}", file=sys.stderr)
+    except BaseExceptionGroup as group:
+        ours, defects = group.split(NavarchError)
+        if defects is not None:
+            raise
+        _tell(program, _leaves(ours) if ours else [])
         return 1
     return 0
+
+
+def _tell(program: str, errors: list[BaseException]) -> None:
+    for error in errors:
+        print(f"{program}: error: {error}", file=sys.stderr)
 
 
 async def _until_signalled(main: Callable[[], Awaitable[None]]) -> None:
@@ -52,7 +59,7 @@ async def _until_signalled(main: Callable[[], Awaitable[None]]) -> None:
             raise
 
 
-def _leaves(group: BaseExceptionGroup[NavarchError]) -> list[BaseException]:
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
