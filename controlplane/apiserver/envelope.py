@@ -53,7 +53,9 @@ def _slowly(value: bytes, revision: int) -> bytes:
     obj: Any = orjson.loads(value)
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
         raise ValueError("not an object")
-    return with_revision(encode({"kind": obj.get("kind", ""), "apiVersion": obj.get("apiVersion", ""), **obj}), revision)
+    return with_revision(
+        encode({"kind": obj.get("kind", ""), "apiVersion": obj.get("apiVersion", ""), **obj}), revision
+    )
 
 
 def watch_event(kind: str, value: bytes) -> bytes:

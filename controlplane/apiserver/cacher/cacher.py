@@ -31,7 +31,7 @@ _TWO_PARTS = frozenset({"services", "ranges"})
 
 
 def collection_prefix(key: str) -> str:
-    """The part of a key (without the store's prefix) that names the collection: `pods/`, `services/specs/`, `group/plural/`."""
+    """The part of a key (relative to the store's prefix) that names the collection: `pods/`, `services/specs/`."""
     first, _, rest = key.partition("/")
     if "." in first or first in _TWO_PARTS:
         return f"{first}/{rest.partition('/')[0]}/"
@@ -105,9 +105,7 @@ class Cacher:
             group.create_task(self._ask_storage())
             while True:
                 try:
-                    async with contextlib.aclosing(
-                        self.storage.watch(self.prefix, after=self.revision)  # type: ignore[type-var]
-                    ) as batches:
+                    async with contextlib.aclosing(self.storage.watch(self.prefix, after=self.revision)) as batches:
                         async for batch in batches:
                             self._apply(batch)
                 except RevisionCompacted:
@@ -227,9 +225,7 @@ def _give_up(future: asyncio.Future[bool]) -> None:
         future.set_result(False)
 
 
-def _differences(
-    old: dict[str, Record], new: dict[str, Record], revision: int, time: float
-) -> Sequence[Event]:
+def _differences(old: dict[str, Record], new: dict[str, Record], revision: int, time: float) -> Sequence[Event]:
     events = [Event("DELETED", r.at(revision), r, time) for key, r in old.items() if key not in new]
     for key, record in new.items():
         before = old.get(key)

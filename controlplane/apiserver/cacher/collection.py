@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
 from machinery.errors import Expired
 
-FRESH_SECONDS = 75.0  # events younger than this are kept as long as there is room. Source: watch cache, eventFreshDuration
+FRESH_SECONDS = (
+    75.0  # events younger than this are kept as long as there is room. Source: watch cache, eventFreshDuration
+)
 _FEWEST, _MOST = 100, 20_000  # events kept: at least, at most
 
 Deliver = Callable[[Sequence[Event]], None]
@@ -83,7 +85,7 @@ class Collection:
         for deliver, _ in list(self._subscribers.values()):
             deliver(events)
 
-    def since(self, revision: int) -> list[Event]:
+    def since(self, revision: int) -> Sequence[Event]:
         """Events after a revision.
 
         Raises:

@@ -1,15 +1,17 @@
-"""The contract of storage: five methods (and two to keep house).  etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
+"""The contract of storage: five methods, and two to keep house.
+
+etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
 
 Keys are paths (`/registry/pods/default/web`), values are bytes.  A *revision* is one number for the whole store that
 grows by each write; every key has the revision of its last write.  Every implementation passes
-`tests/conformance/storage.py`.
+`tests/conformance/apiserver/test_apiserver_storage.py`.
 
 Source: etcd API, "Revisions", "Transaction", "Watch".
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +70,7 @@ class Storage(Protocol):
         """Delete if the key is at revision `expected`; returns the deletion's revision. Raises RevisionConflict."""
         ...
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Batch]:
         """Every change under `prefix` with a revision greater than `after`, none twice, none left out.
 
         Survives reconnection by itself. Empty batches tell progress. Raises RevisionCompacted.

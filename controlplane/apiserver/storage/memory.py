@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from controlplane.apiserver.storage.contract import Batch, Change, Stored
@@ -119,7 +119,7 @@ class MemoryStorage:
         for event in self._changed:
             event.set()
 
-    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    async def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Batch]:
         """See the contract."""
         changed = asyncio.Event()
         self._changed.add(changed)
@@ -138,7 +138,7 @@ class MemoryStorage:
         finally:
             self._changed.discard(changed)
 
-    def _since(self, prefix: str, revision: int) -> list[Change]:
+    def _since(self, prefix: str, revision: int) -> Sequence[Change]:
         found = []
         for entry in reversed(self._history):
             if entry.change.revision <= revision:

@@ -13,7 +13,7 @@ from controlplane.apiserver.storage.contract import Change, Storage
 from controlplane.apiserver.storage.etcd.storage import EtcdStorage
 from controlplane.apiserver.storage.memory import MemoryStorage
 from machinery.errors import RevisionCompacted, RevisionConflict
-from tests.real_etcd import running_etcd
+from machinery.testing.etcd import running_etcd
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -37,7 +37,7 @@ def prefix() -> str:
 async def changes(storage: Storage, prefix: str, after: int, count: int) -> list[Change]:
     """The first `count` changes of a watch."""
     found: list[Change] = []
-    async with asyncio.timeout(10), aclosing(storage.watch(prefix, after=after)) as batches:  # type: ignore[type-var]
+    async with asyncio.timeout(10), aclosing(storage.watch(prefix, after=after)) as batches:
         async for batch in batches:
             found.extend(batch.changes)
             assert all(change.revision <= batch.revision for change in batch.changes)
@@ -179,7 +179,7 @@ async def test_a_watch_of_the_compacted_past_is_refused(storage: Storage, prefix
 async def test_progress_is_told_without_changes(storage: Storage, prefix: str) -> None:
     start = (await storage.get(prefix))[1]
     written = await storage.put(prefix[:-1] + "0", b"elsewhere", expected=0)
-    async with asyncio.timeout(10), aclosing(storage.watch(prefix, after=start)) as batches:  # type: ignore[type-var]
+    async with asyncio.timeout(10), aclosing(storage.watch(prefix, after=start)) as batches:
         async for batch in batches:
             assert not batch.changes
             if batch.revision >= written:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -148,14 +148,12 @@ class EtcdStorage:
             if ttl != ttl_seconds or now >= until:
                 shared = min(_LEASE_SHARE_SECONDS, max(1, ttl_seconds // 20))
                 request = pb.LeaseGrantRequest(TTL=ttl_seconds + shared)
-                response = await self._endpoints.call(
-                    lambda stub, timeout: stub.lease_grant(request, timeout=timeout)
-                )
+                response = await self._endpoints.call(lambda stub, timeout: stub.lease_grant(request, timeout=timeout))
                 lease = int(response.ID)
                 self._lease = (lease, ttl_seconds, now + shared)
             return lease
 
-    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    async def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Batch]:
         """See the contract. When the stream breaks or stalls, it is resumed on another member after the last event."""
         progress = _Progress(after)
         pause = 0.0
@@ -172,7 +170,7 @@ class EtcdStorage:
             pause = 0.0 if progress.reached > start else min(1.0, pause + 0.1)
             await asyncio.sleep(pause)
 
-    async def _stream(self, stub: Stub, prefix: str, progress: _Progress) -> AsyncIterator[Batch]:
+    async def _stream(self, stub: Stub, prefix: str, progress: _Progress) -> AsyncGenerator[Batch]:
         create = pb.WatchCreateRequest(
             key=prefix.encode(),
             range_end=_range_end(prefix),
@@ -242,7 +240,7 @@ class _Progress:
     stalled: bool = False
 
 
-class _LeaseGone(Exception):  # noqa: N818 - never leaves this module
+class _LeaseGone(Exception):
     """The lease of a put is not there any more."""
 
 

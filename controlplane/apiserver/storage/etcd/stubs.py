@@ -1,4 +1,4 @@
-"""The RPCs of etcd that are used, as typed callables over one channel: what a generated stub would be, without the rest."""
+"""The RPCs of etcd that are used, as typed callables over one channel."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class Stub:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         def unary(path: str, response: type[Any]) -> Any:
-            return channel.unary_unary(
-                path, request_serializer=_serialize, response_deserializer=response.FromString
-            )
+            return channel.unary_unary(path, request_serializer=_serialize, response_deserializer=response.FromString)
 
         self.range: Unary[pb.RangeRequest, pb.RangeResponse] = unary("/etcdserverpb.KV/Range", pb.RangeResponse)
         self.txn: Unary[pb.TxnRequest, pb.TxnResponse] = unary("/etcdserverpb.KV/Txn", pb.TxnResponse)

@@ -1,4 +1,4 @@
-"""Real etcd members on free ports of 127.0.0.1, for tests; gone when the test is."""
+"""Real etcd members on free ports of 127.0.0.1, for tests; gone when the test is.  Needs the program `etcd`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-
-from controlplane.apiserver.storage.etcd.storage import EtcdStorage
-from machinery.errors import StorageUnavailable
+import aiohttp
 
 PROGRESS_MS = 100
 
@@ -40,10 +37,12 @@ class Member:
     log: Path = field(default_factory=Path)
 
     async def start(self) -> None:
+        """Run it, with what it has stored before."""
         with self.log.open("ab") as out:
             self.process = await asyncio.create_subprocess_exec("etcd", *self.arguments, stdout=out, stderr=out)
 
     async def kill(self) -> None:
+        """SIGKILL."""
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
@@ -82,16 +81,19 @@ async def running_etcd(members: int = 1) -> AsyncIterator[Sequence[Member]]:
 
 
 async def _answers(urls: Sequence[str], members: Sequence[Member]) -> None:
-    async with asyncio.timeout(30):
-        storage = EtcdStorage(urls)
-        try:
-            while True:
-                try:
-                    await storage.get("/ready")
-                    return
-                except (StorageUnavailable, grpc.aio.AioRpcError):
-                    for member in members:
-                        assert member.process is None or member.process.returncode is None, member.log.read_text()
-                    await asyncio.sleep(0.05)
-        finally:
-            await storage.close()
+    """Wait until every member is healthy: knows its leader and commits writes."""
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        for url in urls:
+            while not await _healthy(session, url):
+                for member in members:
+                    if member.process is not None and member.process.returncode is not None:
+                        raise RuntimeError(f"etcd ended: {member.log.read_text()}")
+                await asyncio.sleep(0.05)
+
+
+async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url + "/health") as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
