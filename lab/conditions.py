@@ -22,5 +22,5 @@ async def until_async(
 ) -> None:
     """Return as soon as `await true()`. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not await true():
+        while not await true():  # noqa: ASYNC110 - what is waited for is outside this process
             await asyncio.sleep(every_seconds)

@@ -9,7 +9,7 @@ Source: namespaces(7), mount_namespaces(7), unshare(1), nsenter(1).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent.command import CommandError, run
@@ -31,9 +31,11 @@ PRIVATE = (
     "/var/lib/docker-registry",
     "/var/log/pods",
     "/var/log/containers",
-    "/tmp",
 )
-"""Folders each host has for itself, bound from its root. /run is the host's too: a file system in memory."""
+"""Folders each host has for itself, bound from its root. /run is the host's too: a file system in memory.
+
+/tmp is the machine's, since the checkout may lie there.
+"""
 
 SHARED_PROPAGATION = ("/var/lib/kubelet",)
 """Where containers' mounts must reach the host and the other way round (mountPropagation)."""
@@ -45,15 +47,30 @@ KINDS = ("net", "mnt", "uts", "cgroup")
 
 _FLAGS = {"net": "--net", "mnt": "--mount", "uts": "--uts", "cgroup": "--cgroup"}
 
+MACHINE = "machine"
+"""The name of the machine's own network among those of the hosts."""
+
 SYSTEM_SLICE = "system.slice"
 """The cgroup of a host's daemons; beside it the kubelet makes `kubepods`."""
 
 
-def setup_script(host: str, root: Path, trees: Sequence[Hierarchy]) -> str:
-    """The shell script that, inside new namespaces, makes them into the host."""
+def setup_script(host: str, root: Path, trees: Sequence[Hierarchy], networks: Mapping[str, Path]) -> str:
+    """The shell script that, inside new namespaces, makes them into the host.
+
+    `networks` are network namespaces that programs on the host may name, as `ip netns` and HAProxy do.
+    """
     q = shlex.quote
-    lines = ["set -eu", f"hostname {q(host)}", "mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run"]
-    lines.append("mkdir -p /run/lock /run/netns /run/containerd /run/haproxy")
+    run = q(f"{root}/run")
+    lines = [
+        "set -eu",
+        f"hostname {q(host)}",
+        f"mkdir -p {run}",
+        f"mount -t tmpfs -o mode=755,nosuid,nodev tmpfs {run}",
+    ]
+    lines.append(f"cd {run}; mkdir -p lock netns containerd haproxy; cd /")
+    for name, namespace in networks.items():
+        lines.append(f": > {run}/netns/{q(name)}; mount --bind {q(str(namespace))} {run}/netns/{q(name)}")
+    lines.append(f"mount --move {run} /run")
     lines += [f"mount --bind {q(str(root) + folder)} {folder}" for folder in PRIVATE]
     lines += [f"mount --make-shared {folder}" for folder in SHARED_PROPAGATION]
     for file in FILES:
@@ -99,17 +116,17 @@ async def create_network(layout: Layout) -> None:
     await _checked("nsenter", f"--net={namespace}", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
 
 
-async def create_host(layout: Layout, trees: Sequence[Hierarchy], host: str) -> None:
-    """Make a host's cgroup and namespaces; its root must be filled already. Raises LabError."""
+async def create_host(
+    layout: Layout, trees: Sequence[Hierarchy], host: str, networks: Mapping[str, Path] | None = None
+) -> None:
+    """Make a host's cgroup and namespaces; its FILES must be in its root. Raises LabError."""
     cgroup = f"{layout.cgroup}/{host}"
     cgroups.create(trees, f"{cgroup}/{SYSTEM_SLICE}")
     for folder in PRIVATE:
         path = Path(f"{layout.root(host)}{folder}")
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if folder == "/tmp":
-            path.chmod(0o1777)
     # The cgroup namespace's root is the cgroup that its first process is in.
-    script = setup_script(host, layout.root(host), trees)
+    script = setup_script(host, layout.root(host), trees, networks or {})
     await _unshare(layout, host, KINDS, ["sh", "-c", script], before=lambda argv: into_cgroup(trees, cgroup, argv))
 
 
@@ -143,3 +160,7 @@ async def hold_namespaces(layout: Layout) -> None:
     if not any(mount.target == layout.namespaces for mount in mounts_under(layout.namespaces)):
         await _checked("mount", "--bind", str(layout.namespaces), str(layout.namespaces))
         await _checked("mount", "--make-private", str(layout.namespaces))
+    machine = layout.namespace(MACHINE, "net")
+    machine.parent.mkdir(exist_ok=True, mode=0o700)
+    machine.touch(mode=0o600)
+    await _checked("mount", "--bind", "/proc/self/ns/net", str(machine))
