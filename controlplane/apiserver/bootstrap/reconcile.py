@@ -4,7 +4,8 @@ Several servers may do so at the same moment: what another has created or change
 What an administrator added stays; `autoupdate: "false"` on an object leaves it wholly alone.
 
 Source: k8s.io/kubernetes/pkg/registry/rbac/rest/storage_rbac.go, k8s.io/component-helpers/auth/rbac/reconciliation,
-k8s.io/apiserver/pkg/util/flowcontrol (bootstrap), pkg/registry/scheduling/rest, pkg/controlplane/controller/systemnamespaces.
+k8s.io/apiserver/pkg/util/flowcontrol (bootstrap), pkg/registry/scheduling/rest,
+pkg/controlplane/controller/systemnamespaces.
 """
 
 from __future__ import annotations
