@@ -1,0 +1,59 @@
+"""Services and what lists their backends; Events."""
+
+from __future__ import annotations
+
+from controlplane.apiserver.registry.objects import text
+from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.strategy import Strategy
+from machinery.api import catalogue
+from machinery.api.resource import ResourceType
+
+_INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
+
+def _event_source(event: dict[str, object]) -> str:
+    return text(event, "source", "component") or text(event, "reportingComponent")
+
+
+STRATEGIES: dict[ResourceType, Strategy] = {
+    catalogue.SERVICES: Strategy(
+        prepare_create=prepare_create(status={"loadBalancer": {}}),
+        prepare_update=prepare_update(status=True),
+        prepare_status_update=prepare_status_update(),
+        has_status=True,
+        fields={
+            "spec.clusterIP": lambda service: text(service, "spec", "clusterIP"),
+            "spec.type": lambda service: text(service, "spec", "type"),
+        },
+    ),
+    catalogue.ENDPOINTS: Strategy(
+        prepare_create=prepare_create(), prepare_update=prepare_update(), allow_create_on_update=True
+    ),
+    catalogue.ENDPOINTSLICES: Strategy(
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("endpoints", "ports", "addressType"), metadata_counts=("labels",)),
+    ),
+    catalogue.EVENTS: Strategy(
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
+        fields={f"involvedObject.{key}": lambda event, key=key: text(event, "involvedObject", key) for key in _INVOLVED}
+        | {
+            "reason": lambda event: text(event, "reason"),
+            "reportingComponent": lambda event: text(event, "reportingComponent"),
+            "source": _event_source,
+            "type": lambda event: text(event, "type"),
+        },
+    ),
+    catalogue.EVENTS_K8S_IO: Strategy(
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
+        fields={f"regarding.{key}": lambda event, key=key: text(event, "regarding", key) for key in _INVOLVED}
+        | {
+            "reason": lambda event: text(event, "reason"),
+            "reportingController": lambda event: text(event, "reportingController"),
+            "type": lambda event: text(event, "type"),
+        },
+    ),
+}
