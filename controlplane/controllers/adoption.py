@@ -24,7 +24,7 @@ from machinery.api.meta import (
 )
 from machinery.api.resource import ResourceType
 from machinery.client.rest import STRATEGIC, Client
-from machinery.errors import Invalid, NavarchError, NotFound
+from machinery.errors import Invalid, NotFound
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Claimer:
         return claims.owned + adopted
 
     async def _must_exist(self, owner: Object) -> None:
-        """Ask the API server itself, not the cache: adopting for an owner that is gone would leave the pod to the GC."""
+        """Ask the API server, not the cache: what an owner that is gone adopts would fall to the garbage collector."""
         fresh = await self.client.get(self.owners, name_of(owner), namespace_of(owner))
         if uid_of(fresh) != uid_of(owner) or is_deleting(fresh):
             raise NotFound(
@@ -131,6 +131,3 @@ class Claimer:
         return await self.client.patch(
             self.dependants, name_of(obj), {"metadata": metadata}, namespace_of(obj), content_type=STRATEGIC
         )
-
-
-

@@ -1,6 +1,6 @@
 """Short, stable names for the content of an object: what pod-template-hash and controller-revision-hash carry.
 
-Source: k8s.io/kubernetes/pkg/controller ComputeHash (FNV-1a over the template and the collision count), rand.SafeEncodeString.
+Source: k8s.io/kubernetes/pkg/controller ComputeHash (FNV-1a over template and collision count), rand.SafeEncodeString.
 """
 
 from __future__ import annotations

@@ -127,12 +127,8 @@ def from_template(
 def _restarts(pod: Object) -> tuple[int, int]:
     """(most restarts of a restartable init container, most of a regular container)."""
     status = pod.get("status") or {}
-    sidecars = {
-        c.get("name") for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"
-    }
-    init = [
-        c.get("restartCount") or 0 for c in status.get("initContainerStatuses") or () if c.get("name") in sidecars
-    ]
+    sidecars = {c.get("name") for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    init = [c.get("restartCount") or 0 for c in status.get("initContainerStatuses") or () if c.get("name") in sidecars]
     regular = [c.get("restartCount") or 0 for c in status.get("containerStatuses") or ()]
     return max(init, default=0), max(regular, default=0)
 
@@ -151,7 +147,7 @@ def _age_rank(moment: datetime, now: datetime) -> int:
 
 
 def _younger_first(a: datetime | None, b: datetime | None, pod_a: Object, pod_b: Object, now: datetime) -> int:
-    """Negative if the pod with moment `a` is to be deleted before that with `b`; a missing moment counts as youngest."""
+    """Negative if the pod with moment `a` is to be deleted before that with `b`; no moment counts as youngest."""
     if a == b:
         return 0
     if a is None or b is None:

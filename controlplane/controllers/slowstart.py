@@ -1,4 +1,4 @@
-"""Many like writes, in batches that double: a write that is bound to fail (quota, admission) fails once, not a thousand times.
+"""Many like writes, in batches that double: a write that is bound to fail (quota) fails once, not a thousand times.
 
 Source: k8s.io/kubernetes/pkg/controller/replicaset/replica_set.go, "slowStartBatch".
 """

@@ -57,10 +57,9 @@ def without(conditions: list[Object], kind: str) -> list[Object]:
 def is_complete(deployment: Object, status: Object) -> bool:
     """Whether all replicas are of the new template and available, and nothing of the old is left."""
     desired = replicas_of(deployment)
-    return (
-        all((status.get(name) or 0) == desired for name in ("updatedReplicas", "replicas", "availableReplicas"))
-        and (status.get("observedGeneration") or 0) >= deployment["metadata"].get("generation", 0)
-    )
+    return all(
+        (status.get(name) or 0) == desired for name in ("updatedReplicas", "replicas", "availableReplicas")
+    ) and (status.get("observedGeneration") or 0) >= deployment["metadata"].get("generation", 0)
 
 
 def counts(deployment: Object, fleet: Fleet, conditions: list[Object], now: datetime) -> Object:
@@ -83,9 +82,7 @@ def counts(deployment: Object, fleet: Fleet, conditions: list[Object], now: date
     if collisions is not None:
         status["collisionCount"] = collisions
     if available >= replicas_of(deployment) - max_unavailable(deployment):
-        verdict = make(
-            "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", now
-        )
+        verdict = make("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", now)
     else:
         verdict = make(
             "Available",
@@ -185,7 +182,7 @@ def _replica_failure(fleet: Fleet) -> Object | None:
     for rs in sets:
         found = condition((rs.get("status") or {}).get("conditions"), "ReplicaFailure")
         if found is not None:
-            copied = {k: found[k] for k in ("type", "status", "reason", "message") if k in found}
+            copied: Object = {k: found[k] for k in ("type", "status", "reason", "message") if k in found}
             stamp = found.get("lastTransitionTime")
             return {**copied, "lastUpdateTime": stamp, "lastTransitionTime": stamp}
     return None

@@ -17,6 +17,7 @@ from controlplane.controllers.deployment.sets import (
     age_key,
     described,
     desired_annotation,
+    has_deadline,
     is_rolling,
     max_surge,
     max_unavailable,
@@ -63,7 +64,7 @@ class _Step:
 
     def sync_revision(self, *, create: bool) -> None:
         """Bring the new ReplicaSet's annotations up to date, or make it."""
-        deadline = conditions.has_deadline(self.deployment)
+        deadline = has_deadline(self.deployment)
         if self.fleet.new is not None:
             new = described(self.deployment, self.fleet.new, next_revision(self.fleet.old))
             min_ready = self.deployment["spec"].get("minReadySeconds") or 0
@@ -107,9 +108,7 @@ class _Step:
     def done(self, status: Object, deletes: list[Object]) -> DeploymentPlan:
         created = name_of(self.create) if self.create is not None else ""
         create = next((rs for rs in self.fleet.all if name_of(rs) == created), None) if created else None
-        updates = tuple(
-            rs for rs in self.fleet.all if name_of(rs) != created and rs is not self.before[name_of(rs)]
-        )
+        updates = tuple(rs for rs in self.fleet.all if name_of(rs) != created and rs is not self.before[name_of(rs)])
         return DeploymentPlan(create, updates, tuple(deletes), tuple(self.events), self.revision, status)
 
 
@@ -228,7 +227,7 @@ def _shrink_old(step: _Step) -> bool:
     room = total_replicas(fleet.all) - min_available - new_unavailable
     if room <= 0:
         return False
-    # Pods that are not available anyway go first: they cost nothing, and keep a stuck rollout from blocking a better one.
+    # Pods that are not available anyway go first: they cost nothing, and a stuck rollout must not block a better one.
     moved, removed = False, 0
     for rs in sorted(active(fleet.old), key=age_key):
         unhealthy = replicas_of(rs) - status_count(rs, "availableReplicas")

@@ -7,14 +7,14 @@ Source: k8s.io/kubernetes/pkg/controller/deployment/util/deployment_util.go.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from controlplane.controllers.hashing import content_hash, normalised
 from machinery.api.catalogue import DEPLOYMENTS
-from machinery.api.meta import Object, annotations_of, is_deleting, labels_of, name_of, namespace_of, owner_reference
+from machinery.api.intstr import scaled
+from machinery.api.meta import Object, annotations_of, is_deleting, name_of, namespace_of, owner_reference
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -110,29 +110,15 @@ def sort_out(deployment: Object, sets: Iterable[Object]) -> Fleet:
 
 def is_rolling(deployment: Object) -> bool:
     """Whether the strategy is RollingUpdate."""
-    return (deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate") == "RollingUpdate"
-
-
-def int_or_percent(value: Any, total: int, *, round_up: bool) -> int:
-    """An IntOrString as a number of `total`; what can't be read counts as 0 (validation keeps it out)."""
-    if isinstance(value, int):
-        return value
-    text = str(value if value is not None else 0)
-    try:
-        if text.endswith("%"):
-            share = int(text[:-1]) * total / 100
-            return math.ceil(share) if round_up else math.floor(share)
-        return int(text)
-    except ValueError:
-        return 0
+    return str((deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate")) == "RollingUpdate"
 
 
 def fenceposts(deployment: Object) -> tuple[int, int]:
     """(maxSurge, maxUnavailable) as numbers; never both 0, or nothing could move."""
     rolling = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
     desired = replicas_of(deployment)
-    surge = int_or_percent(rolling.get("maxSurge", "25%"), desired, round_up=True)
-    unavailable = int_or_percent(rolling.get("maxUnavailable", "25%"), desired, round_up=False)
+    surge = scaled(rolling.get("maxSurge", "25%"), desired, round_up=True)
+    unavailable = scaled(rolling.get("maxUnavailable", "25%"), desired, round_up=False)
     return (surge, 1) if surge == 0 and unavailable == 0 else (surge, unavailable)
 
 
@@ -276,28 +262,3 @@ def retired(deployment: Object, old: Iterable[Object]) -> list[Object]:
         and replicas_of(rs) == 0
         and int(rs["metadata"].get("generation") or 0) <= status_count(rs, "observedGeneration")
     ]
-
-
-__all__ = [
-    "Fleet",
-    "active",
-    "age_key",
-    "described",
-    "desired_annotation",
-    "has_deadline",
-    "is_rolling",
-    "labels_of",
-    "max_surge",
-    "max_unavailable",
-    "new_set",
-    "new_set_replicas",
-    "replicas_of",
-    "retired",
-    "revision_of",
-    "same_template",
-    "sized",
-    "sort_out",
-    "status_count",
-    "total_replicas",
-    "total_status",
-]
