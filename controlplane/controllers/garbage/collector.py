@@ -47,7 +47,7 @@ class Collector:
     spread: Callable[[Work], None]
     """Queue what a finding makes worth looking at."""
 
-    ready: Callable[[], asyncio.Future[Any] | Any]
+    ready: Callable[[], Awaitable[None]]
     """Awaited before anything is judged: the graph must be whole."""
 
     async def collect(self, uid: str) -> float | None:
