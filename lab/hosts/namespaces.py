@@ -70,7 +70,7 @@ def setup_script(host: str, root: Path, trees: Sequence[Hierarchy], networks: Ma
     lines.append(f"cd {run}; mkdir -p lock netns containerd haproxy; cd /")
     for name, namespace in networks.items():
         lines.append(f": > {run}/netns/{q(name)}; mount --bind {q(str(namespace))} {run}/netns/{q(name)}")
-    lines.append(f"mount --move {run} /run")
+    lines.append(f"mount -n --move {run} /run")
     lines += [f"mount --bind {q(str(root) + folder)} {folder}" for folder in PRIVATE]
     lines += [f"mount --make-shared {folder}" for folder in SHARED_PROPAGATION]
     for file in FILES:

@@ -34,7 +34,9 @@ _ECHO_SCRIPT = """\
 # Says who answers, and whom: what is needed to see where a Service leads.
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo "hostname: $(hostname)"
-echo "client: ${REMOTE_ADDR#::ffff:}"
+client=${REMOTE_ADDR#[}
+client=${client%]}
+echo "client: ${client#::ffff:}"
 echo "method: $REQUEST_METHOD"
 [ -z "$QUERY_STRING" ] || echo "query: $QUERY_STRING"
 [ -z "$MESSAGE" ] || echo "message: $MESSAGE"
