@@ -210,7 +210,7 @@ def _compares(operator: str, wanted: Any, found: Any) -> bool:
         left, right = int(found), int(wanted)
     except (TypeError, ValueError):
         return False
-    return left > right if operator == "Gt" else operator == "Lt" and left < right
+    return left > right if operator == "Gt" else left < right if operator == "Lt" else False
 
 
 @dataclass(frozen=True)
