@@ -6,6 +6,7 @@ Source: k8s.io/kubernetes/pkg/controller/endpointslice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -46,9 +47,6 @@ from machinery.events import EventRecorder
 ACCOUNT = "endpointslice-controller"
 MANAGER = "endpointslice-controller.k8s.io"
 SERVICE_INDEX = "service"
-_NOT_COPIED = frozenset(
-    {CHANGE_TRIGGER, "kubectl.kubernetes.io/last-applied-configuration", "control-plane.alpha.kubernetes.io/leader"}
-)
 
 
 def service_keys(slice_: Object) -> list[str]:
@@ -163,10 +161,8 @@ class SliceHand:
         self.tracker.wrote(key, await self.client.update(ENDPOINTSLICES, slice_))
 
     async def _delete(self, key: str, slice_: Object) -> None:
-        try:
+        with contextlib.suppress(NotFound):
             await self.client.delete(ENDPOINTSLICES, name_of(slice_), namespace_of(slice_), uid=uid_of(slice_))
-        except NotFound:
-            pass
         self.tracker.gone(key, name_of(slice_))
 
 
@@ -210,25 +206,24 @@ class SliceReconciler:
     def _plan(self, service: Object, pods: list[Object], existing: list[Object]) -> SlicePlan:
         families = families_of(service)
         since = max((annotations_of(s).get(CHANGE_TRIGGER, "") for s in existing), default="")
-        annotations = {k: v for k, v in annotations_of(service).items() if k not in _NOT_COPIED}
-        if trigger := trigger_time(service, pods, since):
-            annotations[CHANGE_TRIGGER] = trigger
+        trigger = trigger_time(service, pods, since)
         maker = SliceMaker(
             owner=service,
             owner_kind=SERVICES,
             manager=MANAGER,
             labels=labels_of(service),
-            annotations=annotations,
+            annotations={CHANGE_TRIGGER: trigger} if trigger else {},
             headless=is_headless(service),
             service_name=name_of(service),
         )
-        nodes = {name_of(node): node for node in self.nodes.list()}
         distribution = distribution_of(service)
         create: list[Object] = []
         update: list[Object] = []
         delete = [s for s in existing if s.get("addressType") not in families]
         for family in families:
-            desired = with_hints(desired_endpoints(service, pods, nodes, family), distribution, nodes.values())
+            desired = with_hints(
+                desired_endpoints(service, pods, self.nodes.get, family), distribution, self.nodes.list
+            )
             own = [s for s in existing if s.get("addressType") == family]
             part = plan_slices(maker, family, own, desired, self.limit)
             create += part.create

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from controlplane.controllers.endpoints.model import ZONE, PortSet
 from machinery.api import quantity
@@ -31,11 +31,11 @@ def distribution_of(service: Object) -> str:
 
 
 def with_hints(
-    desired: Mapping[PortSet, list[Object]], distribution: str, nodes: Iterable[Object]
+    desired: Mapping[PortSet, list[Object]], distribution: str, nodes: Callable[[], Iterable[Object]]
 ) -> dict[PortSet, list[Object]]:
     """The endpoints with the hints that the distribution asks for."""
     if distribution == "Auto":
-        shares = zone_shares(nodes)
+        shares = zone_shares(nodes())
         return {ports: _by_shares(endpoints, shares) for ports, endpoints in desired.items()}
     if distribution in ("PreferSameZone", "PreferSameNode"):
         return {ports: [_near(e, distribution) for e in endpoints] for ports, endpoints in desired.items()}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.controllers.pods import is_ready, phase_of
+from controlplane.controllers.pods import is_ready, node_of, phase_of, pod_condition
 from machinery.api.meta import Object, annotations_of, is_deleting, labels_of, name_of, namespace_of, parse_time, uid_of
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -152,7 +152,7 @@ def endpoint_of(service: Object, pod: Object, node: Object | None, family: str) 
 
 
 def desired_endpoints(
-    service: Object, pods: Iterable[Object], nodes: dict[str, Object], family: str
+    service: Object, pods: Iterable[Object], node: Callable[[str], Object | None], family: str
 ) -> dict[PortSet, list[Object]]:
     """The endpoints of one address family, by the ports they have."""
     found: dict[PortSet, list[Object]] = defaultdict(list)
@@ -165,8 +165,7 @@ def desired_endpoints(
             continue
         if not has_ports and not is_headless(service):
             continue
-        node = nodes.get(pod["spec"].get("nodeName") or "")
-        found[PortSet.of(ports)].append(endpoint_of(service, pod, node, family))
+        found[PortSet.of(ports)].append(endpoint_of(service, pod, node(node_of(pod)), family))
     return found
 
 
@@ -175,11 +174,8 @@ def trigger_time(service: Object, pods: Iterable[Object], since: str) -> str:
 
     The time from it to a programmed rule is what the network programming latency measures.
     """
-    moments = []
-    for pod in pods:
-        for item in (pod.get("status") or {}).get("conditions") or ():
-            if item.get("type") == "Ready" and item.get("status") == "True" and item.get("lastTransitionTime"):
-                moments.append(item["lastTransitionTime"])
+    ready = (pod_condition(pod, "Ready") or {} for pod in pods)
+    moments = [item["lastTransitionTime"] for item in ready if item.get("lastTransitionTime")]
     created = service["metadata"].get("creationTimestamp")
     if created:
         moments.append(created)

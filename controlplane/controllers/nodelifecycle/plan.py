@@ -98,10 +98,6 @@ def taints_of(node: Object) -> list[Object]:
     return list((node.get("spec") or {}).get("taints") or ())
 
 
-def _same(a: Object, b: Object) -> bool:
-    return a["key"] == b["key"] and a["effect"] == b["effect"]
-
-
 def no_schedule_taints(node: Object) -> list[Object]:
     """The node's taints as its conditions and spec.unschedulable ask for: NoSchedule ones added and removed."""
     wanted: list[str] = []
