@@ -64,8 +64,8 @@ def subsets_of(service: Object, pods: Iterable[Object]) -> list[Object]:
             continue
         entry = _entry(service, pod, address)
         # Every port is told apart first: pods that differ in one of several ports share the others.
-        for port in ports or [None]:
-            one = PortSet.of([_port(port)] if port is not None else [])
+        for port in ports or [{}]:
+            one = PortSet.of([_port(port)] if port else [])
             serves = publishes_unready(service) or is_ready(pod)
             (ready if serves else unready)[one][f"{address}/{uid_of(pod)}"] = entry
     return _repack(ready, unready)
