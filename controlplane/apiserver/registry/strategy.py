@@ -5,9 +5,9 @@ they see dicts, may change only the first argument where it says "in place", and
 gets it from `Context`.  What is left at its default behaves like a plain object with no rules but those of metadata.
 
 Order of a create: prune and check types (schema) → `default` → `prepare_create` → admission → `validate` → store.
-Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store if changed.
+Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store.
 A status update runs `prepare_status_update` and `validate_status_update` in place of these.
-The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask for,
+The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask,
 managedFields, finalizers, deletionTimestamp, and validates metadata on create and update.
 
 Source: k8s.io/apiserver/pkg/registry/rest (RESTCreateStrategy, RESTUpdateStrategy), pkg/registry/*/strategy.go.
@@ -75,7 +75,7 @@ class Strategy:
     """Make a new object what may be stored, in place: drop status, set metadata.generation=1 where the kind has one."""
 
     prepare_update: Callable[[Object, Object, Context], None] = _nothing
-    """(new in place, old): keep what clients may not change (status), count metadata.generation up when spec changed."""
+    """(new in place, old): keep what clients may not change (status), count metadata.generation up if spec changed."""
 
     prepare_status_update: Callable[[Object, Object, Context], None] = _nothing
     """(new in place, old): keep everything but status (and what else the kind lets status writers change)."""
