@@ -1,8 +1,8 @@
 """What must be true on this node for one port of one Service: the values that the three backends render.
 
-A `PortRules` is the whole truth about a service port in one IP family: where its traffic arrives, over which endpoints it is
-balanced, and what happens where there is none.  It is made by `planning.plan_service` from API objects and this node alone, so
-equal input gives an equal value, and a backend finds out what changed by comparing.
+A `PortRules` is the whole truth about a service port in one IP family: where its traffic arrives, over which
+endpoints it is balanced, and what happens where there is none.  It is made by `planning.plan_service` from API
+objects and this node alone, so equal input gives an equal value, and a backend finds out what changed by comparing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, NamedTuple, Protocol
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from agent.proxy.settings import RuleSettings
 
 Protocol4 = Literal["tcp", "udp", "sctp"]
 Refusal = Literal["", "reject", "drop"]
@@ -60,8 +64,9 @@ class Endpoint(NamedTuple):
 class PortRules:
     """Everything a backend must bring about for one service port in one IP family.
 
-    `cluster` are the endpoints for traffic that may go anywhere, `local` those for traffic that must stay on this node; each
-    is sorted and may be empty.  A refusal says what to do with traffic for which there is no endpoint: "" when there is one.
+    `cluster` are the endpoints for traffic that may go anywhere, `local` those for traffic that must stay on this
+    node; each is sorted and may be empty.  A refusal says what to do with traffic for which there is no endpoint: ""
+    when there is one.
     """
 
     name: ServicePortName
@@ -79,6 +84,7 @@ class PortRules:
     internal_refusal: Refusal = ""
     external_refusal: Refusal = ""
     hairpin_ips: tuple[str, ...] = ()  # endpoints that may be on this node and so may talk to themselves
+    health_check_node_port: int = 0  # where load balancers ask for this node's endpoints; 0: nowhere
 
     @property
     def internal(self) -> tuple[Endpoint, ...]:
@@ -125,13 +131,25 @@ class NodeView:
 
     name: str
     zone: str = ""  # label topology.kubernetes.io/zone
+    pod_ranges: tuple[str, ...] | None = None  # spec.podCIDRs; None: there is no Node object, so no pod is here
+
+    def may_hold(self, ip: str) -> bool:
+        """Whether an endpoint whose slice does not say where it is may be a pod of this node."""
+        if not self.pod_ranges:
+            return self.pod_ranges is not None
+        address = ip_address(ip)
+        return any(address in ip_network(r, strict=False) for r in self.pod_ranges)
 
 
 class Backend(Protocol):
     """Makes PortRules true in the kernel, for one IP family.
 
-    Each call is atomic: it takes effect as a whole, or raises BackendError and nothing has changed.
+    Each call is atomic: it takes effect as a whole, or raises BackendError and nothing has changed.  After a
+    BackendError only `replace` may be called: what the backend believes of the kernel is no longer true.
     """
+
+    def configure(self, settings: RuleSettings) -> None:
+        """Use these settings from the next `replace` on."""
 
     async def change(self, changes: Mapping[ServicePortName, PortRules | None]) -> None:
         """Make these true (None: gone) and leave the rest as it is."""

@@ -11,7 +11,8 @@ from hashlib import sha256
 
 from agent.proxy.model import Endpoint, ServicePortName
 
-# nft's own limit is 255 (NFT_NAME_MAXLEN with the closing zero); the longest prefix, "service-local-", is left room for.
+# nft's own limit is 255 (NFT_NAME_MAXLEN with the closing zero); the longest prefix, "service-local-", is left room
+# for.
 _NFT_BASE_CHARS = 230
 
 

@@ -1,7 +1,8 @@
 """From a Service and its EndpointSlices to what must be true on this node: pure functions.
 
-Source: KEP-2086 (internal traffic policy), KEP-1669 (terminating endpoints), KEP-2433 and KEP-4444 (topology hints, traffic
-distribution), KEP-1860 (ipMode), KEP-752 (EndpointSlices); virtual IPs and service proxies in the Kubernetes documentation.
+Source: KEP-2086 (internal traffic policy), KEP-1669 (terminating endpoints), KEP-2433 and KEP-4444 (topology hints,
+traffic distribution), KEP-1860 (ipMode), KEP-752 (EndpointSlices); virtual IPs and service proxies in the Kubernetes
+documentation.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from agent.proxy.model import (
     Endpoint,
@@ -43,7 +44,7 @@ class Candidate:
     serving: bool
     terminating: bool
     local: bool
-    maybe_local: bool  # local, or the slice does not say where it is
+    maybe_local: bool  # local, or the slice does not say where it is and it may be here
     zones: tuple[str, ...] = ()  # hints
     nodes: tuple[str, ...] = ()
 
@@ -102,7 +103,9 @@ def plan_service(service: Object, slices: Iterable[Object], node: NodeView, fami
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """Where a Service's traffic arrives apart from its cluster IP, and under which policies: the same for all its ports."""
+    """Where a Service's traffic arrives apart from its cluster IP, and under which policies: the same for all its
+    ports.
+    """
 
     node_ports: bool
     external_ips: tuple[str, ...]
@@ -149,7 +152,7 @@ def _plan_port(
     if protocol is None or not _is_port(number):
         problems.append(f"port {number!r}/{port.get('protocol') or 'TCP'} is not one that can be proxied")
         return None
-    node_port = port.get("nodePort") or 0 if reach.node_ports else 0
+    node_port = (port.get("nodePort") or 0) if reach.node_ports else 0
     if node_port and not _is_port(node_port):
         problems.append(f"node port {node_port!r} is not a port")
         node_port = 0
@@ -166,9 +169,9 @@ def _plan_port(
     used = {*chosen.cluster, *chosen.local}
     return PortRules(
         name=ServicePortName(namespace_of(service), name_of(service), port.get("name") or "", protocol),
-        port=int(number),
+        port=number,
         cluster_ip=cluster_ip,
-        node_port=int(node_port),
+        node_port=node_port,
         external_ips=reach.external_ips,
         load_balancer_ips=reach.load_balancer_ips,
         source_ranges=reach.source_ranges,
@@ -179,12 +182,15 @@ def _plan_port(
         local=chosen.local,
         internal_refusal=_refusal(internal, chosen.any),
         external_refusal=_refusal(external, chosen.any),
+        health_check_node_port=_health_check_port(service["spec"]),
         hairpin_ips=tuple(sorted({c.endpoint.ip for c in known if c.maybe_local and c.endpoint in used})),
     )
 
 
 def _refusal(endpoints: Sequence[Endpoint], anywhere: bool) -> Refusal:
-    """Traffic that no node could deliver is rejected; what another node could deliver is dropped, for the sender to try there."""
+    """Traffic that no node could deliver is rejected; what another node could deliver is dropped, for the sender to
+    try there.
+    """
     if endpoints:
         return ""
     return "drop" if anywhere else "reject"
@@ -192,7 +198,9 @@ def _refusal(endpoints: Sequence[Endpoint], anywhere: bool) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which endpoints get traffic: over the whole cluster, on this node, and whether there is any usable one anywhere."""
+    """Which endpoints get traffic: over the whole cluster, on this node, and whether there is any usable one
+    anywhere.
+    """
 
     cluster: tuple[Endpoint, ...]
     local: tuple[Endpoint, ...]
@@ -202,8 +210,8 @@ class Chosen:
 def choose(candidates: Sequence[Candidate], node: NodeView, *, wants_cluster: bool, wants_local: bool) -> Chosen:
     """Decide which endpoints get traffic.
 
-    Ready ones do; where there is none, those that still serve while they terminate.  Topology hints narrow the cluster's
-    endpoints, never the node's own.
+    Ready ones do; where there is none, those that still serve while they terminate.  Topology hints narrow the
+    cluster's endpoints, never the node's own.
     """
     ready = [c for c in candidates if c.ready]
     draining = [c for c in candidates if c.serving and c.terminating]
@@ -217,7 +225,9 @@ def choose(candidates: Sequence[Candidate], node: NodeView, *, wants_cluster: bo
 
 
 def _near(ready: list[Candidate], node: NodeView) -> list[Candidate]:
-    """Those whose hints name this node or its zone, when every endpoint has such hints and some name it; otherwise all."""
+    """Those whose hints name this node or its zone, when every endpoint has such hints and some name it; otherwise
+    all.
+    """
     if ready and all(c.nodes for c in ready):
         same_node = [c for c in ready if node.name in c.nodes]
         if same_node:
@@ -236,7 +246,9 @@ def _sorted(candidates: Iterable[Candidate]) -> tuple[Endpoint, ...]:
 def _candidates(
     slices: Iterable[Object], node: NodeView, family: Family, problems: list[str]
 ) -> dict[tuple[str, str], dict[Endpoint, Candidate]]:
-    """(port name, protocol) -> endpoints, over all slices of this family; one that several slices name is one endpoint."""
+    """(port name, protocol) -> endpoints, over all slices of this family; one that several slices name is one
+    endpoint.
+    """
     found: dict[tuple[str, str], dict[Endpoint, Candidate]] = {}
     for piece in sorted(slices, key=key_of):
         if piece.get("addressType") != family.api_name:
@@ -269,7 +281,7 @@ def _slice_ports(piece: Object, problems: list[str]) -> Iterable[tuple[tuple[str
         if protocol is None or not _is_port(number):
             problems.append(f"EndpointSlice {name_of(piece)}: {number!r}/{port.get('protocol')} is not a port")
             continue
-        yield (port.get("name") or "", protocol), int(number)
+        yield (port.get("name") or "", protocol), number
 
 
 def _candidate(endpoint: Endpoint, described: Object, node: NodeView) -> Candidate:
@@ -282,19 +294,24 @@ def _candidate(endpoint: Endpoint, described: Object, node: NodeView) -> Candida
         serving=conditions.get("serving") is not False,
         terminating=conditions.get("terminating") is True,
         local=where == node.name and bool(where),
-        maybe_local=where in ("", node.name),
+        maybe_local=where == node.name if where else node.may_hold(endpoint.ip),
         zones=tuple(str(z.get("name")) for z in hints.get("forZones") or ()),
         nodes=tuple(str(n.get("name")) for n in hints.get("forNodes") or ()),
     )
 
 
 def _health_check(service: Object, candidates: dict[tuple[str, str], dict[Endpoint, Candidate]]) -> HealthCheck | None:
-    spec = service["spec"]
-    port = spec.get("healthCheckNodePort") or 0
-    if spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local" or not _is_port(port):
+    port = _health_check_port(service["spec"])
+    if not port:
         return None
     here = {e.ip for known in candidates.values() for e, c in known.items() if c.ready and c.local}
-    return HealthCheck(key_of(service), int(port), len(here))
+    return HealthCheck(key_of(service), port, len(here))
+
+
+def _health_check_port(spec: Object) -> int:
+    port = spec.get("healthCheckNodePort")
+    wanted = spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    return port if wanted and _is_port(port) else 0
 
 
 def _cluster_ip(spec: Object, family: Family, problems: list[str]) -> str | None:
@@ -336,5 +353,5 @@ def _source_ranges(texts: Iterable[Any] | None, family: Family, problems: list[s
     return tuple(sorted(found))
 
 
-def _is_port(number: Any) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and 0 < cast(int, number) < 65536
+def _is_port(number: Any) -> TypeGuard[int]:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 65536

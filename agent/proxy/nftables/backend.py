@@ -33,7 +33,7 @@ class NftablesBackend:
         self._ruleset = Ruleset(settings)
         self._generation: int | None = None
 
-    async def configure(self, settings: RuleSettings) -> None:
+    def configure(self, settings: RuleSettings) -> None:
         """Use other settings from the next `replace` on."""
         self._ruleset.settings = settings
 

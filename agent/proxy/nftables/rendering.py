@@ -1,12 +1,14 @@
 """From the PortRules of one service port to its map elements and chains: pure, and stable for equal input.
 
-Most services need nothing but map elements: `service-ips` says how many endpoints there are, and a map shared by all services
-with that many picks one.  A destination is then two lookups, whatever the number of services, and a change is a few elements:
+Most services need nothing but map elements: `service-ips` says how many endpoints there are, and a map shared by all
+services with that many picks one.  A destination is then two lookups, whatever the number of services, and a change
+is a few elements:
 
     map service-ips { 10.96.0.10 . udp . 53 : goto balance-3 }
     chain balance-3 { dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @endpoints-3 }
 
-Client affinity, and external traffic that must stay on its node, need chains of the service's own (`service-…`, `external-…`).
+Client affinity, and external traffic that must stay on its node, need chains of the service's own (`service-…`,
+`external-…`).
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ Element = tuple[str, str]  # the set's or map's name, the key
 class Rendered:
     """What one service port contributes to the table.
 
-    `elements` maps to what follows the key where the element is added (comment and value; "" in a set); `chains` and `sets`
-    are the port's own; `shared` are the balancing maps and chains that it uses together with others.
+    `elements` maps to what follows the key where the element is added (comment and value; "" in a set); `chains` and
+    `sets` are the port's own; `shared` are the balancing maps and chains that it uses together with others.
     """
 
     elements: dict[Element, str] = field(default_factory=dict)
@@ -74,7 +76,8 @@ class Balance:
     def declaration(self, ip: str) -> str:
         """The map's declaration.
 
-        `tcp dport` stands for any protocol's port: nft 1.0.6 can't read a declaration with `th dport` back from the kernel.
+        `tcp dport` stands for any protocol's port: nft 1.0.6 can't read a declaration with `th dport` back from the
+        kernel.
         """
         return f"typeof {self.key(ip)} : {ip} daddr . th dport;".replace("th dport", "tcp dport")
 
@@ -152,7 +155,9 @@ class _Rendering:
                 elements[name, f"{where} . {number}"] = f" : {endpoint.ip} . {endpoint.port}"
 
     def _external_chain(self) -> str:
-        """The chain for traffic from outside; pods and the node itself are let in everywhere, as if they had been outside."""
+        """The chain for traffic from outside; pods and the node itself are let in everywhere, as if they had been
+        outside.
+        """
         rules = self.rules
         chain = f"external-{nft_base(rules.name)}"
         if chain in self.out.chains:
@@ -218,7 +223,8 @@ class _Rendering:
 def allowed_sources(ranges: Sequence[str], load_balancer_ips: Sequence[str], settings: RuleSettings) -> tuple[str, ...]:
     """The CIDRs that may use a load balancer's IPs, none inside another.
 
-    A node that has the IP as one of its own addresses connects from that very IP, so where the node is allowed, the IP is.
+    A node that has the IP as one of its own addresses connects from that very IP, so where the node is allowed, the
+    IP is.
     """
     networks = [ip_network(r) for r in ranges]
     if any(ip_address(node) in network for node in settings.node_ips for network in networks):

@@ -16,8 +16,8 @@ _Claim = tuple[ServicePortName, str]
 class Ruleset:
     """The wanted content of one family's table.
 
-    Two service ports may claim the same element (two Services with one external IP and port): the first by name has it, and
-    the next gets it when the first lets go.
+    Two service ports may claim the same element (two Services with one external IP and port): the first by name has
+    it, and the next gets it when the first lets go.
     """
 
     def __init__(self, settings: RuleSettings) -> None:
@@ -65,8 +65,8 @@ class Ruleset:
     ) -> Transaction:
         """Take `everything` as the whole content, and return the transaction that brings about exactly that.
 
-        `chains` and `sets` (name -> something that tells a map from a set, as a declaration does) are what the table holds
-        at the moment, or nothing.  What clients' affinity remembers is kept.
+        `chains` and `sets` (name -> something that tells a map from a set, as a declaration does) are what the table
+        holds at the moment, or nothing.  What clients' affinity remembers is kept.
         """
         self._rules, self._claims, self._shared = {}, {}, set()
         frame = skeleton(self.settings)
@@ -108,7 +108,9 @@ class Ruleset:
         return tx
 
     def recreate(self, everything: Mapping[ServicePortName, PortRules]) -> Transaction:
-        """As replace, but the table is made from nothing: for one whose chains or sets are of another kind than ours."""
+        """As replace, but the table is made from nothing: for one whose chains or sets are of another kind than
+        ours.
+        """
         tx = self.replace(everything, (), {})
         tx.delete_table_first()
         return tx

@@ -6,8 +6,8 @@
     forward, output         0  service-endpoints-check, cluster-ips-check
     postrouting           100  masquerading
 
-What is not translated by `services` still carries the service's address when it comes to the checks at priority 0, so they need
-to know nothing of the endpoints.
+What is not translated by `services` still carries the service's address when it comes to the checks at priority 0, so
+they need to know nothing of the endpoints.
 
 Source: kube-proxy's nftables README (use of the hooks); nft(8).
 """
@@ -114,14 +114,17 @@ def skeleton(settings: RuleSettings) -> Skeleton:
         "services": _services(settings, ip),
         "masquerading": _masquerading(settings, ip),
         MARK: (f"meta mark set meta mark or {settings.masquerade_mark}",),
-        # A reset, unlike ICMP, is never held back by the kernel's rate limit, so that every refused client is told at once.
+        # A reset, unlike ICMP, is never held back by the kernel's rate limit, so that every refused client is told at
+        # once.
         REJECT: ("meta l4proto tcp reject with tcp reset", "reject"),
     }
     return Skeleton(sets, hooks, chains)
 
 
 def _node_port_match(settings: RuleSettings, ip: str) -> str:
-    """The match for traffic to those of this node's addresses that serve NodePorts; loopback never does in this mode."""
+    """The match for traffic to those of this node's addresses that serve NodePorts; loopback never does in this
+    mode.
+    """
     if settings.node_port_ranges is not None:
         ranges = ", ".join(settings.node_port_ranges)
         return f"fib daddr type local {ip} daddr {{ {ranges} }}"

@@ -1,7 +1,7 @@
 """One atomic `nft -f -` script, put together in the order in which references stay valid.
 
-Declarations come first, then emptied chains and removed elements, then rules and new elements, and what nothing refers to any
-more is removed last.
+Declarations come first, then emptied chains and removed elements, then rules and new elements, and what nothing
+refers to any more is removed last.
 """
 
 from __future__ import annotations
