@@ -64,4 +64,4 @@ class _NothingTaken:
         return None
 
 
-NOTHING_TAKEN = _NothingTaken()
+NOTHING_TAKEN: Grant = _NothingTaken()

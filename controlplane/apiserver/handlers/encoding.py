@@ -80,7 +80,7 @@ def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -
         values = [record.value for record in records]
     else:
         values = [json_of(record, served) for record in records]
-    if served.schema is None or not all([value.startswith(lead) for value in values]):
+    if served.schema is None or not all(value.startswith(lead) for value in values):
         return head + b",".join([_bare(value, served) for value in values]) + b"]}"
     skip = len(lead)
     return head + b"{" + b",{".join([value[skip:] for value in values]) + b"]}"

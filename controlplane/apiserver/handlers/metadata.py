@@ -1,6 +1,7 @@
 """The metadata of objects on their way into storage: filled in, kept, checked.
 
-Source: k8s.io/apiserver/pkg/registry/rest/{meta,create,update}.go, k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
+Source: k8s.io/apiserver/pkg/registry/rest/{meta,create,update}.go;
+k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
 """
 
 from __future__ import annotations
@@ -191,8 +192,6 @@ def keep(metadata: Object, old: Object) -> None:
         metadata["deletionTimestamp"] = old["deletionTimestamp"]
     if old.get("deletionGracePeriodSeconds") is not None and metadata.get("deletionGracePeriodSeconds") is None:
         metadata["deletionGracePeriodSeconds"] = old["deletionGracePeriodSeconds"]
-    if metadata.get("generateName") is None and old.get("generateName"):
-        pass  # upstream lets it be dropped
     metadata.pop("selfLink", None)
 
 
@@ -212,7 +211,9 @@ def validate_update(metadata: Object, old: Object) -> list[FieldError]:
     if (metadata.get("generation") or 0) < (old.get("generation") or 0):
         told = "must not be decremented"
         errors.append(fielderror.invalid("metadata.generation", metadata.get("generation") or 0, told))
-    for field in _IMMUTABLE:
-        if metadata.get(field) != old.get(field):
-            errors.append(fielderror.invalid(f"metadata.{field}", metadata.get(field), "field is immutable"))
+    errors += [
+        fielderror.invalid(f"metadata.{field}", metadata.get(field), "field is immutable")
+        for field in _IMMUTABLE
+        if metadata.get(field) != old.get(field)
+    ]
     return errors + _common(metadata)

@@ -185,9 +185,12 @@ class _Stream:
             namespace, name = self._chosen.namespace, self._chosen.name
             for event in events:
                 record = event.record
-                if record.revision > reached and (not namespace or record.namespace == namespace):
-                    if not name or record.name == name:
-                        lines.append(event.line)
+                if (
+                    record.revision > reached
+                    and (not namespace or record.namespace == namespace)
+                    and (not name or record.name == name)
+                ):
+                    lines.append(event.line)
         else:
             for event in events:
                 if event.record.revision > reached:

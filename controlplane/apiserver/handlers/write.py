@@ -101,7 +101,7 @@ async def create_object(api: Api, served: Served, obj: Object, namespace: str, w
     meta.pop("resourceVersion", None)
     metadata.tidy_owners(meta, writer.warnings, after_admission=False)
     served.strategy.default(obj)
-    meta["managedFields"] = updated_managers(None, obj, writer.manager, "", served, api.now())
+    _set_managers(meta, updated_managers(None, obj, writer.manager, "", served, api.now()))
     if served.view is not None:
         obj = served.view.to_stored(obj)
     operation = _operation(served, "CREATE", "", namespace, meta.get("name") or "", writer, obj, None, "CreateOptions")
@@ -367,9 +367,8 @@ async def _new_by_update(
     if given_revision:
         raise not_found(served.type, info.name) if rules.manage else conflict(served.type, info.name)
     now = api.now()
-    meta["managedFields"] = (
-        rules.manage(None, obj, now) if rules.manage else updated_managers(None, obj, writer.manager, "", served, now)
-    )
+    managers = rules.manage or _ordinary(served, writer, "")
+    _set_managers(meta, managers(None, obj, now))
     if served.view is not None:
         obj = served.view.to_stored(obj)
     operation = _operation(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
@@ -402,10 +401,8 @@ async def _changed(
     now = api.now()
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)
-    if rules.manage is not None:
-        obj["metadata"]["managedFields"] = rules.manage(shown, obj, now)
-    else:
-        obj["metadata"]["managedFields"] = updated_managers(shown, obj, writer.manager, rules.subresource, served, now)
+    managers = rules.manage or _ordinary(served, writer, rules.subresource)
+    _set_managers(obj["metadata"], managers(shown, obj, now))
     if served.view is not None:
         obj = served.view.to_stored(obj)
     operation = _operation(
@@ -433,6 +430,17 @@ async def _changed(
         writer.warnings.extend(served.stored_strategy.warnings(obj, old))
     await api.admission.validate(operation)
     return obj
+
+
+def _ordinary(served: Served, writer: Writer, subresource: str) -> Callable[[Object | None, Object, str], list[Object]]:
+    return lambda old, new, now: updated_managers(old, new, writer.manager, subresource, served, now)
+
+
+def _set_managers(meta: Object, managers: list[Object]) -> None:
+    if managers:
+        meta["managedFields"] = managers
+    else:
+        meta.pop("managedFields", None)
 
 
 def _check_revision(served: Served, name: str, meta: Object, current: Record, rules: Rules) -> None:
