@@ -56,6 +56,12 @@ def kubeconfig_path(layout: Layout) -> Path:
     return layout.kubeconfig
 
 
+def token(layout: Layout) -> str:
+    """The administrator's bearer token, for tools that take no client certificate. Raises NotRunning."""
+    topology_of(layout)
+    return layout.token_file.read_text().strip()
+
+
 def enter(layout: Layout, host: str, argv: Sequence[str]) -> None:
     """Become the command (or a shell) inside the host; does not return. Raises LabError."""
     found = topology_of(layout).host(host)
