@@ -76,7 +76,7 @@ class StatusError(NavarchError):
         }
         if self.reason:
             status["reason"] = self.reason
-        if self.details:
+        if self.details is not None:  # upstream sends an empty object for failures that are about no resource
             status["details"] = self.details
         status["code"] = self.code
         return status

@@ -1,0 +1,1 @@
+"""The client of container runtimes: CRI v1 over gRPC."""

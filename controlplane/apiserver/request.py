@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from multidict import MultiMapping
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -23,10 +25,10 @@ ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a connection and its headers offer as proof of identity; header names are lower-case."""
+    """What a connection and its headers offer as proof of identity."""
 
     peer_certificate: bytes | None  # DER, already verified by TLS against the client CA or the front proxy's
-    headers: dict[str, str]
+    headers: MultiMapping[str]  # names without regard to case; some (Impersonate-Group) come several times
     peer_address: str = ""
 
 

@@ -5,9 +5,9 @@ they see dicts, may change only the first argument where it says "in place", and
 gets it from `Context`.  What is left at its default behaves like a plain object with no rules but those of metadata.
 
 Order of a create: prune and check types (schema) → `default` → `prepare_create` → admission → `validate` → store.
-Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store if changed.
+Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store.
 A status update runs `prepare_status_update` and `validate_status_update` in place of these.
-The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask for,
+The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask,
 managedFields, finalizers, deletionTimestamp, and validates metadata on create and update.
 
 Source: k8s.io/apiserver/pkg/registry/rest (RESTCreateStrategy, RESTUpdateStrategy), pkg/registry/*/strategy.go.
@@ -39,7 +39,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool or None.
+    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool, None or a `printing.Age`.
 
     Priority 0 is always shown, 1 only with -o wide.  Source: meta/v1 TableColumnDefinition.
     """
@@ -64,6 +64,10 @@ def _no_warnings(*_: Any) -> list[str]:
     return []
 
 
+def _no_conditions(*_: Any) -> list[Object]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """The behaviour of one resource type."""
@@ -75,7 +79,7 @@ class Strategy:
     """Make a new object what may be stored, in place: drop status, set metadata.generation=1 where the kind has one."""
 
     prepare_update: Callable[[Object, Object, Context], None] = _nothing
-    """(new in place, old): keep what clients may not change (status), count metadata.generation up when spec changed."""
+    """(new in place, old): keep what clients may not change (status), count metadata.generation up if spec changed."""
 
     prepare_status_update: Callable[[Object, Object, Context], None] = _nothing
     """(new in place, old): keep everything but status (and what else the kind lets status writers change)."""
@@ -95,6 +99,12 @@ class Strategy:
 
     columns: Sequence[Column] = ()
     """Columns of the Table form; () stands for Name and Age."""
+
+    row_conditions: Callable[[Object], list[Object]] = _no_conditions
+    """What a Table row says in `conditions` (pods that have ended)."""
+
+    row_order: Callable[[Object], Any] | None = None
+    """By what the rows of a list's Table are sorted (None: they stand as in the list)."""
 
     fields: dict[str, Callable[[Object], str]] = field(default_factory=dict)
     """Field selectors besides metadata.name and metadata.namespace: `spec.nodeName` → value."""

@@ -1,0 +1,1 @@
+"""Control groups of quality-of-service classes and pods."""

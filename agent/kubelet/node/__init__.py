@@ -1,0 +1,1 @@
+"""The node itself: its registration, its heartbeats, and what it can carry."""

@@ -1,0 +1,93 @@
+"""Questions about a pod's spec that many parts ask.
+
+Source: kubelet's types and util/pod; pod API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.kubelet.container import identity
+from machinery.api import meta
+from machinery.api.meta import Object
+
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
+
+
+def init_containers(pod: Object) -> list[Object]:
+    """spec.initContainers."""
+    return pod["spec"].get("initContainers") or []
+
+
+def containers(pod: Object) -> list[Object]:
+    """spec.containers."""
+    return pod["spec"].get("containers") or []
+
+
+def ephemeral_containers(pod: Object) -> list[Object]:
+    """spec.ephemeralContainers."""
+    return pod["spec"].get("ephemeralContainers") or []
+
+
+def all_containers(pod: Object) -> Iterator[Object]:
+    """Init, app and ephemeral containers, in this order."""
+    yield from init_containers(pod)
+    yield from containers(pod)
+    yield from ephemeral_containers(pod)
+
+
+def find_container(pod: Object, name: str) -> Object | None:
+    """The container of this name, of whatever kind."""
+    return next((c for c in all_containers(pod) if c["name"] == name), None)
+
+
+def is_sidecar(container: Object) -> bool:
+    """Whether an init container keeps running beside the app containers (restartPolicy: Always)."""
+    return container.get("restartPolicy") == "Always"
+
+
+def field_path(pod: Object, name: str) -> str:
+    """`spec.containers{web}`: how events name a container."""
+    for section in ("containers", "initContainers", "ephemeralContainers"):
+        if any(c["name"] == name for c in pod["spec"].get(section) or ()):
+            return f"spec.{section}{{{name}}}"
+    return ""
+
+
+def restart_policy(pod: Object) -> str:
+    """spec.restartPolicy with its default."""
+    return str(pod["spec"].get("restartPolicy") or "Always")
+
+
+def describe(pod: Object) -> str:
+    """`name_namespace(uid)`: how upstream's messages name a pod."""
+    return f"{meta.name_of(pod)}_{meta.namespace_of(pod)}({meta.uid_of(pod)})"
+
+
+def is_static(pod: Object) -> bool:
+    """Whether the pod comes from a file rather than the API."""
+    return meta.annotations_of(pod).get(identity.CONFIG_SOURCE, "api") != "api"
+
+
+def is_mirror(pod: Object) -> bool:
+    """Whether this API object only shows a static pod."""
+    return identity.CONFIG_MIRROR in meta.annotations_of(pod)
+
+
+def is_critical(pod: Object) -> bool:
+    """Whether the pod may displace others: static, mirror, or of a system priority."""
+    return is_static(pod) or is_mirror(pod) or int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY
+
+
+def is_host_network(pod: Object) -> bool:
+    """spec.hostNetwork."""
+    return bool(pod["spec"].get("hostNetwork"))
+
+
+def effective_security(pod: Object, container: Object) -> Object:
+    """The container's securityContext over what it inherits from the pod's."""
+    inherited = ("seLinuxOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "appArmorProfile")
+    of_pod = pod["spec"].get("securityContext") or {}
+    merged = {name: of_pod[name] for name in inherited if of_pod.get(name) is not None}
+    own = container.get("securityContext") or {}
+    return merged | {name: value for name, value in own.items() if value is not None}

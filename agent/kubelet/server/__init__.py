@@ -1,0 +1,1 @@
+"""What the kubelet serves on its port 10250."""

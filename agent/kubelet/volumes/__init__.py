@@ -1,0 +1,1 @@
+"""Volumes of pods: made, kept up to date, and taken away."""

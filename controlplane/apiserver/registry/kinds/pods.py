@@ -1,0 +1,78 @@
+"""Pods and PodTemplates."""
+
+from __future__ import annotations
+
+from controlplane.apiserver.registry.columns.pods import row_conditions
+from controlplane.apiserver.registry.defaults.podspec import default_pod
+from controlplane.apiserver.registry.defaults.workloads import default_pod_template
+from controlplane.apiserver.registry.objects import child, flag, items, text
+from controlplane.apiserver.registry.pod_affinity import apply_label_keys
+from controlplane.apiserver.registry.pod_apparmor import apply_app_armor
+from controlplane.apiserver.registry.pod_facts import grace_seconds, new_status
+from controlplane.apiserver.registry.rules import (
+    count_generation,
+    keep_generation,
+    keep_metadata,
+    prepare_create,
+    prepare_update,
+)
+from controlplane.apiserver.registry.strategy import Context, Strategy
+from machinery.api import catalogue
+from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
+
+
+def _prepare_create(pod: Object, context: Context) -> None:
+    pod["status"] = new_status(pod)
+    child(pod, "metadata")["generation"] = 1
+    apply_label_keys(pod)
+    apply_app_armor(pod)
+
+
+def _prepare_update(new: Object, old: Object, context: Context) -> None:
+    new["status"] = old.get("status") or {}
+    keep_generation(new, old)
+    if new.get("spec") != old.get("spec"):
+        count_generation(new, old)
+
+
+def _prepare_status_update(new: Object, old: Object, context: Context) -> None:
+    new["spec"] = old.get("spec") or {}
+    keep_metadata(new, old, ("ownerReferences",))
+    keep_generation(new, old)
+    status = child(new, "status")
+    if not status.get("qosClass") and text(old, "status", "qosClass"):
+        status["qosClass"] = text(old, "status", "qosClass")
+
+
+def _pod_ips(pod: Object) -> str:
+    return ",".join(text(ip, "ip") for ip in items(pod, "status", "podIPs"))
+
+
+STRATEGIES: dict[ResourceType, Strategy] = {
+    catalogue.PODS: Strategy(
+        default=default_pod,
+        prepare_create=_prepare_create,
+        prepare_update=_prepare_update,
+        prepare_status_update=_prepare_status_update,
+        has_status=True,
+        fields={
+            "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
+            "spec.restartPolicy": lambda pod: text(pod, "spec", "restartPolicy"),
+            "spec.schedulerName": lambda pod: text(pod, "spec", "schedulerName"),
+            "spec.serviceAccountName": lambda pod: text(pod, "spec", "serviceAccountName"),
+            "spec.hostNetwork": lambda pod: "true" if flag(pod, "spec", "hostNetwork") else "false",
+            "status.phase": lambda pod: text(pod, "status", "phase"),
+            "status.podIP": lambda pod: text(pod, "status", "podIP"),
+            "status.podIPs": _pod_ips,
+            "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
+        },
+        default_grace_seconds=grace_seconds,
+        row_conditions=row_conditions,
+    ),
+    catalogue.PODTEMPLATES: Strategy(
+        default=default_pod_template,
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("template",)),
+    ),
+}

@@ -1,0 +1,19 @@
+"""PodDisruptionBudgets."""
+
+from __future__ import annotations
+
+from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.strategy import Strategy
+from machinery.api import catalogue
+from machinery.api.resource import ResourceType
+
+_NEW_STATUS = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}
+
+STRATEGIES: dict[ResourceType, Strategy] = {
+    catalogue.PODDISRUPTIONBUDGETS: Strategy(
+        prepare_create=prepare_create(status=_NEW_STATUS, generation=True),
+        prepare_update=prepare_update(status=True, counts=("spec",)),
+        prepare_status_update=prepare_status_update(),
+        has_status=True,
+    ),
+}

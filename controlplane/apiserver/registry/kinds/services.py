@@ -1,0 +1,83 @@
+"""Services and what lists their backends; Events."""
+
+from __future__ import annotations
+
+from controlplane.apiserver.registry.defaults.services import (
+    complete_ip_families,
+    default_endpoint_slice,
+    default_endpoints,
+    default_service,
+    patch_allocated,
+)
+from controlplane.apiserver.registry.objects import child, text
+from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.strategy import Context, Strategy
+from machinery.api import catalogue
+from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
+
+_INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
+
+def _event_source(event: Object) -> str:
+    return text(event, "source", "component") or text(event, "reportingComponent")
+
+
+def _create_service(service: Object, context: Context) -> None:
+    prepare_create(status={"loadBalancer": {}})(service, context)
+    complete_ip_families(child(service, "spec"))
+
+
+def _update_service(new: Object, old: Object, context: Context) -> None:
+    prepare_update(status=True)(new, old, context)
+    patch_allocated(new, old)
+    complete_ip_families(child(new, "spec"))
+
+
+STRATEGIES: dict[ResourceType, Strategy] = {
+    catalogue.SERVICES: Strategy(
+        default=default_service,
+        prepare_create=_create_service,
+        prepare_update=_update_service,
+        prepare_status_update=prepare_status_update(),
+        has_status=True,
+        fields={
+            "spec.clusterIP": lambda service: text(service, "spec", "clusterIP"),
+            "spec.type": lambda service: text(service, "spec", "type"),
+        },
+    ),
+    catalogue.ENDPOINTS: Strategy(
+        default=default_endpoints,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
+    ),
+    catalogue.ENDPOINTSLICES: Strategy(
+        default=default_endpoint_slice,
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("endpoints", "ports", "addressType"), metadata_counts=("labels",)),
+    ),
+    catalogue.EVENTS: Strategy(
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
+        fields={f"involvedObject.{key}": lambda event, key=key: text(event, "involvedObject", key) for key in _INVOLVED}
+        | {
+            "reason": lambda event: text(event, "reason"),
+            "reportingComponent": lambda event: text(event, "reportingComponent"),
+            "source": _event_source,
+            "type": lambda event: text(event, "type"),
+        },
+    ),
+    catalogue.EVENTS_K8S_IO: Strategy(
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
+        fields={f"regarding.{key}": lambda event, key=key: text(event, "regarding", key) for key in _INVOLVED}
+        | {
+            "reason": lambda event: text(event, "reason"),
+            "reportingController": lambda event: text(event, "reportingController"),
+            "type": lambda event: text(event, "type"),
+        },
+    ),
+}

@@ -1,0 +1,64 @@
+"""Volumes, claims, classes, and what storage drivers publish."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.apiserver.registry.defaults.volumes import (
+    default_claim,
+    default_csi_driver,
+    default_persistent_volume,
+    default_storage_class,
+)
+from controlplane.apiserver.registry.objects import set_or_drop
+from controlplane.apiserver.registry.rules import keep_generation, prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.strategy import Context, Strategy
+from machinery.api import catalogue
+from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
+
+_PLAIN = Strategy(prepare_create=prepare_create(), prepare_update=prepare_update())
+
+
+def _create_volume(volume: Object, context: Context) -> None:
+    volume["status"] = {"phase": "Pending", "lastPhaseTransitionTime": context.now}
+
+
+def _volume_status(new: Object, old: Object, context: Context) -> None:
+    set_or_drop(new, "spec", old)
+    keep_generation(new, old)
+    status, before = new.setdefault("status", {}), old.get("status") or {}
+    moved = status.get("phase") != before.get("phase")
+    if moved and status.get("lastPhaseTransitionTime") in (None, before.get("lastPhaseTransitionTime")):
+        status["lastPhaseTransitionTime"] = context.now
+
+
+STRATEGIES: dict[ResourceType, Strategy] = {
+    catalogue.PERSISTENTVOLUMES: Strategy(
+        default=default_persistent_volume,
+        prepare_create=_create_volume,
+        prepare_update=prepare_update(status=True),
+        prepare_status_update=_volume_status,
+        has_status=True,
+    ),
+    catalogue.PERSISTENTVOLUMECLAIMS: Strategy(
+        default=default_claim,
+        prepare_create=prepare_create(status={"phase": "Pending"}),
+        prepare_update=prepare_update(status=True),
+        prepare_status_update=prepare_status_update(),
+        has_status=True,
+    ),
+    catalogue.STORAGECLASSES: replace(_PLAIN, default=default_storage_class),
+    catalogue.VOLUMEATTRIBUTESCLASSES: _PLAIN,
+    catalogue.CSINODES: _PLAIN,
+    catalogue.CSISTORAGECAPACITIES: _PLAIN,
+    catalogue.CSIDRIVERS: Strategy(
+        default=default_csi_driver, prepare_create=prepare_create(), prepare_update=prepare_update(counts=("spec",))
+    ),
+    catalogue.VOLUMEATTACHMENTS: Strategy(
+        prepare_create=prepare_create(status={"attached": False}),
+        prepare_update=prepare_update(status=True),
+        prepare_status_update=prepare_status_update(),
+        has_status=True,
+    ),
+}

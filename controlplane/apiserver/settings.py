@@ -1,0 +1,109 @@
+"""What an API server can be told: its flags, which are kube-apiserver's, as one validated value.
+
+Source: kube-apiserver 1.36 --help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one API server. Paths are as given; "" is "not set". Durations are seconds."""
+
+    # storage
+    etcd_servers: tuple[str, ...] = ()
+    """URLs of etcd's members; empty: objects are kept in memory alone (tests, `navarch dev`)."""
+    etcd_cafile: str = ""
+    etcd_certfile: str = ""
+    etcd_keyfile: str = ""
+    etcd_prefix: str = "/registry"
+    etcd_compaction_interval_seconds: float = 300
+    """How often old revisions are dropped; 0: never by this server."""
+    event_ttl_seconds: float = 3600
+
+    # serving
+    bind_address: str = "0.0.0.0"
+    advertise_address: str = ""
+    """Under which address others reach this server (Endpoints of `kubernetes`); "": the bind address, or the host's."""
+    secure_port: int = 6443
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    tls_min_version: str = ""
+    """VersionTLS12 or VersionTLS13; "": TLS 1.2."""
+    tls_cipher_suites: tuple[str, ...] = ()
+    cert_dir: str = "/var/run/kubernetes"
+    """Where a self-signed certificate is put if none is given."""
+    max_request_body_bytes: int = 3 * 1024 * 1024
+    min_request_timeout_seconds: int = 1800
+    """A watch without timeoutSeconds lives this long, up to twice that."""
+    request_timeout_seconds: float = 60
+    max_requests_inflight: int = 400
+    max_mutating_requests_inflight: int = 200
+    shutdown_delay_seconds: float = 0
+    external_hostname: str = ""
+    cors_allowed_origins: tuple[str, ...] = ()
+    endpoint_reconciler_type: str = "lease"
+    """`lease` keeps the Endpoints of the Service `kubernetes`; `none` leaves them to others."""
+
+    # authentication
+    client_ca_file: str = ""
+    token_auth_file: str = ""
+    anonymous_auth: bool = True
+    enable_bootstrap_token_auth: bool = False
+    service_account_issuers: tuple[str, ...] = ()
+    service_account_key_files: tuple[str, ...] = ()
+    service_account_signing_key_file: str = ""
+    service_account_jwks_uri: str = ""
+    service_account_lookup: bool = True
+    service_account_max_token_expiration_seconds: float = 0
+    service_account_extend_token_expiration: bool = True
+    api_audiences: tuple[str, ...] = ()
+    requestheader_client_ca_file: str = ""
+    requestheader_allowed_names: tuple[str, ...] = ()
+    requestheader_username_headers: tuple[str, ...] = ()
+    requestheader_uid_headers: tuple[str, ...] = ()
+    requestheader_group_headers: tuple[str, ...] = ()
+    requestheader_extra_headers_prefix: tuple[str, ...] = ()
+    proxy_client_cert_file: str = ""
+    proxy_client_key_file: str = ""
+    authentication_token_webhook_config_file: str = ""
+
+    # authorisation
+    authorization_modes: tuple[str, ...] = ("AlwaysAllow",)
+    authorization_webhook_config_file: str = ""
+
+    # admission
+    enable_admission_plugins: tuple[str, ...] = ()
+    disable_admission_plugins: tuple[str, ...] = ()
+    admission_control_config_file: str = ""
+    allow_privileged: bool = False
+
+    # cluster
+    service_cluster_ip_ranges: tuple[str, ...] = ("10.0.0.0/24",)
+    """One range, or one of each family (dual stack), the first being the default family."""
+    service_node_port_range: tuple[int, int] = (30000, 32767)
+    """First and last port of a NodePort."""
+    enable_aggregator_routing: bool = False
+
+    # kubelets
+    kubelet_client_certificate: str = ""
+    kubelet_client_key: str = ""
+    kubelet_certificate_authority: str = ""
+    kubelet_preferred_address_types: tuple[str, ...] = (
+        "Hostname",
+        "InternalDNS",
+        "InternalIP",
+        "ExternalDNS",
+        "ExternalIP",
+    )
+    kubelet_port: int = 10250
+    kubelet_timeout_seconds: float = 5
+
+    # observation
+    audit_policy_file: str = ""
+    audit_log_path: str = ""
+    encryption_provider_config: str = ""
+    profiling: bool = True
+    verbosity: int = 0

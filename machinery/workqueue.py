@@ -1,0 +1,105 @@
+"""A queue of keys: each worked on by one worker at a time, and again if it changed meanwhile.
+
+Source: client-go util/workqueue (the invariants, not the code).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from machinery import metrics
+
+
+class WorkQueue:
+    """Keys that need work.
+
+    Invariants: a key is in the queue at most once; a key being worked on is not given to a second worker; a key added
+    while it is being worked on is queued again when that work ends.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._ready: deque[str] = deque()
+        self._waiting: set[str] = set()  # needs work: in _ready, or will be when its current work ends
+        self._working: set[str] = set()
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._getters: deque[asyncio.Future[None]] = deque()
+        self._adds = metrics.WORKQUEUE_ADDS.labels(name)
+        self._depth = metrics.WORKQUEUE_DEPTH.labels(name)
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, key: str) -> None:
+        """Have `key` worked on soon; no effect if that is due already."""
+        timer = self._later.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        self._adds.inc()
+        if key not in self._working:
+            self._push(key)
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Have `key` worked on in `seconds`; an earlier date that stands already wins."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        standing = self._later.get(key)
+        if standing is not None:
+            if standing.when() <= when:
+                return
+            standing.cancel()
+        self._later[key] = loop.call_at(when, self.add, key)
+
+    async def get(self) -> str:
+        """The next key; to be worked on inside `with queue.working(key)`."""
+        while not self._ready:
+            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                # The wake-up may have been ours: pass it on, or a key would lie there with every worker asleep.
+                if getter.done() and not getter.cancelled() and self._ready:
+                    self._wake_one()
+                raise
+        key = self._ready.popleft()
+        self._depth.set(len(self._ready))
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
+
+    @contextmanager
+    def working(self, key: str) -> Iterator[None]:
+        """Marks the end of the work on `key`, however it ends."""
+        try:
+            yield
+        finally:
+            self._working.discard(key)
+            if key in self._waiting:
+                self._push(key)
+
+    def close(self) -> None:
+        """Cancel what is planned for later."""
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+
+    def _push(self, key: str) -> None:
+        self._ready.append(key)
+        self._depth.set(len(self._ready))
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
