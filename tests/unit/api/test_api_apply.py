@@ -231,7 +231,7 @@ def test_an_update_takes_what_it_changes_and_what_is_gone_is_nobodys() -> None:
 
 def test_each_endpoint_owns_only_what_it_may_write() -> None:
     old = {"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "a"}, "status": {"phase": "Pending"}}
-    old["metadata"]["managedFields"] = update(None, {"metadata": {}, "spec": {"nodeName": "a"}}, "kcm", PODS)  # type: ignore[index]
+    old["metadata"]["managedFields"] = update(None, {"metadata": {}, "spec": {"nodeName": "a"}}, "kcm", PODS)
     new: Any = copy.deepcopy(old)
     new["spec"]["nodeName"] = "b"
     new["status"]["phase"] = "Running"
