@@ -38,14 +38,20 @@ class Environment:
 
     options: Options
     informers: Informers
+    metadata_informers: Informers
+    """Those whose objects are metadata alone (for the garbage collector)."""
+
     clock: Clock
     client_for: Callable[[str], Client]
     """The client that acts as the ServiceAccount of this name in kube-system (or as the manager itself)."""
     recorders: dict[str, EventRecorder] = field(default_factory=dict)
+    shared_resources: set[ResourceType] = field(default_factory=set)
+    """What `informer` was asked for so far."""
 
     def informer(self, resource: ResourceType) -> Informer:
         """The shared informer of a resource, indexed by controlling owner."""
         informer = self.informers.of(resource, transform=without_managed_fields)
+        self.shared_resources.add(resource)
         informer.add_index(OWNER_INDEX, _owner_keys)
         informer.add_index(ORPHAN_INDEX, _orphan_keys)
         if resource == PODS:

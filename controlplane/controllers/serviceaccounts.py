@@ -22,7 +22,7 @@ ACCOUNT = "service-account-controller"
 
 def is_active_namespace(namespace: Object) -> bool:
     """Whether things may still be made in the namespace."""
-    return (namespace.get("status") or {}).get("phase", "Active") == "Active"
+    return str((namespace.get("status") or {}).get("phase") or "Active") == "Active"
 
 
 @dataclass(frozen=True)

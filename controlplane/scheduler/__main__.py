@@ -44,7 +44,9 @@ async def schedule(client: Client, options: Options) -> None:
     informers = Informers(client)
     cluster = Cluster(informers, queue, [profile.name for profile in settings.profiles])
     recorder = EventRecorder(client, component="default-scheduler", host=socket.gethostname())
-    scheduler = Scheduler(cluster, client, recorder, config.build_profiles(settings, cluster.selector_of))
+    scheduler = Scheduler(
+        cluster, client, recorder, config.build_profiles(settings, cluster.selector_of, cluster.volumes)
+    )
     async with informers, asyncio.TaskGroup() as group:
         await informers.synced()
         group.create_task(recorder.run())

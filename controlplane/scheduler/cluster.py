@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from controlplane.scheduler.nodes import NodeTable
+from controlplane.scheduler.plugins.volumes import Volumes
 from controlplane.scheduler.pod import Pod, compile_pod
 from controlplane.scheduler.queue import SchedulingQueue
 from machinery.api import labels as label_selectors
@@ -25,7 +26,8 @@ from machinery.api.labels import Requirement, Selector
 from machinery.api.meta import Object, controller_of, is_deleting, key_of, labels_of, name_of, namespace_of
 from machinery.cache.informer import Informers
 
-_ROOM = frozenset({"NodeResourcesFit", "NodePorts", "InterPodAffinity", "PodTopologySpread"})
+_ROOM = frozenset({"NodeResourcesFit", "NodePorts", "InterPodAffinity", "PodTopologySpread", "VolumeRestrictions"})
+_STORAGE = frozenset({"VolumeBinding", "VolumeRestrictions", "VolumeZone"})
 _COMPANY = frozenset({"InterPodAffinity", "PodTopologySpread"})
 
 
@@ -45,6 +47,9 @@ class Cluster:
             "ReplicationController": informers.of(REPLICATIONCONTROLLERS),
         }
         self._budgets = informers.of(PODDISRUPTIONBUDGETS)
+        self.volumes = Volumes(informers)
+        for informer in (self.volumes.claims, self.volumes.volumes, self.volumes.classes):
+            informer.on_change(lambda old, new: queue.cluster_changed(_STORAGE))
         informers.of(NAMESPACES).on_change(self._namespace_changed)
         informers.of(NODES).on_change(self._node_changed)
         self.pods = informers.of(PODS)

@@ -21,6 +21,7 @@ from controlplane.scheduler.plugins.node import (
     TaintToleration,
 )
 from controlplane.scheduler.plugins.spread import PodTopologySpread, SelectorOf
+from controlplane.scheduler.plugins.volumes import VolumeBinding, VolumeRestrictions, Volumes, VolumeZone
 from machinery.errors import SettingsError
 from machinery.settings import duration, load_config
 
@@ -34,6 +35,9 @@ FILTERS = (
     "NodeAffinity",
     "NodePorts",
     "NodeResourcesFit",
+    "VolumeRestrictions",
+    "VolumeBinding",
+    "VolumeZone",
     "PodTopologySpread",
     "InterPodAffinity",
 )
@@ -166,15 +170,18 @@ def _most_allocated(path: str, profile: str, configs: Sequence[Mapping[str, Any]
     return False
 
 
-def build_profiles(settings: Settings, selector_of: SelectorOf) -> dict[str, Profile]:
+def build_profiles(settings: Settings, selector_of: SelectorOf, volumes: Volumes) -> dict[str, Profile]:
     """The profiles with their plugins made, by schedulerName."""
-    return {given.name: _build(given, selector_of) for given in settings.profiles}
+    return {given.name: _build(given, selector_of, volumes) for given in settings.profiles}
 
 
-def _build(given: ProfileSettings, selector_of: SelectorOf) -> Profile:
+def _build(given: ProfileSettings, selector_of: SelectorOf, volumes: Volumes) -> Profile:
     fit, taints, affinity = NodeResourcesFit(most_allocated=given.most_allocated), TaintToleration(), NodeAffinity()
     spread, company = PodTopologySpread(selector_of), InterPodAffinity()
-    filters: list[Filter] = [NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit, spread, company]
+    filters: list[Filter] = [
+        *(NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit),
+        *(VolumeRestrictions(volumes), VolumeBinding(volumes), VolumeZone(volumes), spread, company),
+    ]
     scores: list[Score] = [taints, affinity, fit, spread, company, NodeResourcesBalancedAllocation(), ImageLocality()]
     return Profile(
         name=given.name,

@@ -23,9 +23,14 @@ from numpy.typing import NDArray
 from controlplane.scheduler.columns import Mask
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.pod import Pod
+from machinery.errors import NavarchError
 
 MAX_SCORE = 100
 Scores = NDArray[np.float64]
+
+
+class PodUnschedulable(NavarchError):
+    """Raised by a filter when the pod can go nowhere, for a reason that is not one of nodes: a missing claim."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,11 @@ def feasible_rows(profile: Profile, pod: Pod, nodes: NodeTable) -> tuple[Mask, D
     final = np.zeros(nodes.capacity, np.bool_)
     for plugin in profile.filters:
         ruled_out: Mask | None = None
-        for reject in plugin.rejects(pod, nodes):
+        try:
+            rejects = list(plugin.rejects(pod, nodes))
+        except PodUnschedulable as exc:
+            return np.zeros_like(left), Diagnosis(len(nodes), {}, frozenset((plugin.name,)), None, str(exc))
+        for reject in rejects:
             hit = reject.rows & left
             count = int(np.count_nonzero(hit))
             if not count:

@@ -52,6 +52,7 @@ class NodeTable:
         self._homeless: dict[str, dict[str, Pod]] = {}  # node name → pods seen before their node
         self._ports: dict[tuple[str, int], dict[int, dict[str, int]]] = {}  # (protocol, port) → row → ip → count
         self.image_rows: dict[str, dict[int, int]] = {}  # image name → row → size in bytes
+        self._claims: dict[str, dict[int, int]] = {}  # claim → row → pods
         self._images: dict[int, list[str]] = {}  # row → image names
 
     # -- nodes -------------------------------------------------------------------------------------------------------
@@ -191,6 +192,11 @@ class NodeTable:
             self.anti_affinity.change(pod.anti_affinity, row, by)
         if pod.preferred or pod.affinity:
             self.attraction.change((*pod.preferred, *pod.required_affinity_owned), row, by)
+        for claim in pod.claims:
+            users = self._claims.setdefault(claim, {})
+            users[row] = users.get(row, 0) + by
+            if not users[row]:
+                del users[row]
         for ip, protocol, port in pod.ports:
             addresses = self._ports.setdefault((protocol, port), {}).setdefault(row, {})
             addresses[ip] = addresses.get(ip, 0) + by
@@ -204,6 +210,10 @@ class NodeTable:
         if ip == "0.0.0.0":
             return [row for row, addresses in taken.items() if addresses]
         return [row for row, addresses in taken.items() if ip in addresses or "0.0.0.0" in addresses]
+
+    def rows_using(self, claim: str) -> list[int]:
+        """Rows with pods that use this claim (`namespace/name`)."""
+        return list(self._claims.get(claim, ()))
 
     # -- arrays ------------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Pod:
     scored: tuple[int, int]
     ports: frozenset[tuple[str, str, int]]  # (ip, protocol, host port)
     images: tuple[str, ...]
+    claims: tuple[str, ...] = ()  # keys of persistent volume claims it names
     affinity: tuple[tuple[Term, str], ...] = ()
     anti_affinity: tuple[WeightedTerm, ...] = ()
     preferred: tuple[WeightedTerm, ...] = ()  # affinity with positive, anti-affinity with negative weight
@@ -116,6 +117,11 @@ def compile_pod(pod: Object, names: ResourceNames) -> Pod:
         asked=asked,
         scored=resources.scored(pod, asked),
         ports=_host_ports(spec),
+        claims=tuple(
+            f"{namespace}/{volume['persistentVolumeClaim']['claimName']}"
+            for volume in spec.get("volumes") or ()
+            if volume.get("persistentVolumeClaim")
+        ),
         images=tuple(container.get("image", "") for container in containers),
         affinity=tuple((term, key) for term, key, _ in _required(together, namespace, labels)),
         anti_affinity=tuple(_required(apart, namespace, labels)),

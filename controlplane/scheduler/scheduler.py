@@ -18,6 +18,7 @@ from controlplane.scheduler.framework import Diagnosis, Profile, best_row, feasi
 from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.preemption import Candidate, preempt
 from controlplane.scheduler.queue import Waiting
+from controlplane.scheduler.volumebinder import VolumeBinder
 from machinery.api import meta
 from machinery.api.catalogue import PODS
 from machinery.api.meta import Object
@@ -50,6 +51,7 @@ class Scheduler:
         self._recorder = recorder
         self._profiles = profiles
         self._clock = clock or SystemClock()
+        self._volumes = VolumeBinder(cluster.volumes, client)
         self._random = np.random.default_rng()
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._failures: dict[bytes, tuple[int, Diagnosis]] = {}
@@ -80,7 +82,7 @@ class Scheduler:
     def _find(self, profile: Profile, pod: Pod) -> tuple[int | None, Diagnosis]:
         nodes = self._cluster.nodes
         known = self._failures.get(pod.signature)
-        if known is not None and known[0] == nodes.changes:
+        if known is not None and known[0] == nodes.changes and not pod.spec.get("volumes"):
             return None, known[1]  # a pod just like it was refused, and nothing has changed since
         ahead = [
             (other, row)
@@ -109,6 +111,7 @@ class Scheduler:
             "target": {"kind": "Node", "name": node_name},
         }
         try:
+            await self._volumes.bind(pod, self._cluster.nodes, node_name)
             await self._client.create_subresource(PODS, pod.name, "binding", binding, pod.namespace)
         except NavarchError as exc:
             metrics.ATTEMPTS.labels("error", pod.spec.get("schedulerName", "")).inc()

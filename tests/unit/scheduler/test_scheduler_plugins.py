@@ -8,8 +8,12 @@ import pytest
 from controlplane.scheduler import config
 from controlplane.scheduler.framework import Profile, best_row, feasible_rows
 from controlplane.scheduler.nodes import NodeTable
+from controlplane.scheduler.plugins.volumes import Volumes
 from controlplane.scheduler.pod import Pod, compile_pod
 from machinery.api.labels import Selector
+from machinery.cache.informer import Informers
+from machinery.client.config import ClientConfig
+from machinery.client.rest import Client
 
 RANDOM = np.random.default_rng(1)
 
@@ -18,7 +22,8 @@ def no_selector(pod: Pod) -> Selector | None:
     return None
 
 
-PROFILE: Profile = config.build_profiles(config.Settings(), no_selector)[config.DEFAULT_NAME]
+VOLUMES = Volumes(Informers(Client(ClientConfig("http://127.0.0.1:1"), user_agent="t")))  # never started: empty
+PROFILE: Profile = config.build_profiles(config.Settings(), no_selector, VOLUMES)[config.DEFAULT_NAME]
 
 
 def node(name: str, *, cpu: str = "4", labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -248,3 +253,10 @@ def test_taking_pods_away_for_a_moment_leaves_no_trace() -> None:
         assert cluster.where(pod("p")) == {"a"}
     assert np.array_equal(requested, cluster.nodes.requested)
     assert cluster.where(pod("p")) == set()
+
+
+def test_a_missing_claim_is_named() -> None:
+    claim = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    assert Cluster(node("a")).why(pod("p", volumes=[claim])) == (
+        '0/1 nodes are available: persistentvolumeclaim "data" not found.'
+    )
