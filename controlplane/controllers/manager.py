@@ -16,6 +16,7 @@ from controlplane.controllers.endpoints import controller as slices
 from controlplane.controllers.endpoints import legacy as endpoints
 from controlplane.controllers.environment import Build, Environment
 from controlplane.controllers.garbage import controller as garbage
+from controlplane.controllers.job import controller as job
 from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
@@ -40,6 +41,7 @@ CONTROLLERS: dict[str, Build] = {
     "replicationcontroller-controller": replicas.build_replicationcontrollers,
     "endpointslice-controller": slices.build,
     "endpoints-controller": endpoints.build,
+    "job-controller": job.build,
     "pod-garbage-collector-controller": podgc.build,
     "garbage-collector-controller": garbage.build,
 }
