@@ -71,8 +71,7 @@ def signature(content: str, token_id: str, token: str) -> str:
     """A detached JWS (HS256) over `content`: header, nothing, signature."""
     header = _encoded(json.dumps({"alg": "HS256", "kid": token_id}, separators=(",", ":")).encode())
     body = f"{header}.{_encoded(content.encode())}".encode()
-    key = f"{token_id}.{token}".encode()
-    return f"{header}..{_encoded(hmac.new(key, body, hashlib.sha256).digest())}"
+    return f"{header}..{_encoded(hmac.new(token.encode(), body, hashlib.sha256).digest())}"
 
 
 def signed(config_map: Object, secrets: Iterable[Object], now: datetime) -> Object:

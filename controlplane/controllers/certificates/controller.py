@@ -55,7 +55,8 @@ class Approver:
             or csr["spec"].get("signerName") != rules.KUBELET_CLIENT
         ):
             return None
-        if rules.has_condition(csr, "Approved") or rules.has_condition(csr, "Denied"):
+        decided = any(rules.has_condition(csr, kind) for kind in ("Approved", "Denied"))
+        if decided or (csr.get("status") or {}).get("certificate"):
             return None
         try:
             request = rules.request_of(csr)

@@ -50,7 +50,7 @@ def _alternatives(request: x509.CertificateSigningRequest) -> set[str]:
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return set()
-    kinds = {x509.DNSName: "DNS", x509.IPAddress: "IP", x509.RFC822Name: "Email"}
+    kinds: dict[type, str] = {x509.DNSName: "DNS", x509.IPAddress: "IP", x509.RFC822Name: "Email"}
     return {kinds.get(type(name), "URI") for name in names}
 
 
