@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from controlplane.apiserver.registry.columns.parts import NAME_AND_CREATION
+from controlplane.apiserver.registry.columns.table import COLUMNS
 from controlplane.apiserver.registry.kinds import (
     admission,
     autoscaling,
@@ -64,7 +66,11 @@ for _family in (
     workloads,
 ):
     for _resource, _strategy in _family.STRATEGIES.items():
-        _STRATEGIES[_resource] = replace(_strategy, default=_defaults(_resource, _strategy.default))
+        _STRATEGIES[_resource] = replace(
+            _strategy,
+            default=_defaults(_resource, _strategy.default),
+            columns=COLUMNS.get(_resource, NAME_AND_CREATION),
+        )
 
 
 def strategy_for(resource: ResourceType) -> Strategy:

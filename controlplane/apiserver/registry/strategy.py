@@ -39,7 +39,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool or None.
+    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool, None or a `printing.Age`.
 
     Priority 0 is always shown, 1 only with -o wide.  Source: meta/v1 TableColumnDefinition.
     """
@@ -61,6 +61,10 @@ def _no_errors(*_: Any) -> list[FieldError]:
 
 
 def _no_warnings(*_: Any) -> list[str]:
+    return []
+
+
+def _no_conditions(*_: Any) -> list[Object]:
     return []
 
 
@@ -95,6 +99,12 @@ class Strategy:
 
     columns: Sequence[Column] = ()
     """Columns of the Table form; () stands for Name and Age."""
+
+    row_conditions: Callable[[Object], list[Object]] = _no_conditions
+    """What a Table row says in `conditions` (pods that have ended)."""
+
+    row_order: Callable[[Object], Any] | None = None
+    """By what the rows of a list's Table are sorted (None: they stand as in the list)."""
 
     fields: dict[str, Callable[[Object], str]] = field(default_factory=dict)
     """Field selectors besides metadata.name and metadata.namespace: `spec.nodeName` → value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.apiserver.registry.columns.pods import row_conditions
 from controlplane.apiserver.registry.defaults.podspec import default_pod
 from controlplane.apiserver.registry.defaults.workloads import default_pod_template
 from controlplane.apiserver.registry.objects import child, flag, items, text
@@ -67,6 +68,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
             "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
         },
         default_grace_seconds=grace_seconds,
+        row_conditions=row_conditions,
     ),
     catalogue.PODTEMPLATES: Strategy(
         default=default_pod_template,
