@@ -5,8 +5,6 @@ Source: KEP-555, "Server-side apply"; k8s.io/apiserver/pkg/endpoints/handlers/pa
 
 from __future__ import annotations
 
-import importlib.util
-
 import orjson
 import ryaml
 
@@ -16,16 +14,15 @@ from controlplane.apiserver.handlers.options import WriteOptions
 from controlplane.apiserver.handlers.write import check_name
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
+from machinery.api.patch import apply
 from machinery.errors import BadRequest, UnsupportedMediaType
-
-HAVE = importlib.util.find_spec("machinery.api.patch.apply") is not None
 
 
 class Application:
     """Makes the new state of an object by applying what a manager wants of it."""
 
     def __init__(self, exchange: Exchange, served: Served, body: bytes, options: WriteOptions, now: str) -> None:
-        if not HAVE:
+        if served.schema is None:
             raise UnsupportedMediaType("415: Unsupported Media Type", details={})
         self._exchange = exchange
         self._served = served
@@ -42,14 +39,21 @@ class Application:
 
     async def produce(self, old: Object | None) -> Object:
         """The object with the patch applied, in the served version."""
-        from machinery.api.patch import apply
-
         served, info = self._served, self._exchange.info
+        assert served.schema is not None
         live = orjson.loads(orjson.dumps(old)) if old is not None else None
         applied = orjson.loads(orjson.dumps(self._applied))
-        merged, self._managers = apply.apply(
-            live, applied, self._options.manager, served.schema, self._options.force, self._now
+        merged = apply.apply(
+            live,
+            applied,
+            self._options.manager,
+            served.schema,
+            force=self._options.force,
+            subresource=info.subresource,
+            api_version=served.type.api_version,
+            now=self._now,
         )
+        self._managers = merged["metadata"].pop("managedFields", [])
         merged["apiVersion"], merged["kind"] = served.type.api_version, served.type.kind
         served.strategy.default(merged)
         check_name(merged, info)
