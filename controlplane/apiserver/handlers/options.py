@@ -210,6 +210,12 @@ def _mistyped(given: object, where: str, name: str) -> BadRequest:
     return BadRequest(f"json: cannot unmarshal {shown} into Go struct field {where} of type {name}")
 
 
+def checked_delete_options(given: Object) -> DeleteOptions:
+    """Options that are part of another object. Raises BadRequest, Invalid."""
+    _check_types(given)
+    return _checked_delete({k: v for k, v in given.items() if v is not None and k not in ("kind", "apiVersion")})
+
+
 def _checked_delete(made: Object) -> DeleteOptions:
     errors: list[FieldError] = []
     propagation = made.get("propagationPolicy")

@@ -149,10 +149,10 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
         metadata.fill(meta, api.now())
         context = api.context(writer.user, operation.namespace, meta.get("name") or "", dry_run=writer.options.dry_run)
         grant = NOTHING_TAKEN
-        served.stored_strategy.prepare_create(obj, context)
         if api.allocator.handles(served.stored):
             grant = await api.allocator.take(obj, None, context)
         try:
+            served.stored_strategy.prepare_create(obj, context)
             _validate_new(served, obj, writer)
             await api.admission.validate(operation)
             key = key_of(served, operation.namespace, meta["name"])
@@ -392,8 +392,8 @@ async def _new_by_update(
     metadata.wipe(meta)
     metadata.fill(meta, now)
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
-    served.stored_strategy.prepare_create(obj, context)
     await grants.take(served, obj, None, context)
+    served.stored_strategy.prepare_create(obj, context)
     _validate_new(served, obj, writer)
     await api.admission.validate(operation)
     return obj
@@ -431,9 +431,10 @@ async def _changed(
         meta.pop("generation", None)
     else:
         meta["generation"] = old["metadata"]["generation"]
+    if not rules.subresource:
+        await grants.take(served, obj, old, context)
     rules.prepare(obj, old, context)
     metadata.keep(obj["metadata"], old["metadata"])
-    await grants.take(served, obj, old, context)
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
     errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
     errors += rules.validate(obj, old)
