@@ -6,12 +6,16 @@ from controlplane.apiserver.registry.defaults.others import default_node, defaul
 from controlplane.apiserver.registry.objects import flag
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.validation import configuration as rules
 from machinery.api import catalogue
 from machinery.api.resource import ResourceType
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.NODES: Strategy(
         default=default_node,
+        validate=rules.node,
+        validate_update=rules.node_update,
+        validate_status_update=rules.node_update,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),

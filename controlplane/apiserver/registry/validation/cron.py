@@ -11,10 +11,10 @@ from functools import cache
 
 from machinery.api.fielderror import FieldError, invalid
 
-_MONTHS = {
-    n: i for i, n in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
-}
-_DAYS = {n: i for i, n in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
+_MONTH_NAMES = "jan feb mar apr may jun jul aug sep oct nov dec"
+_DAY_NAMES = "sun mon tue wed thu fri sat"
+_MONTHS = {n: i for i, n in enumerate(_MONTH_NAMES.split(), 1)}
+_DAYS = {n: i for i, n in enumerate(_DAY_NAMES.split())}
 _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (0, 59, {}),
     (0, 23, {}),

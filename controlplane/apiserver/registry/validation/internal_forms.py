@@ -51,8 +51,9 @@ def _show(fields: list[tuple[str, str, Any]], nested: dict[str, Form], value: An
 _RESOURCES = _form("Limits Requests Claims")
 _CONTAINER_TEXT = (
     "Name:s Image:s Command Args WorkingDir:s Ports EnvFrom Env Resources ResizePolicy RestartPolicy "
-    "RestartPolicyRules VolumeMounts VolumeDevices LivenessProbe ReadinessProbe StartupProbe Lifecycle TerminationMessagePath:s "
-    "TerminationMessagePolicy:s ImagePullPolicy:s SecurityContext Stdin:b StdinOnce:b TTY=tty:b"
+    "RestartPolicyRules VolumeMounts VolumeDevices LivenessProbe ReadinessProbe StartupProbe Lifecycle "
+    "TerminationMessagePath:s TerminationMessagePolicy:s ImagePullPolicy:s SecurityContext Stdin:b StdinOnce:b "
+    "TTY=tty:b"
 )
 _SECURITY = _form(
     "Capabilities Privileged SELinuxOptions=seLinuxOptions WindowsOptions RunAsUser RunAsGroup RunAsNonRoot "
