@@ -24,11 +24,12 @@ def complete_ip_families(spec: Object, cluster: tuple[str, ...] = ("IPv4",)) -> 
     families = [f for f in values(spec, "ipFamilies") if isinstance(f, str)]
     if not families:
         addresses = values(spec, "clusterIPs") or [text(spec, "clusterIP")]
-        families = [
+        inferred = [
             "IPv6" if ":" in address else "IPv4"
             for address in addresses
             if isinstance(address, str) and address not in ("", "None")
-        ] or [cluster[0]]
+        ]
+        families = list(dict.fromkeys(inferred)) or [cluster[0]]
     dual = spec["ipFamilyPolicy"] in ("PreferDualStack", "RequireDualStack")
     if dual and len(families) == 1 and (selectorless or len(cluster) > 1):
         families.append("IPv6" if families[0] == "IPv4" else "IPv4")

@@ -15,6 +15,7 @@ from controlplane.apiserver.registry.rules import prepare_create, prepare_status
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import configuration as rules
 from controlplane.apiserver.registry.validation import endpoints, quotas
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -45,7 +46,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_update=prepare_update(),
         fields={"type": lambda secret: text(secret, "type")},
     ),
-    catalogue.SERVICEACCOUNTS: _PLAIN,
+    catalogue.SERVICEACCOUNTS: replace(_PLAIN, warnings=warnings.service_account),
     catalogue.LIMITRANGES: Strategy(
         default=default_limit_range,
         validate=quotas.limit_range,

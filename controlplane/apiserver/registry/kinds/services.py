@@ -18,6 +18,7 @@ from controlplane.apiserver.registry.service_addresses import (
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import endpoints
 from controlplane.apiserver.registry.validation import services as rules
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -46,6 +47,7 @@ def _update_service(new: Object, old: Object, context: Context) -> None:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.SERVICES: Strategy(
         default=default_service,
+        warnings=warnings.service,
         validate=rules.service,
         validate_update=rules.service_update,
         validate_status_update=rules.service_status,
@@ -61,6 +63,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.ENDPOINTS: Strategy(
         default=default_endpoints,
+        deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         validate=endpoints.endpoints,
         validate_update=lambda new, old: endpoints.endpoints(new),
         prepare_create=prepare_create(),

@@ -15,6 +15,7 @@ from controlplane.apiserver.registry.objects import child, number, sub
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import workloads as rules
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -41,6 +42,7 @@ def _update_daemon_set(new: Object, old: Object, context: Context) -> None:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEPLOYMENTS: Strategy(
         default=default_deployment,
+        warnings=warnings.named_workload,
         validate=rules.deployment,
         validate_update=rules.deployment_update,
         validate_status_update=rules.deployment_status,
@@ -51,6 +53,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.REPLICASETS: Strategy(
         default=default_replica_set,
+        warnings=warnings.named_workload,
         validate=rules.replica_set,
         validate_update=rules.replica_set_update,
         validate_status_update=rules.replicas_status,
@@ -62,6 +65,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.REPLICATIONCONTROLLERS: Strategy(
         default=default_replication_controller,
+        warnings=warnings.named_workload,
         validate=rules.replication_controller,
         validate_update=lambda new, old: rules.replication_controller(new),
         validate_status_update=rules.replicas_status,
@@ -73,6 +77,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.DAEMONSETS: Strategy(
         default=default_daemon_set,
+        warnings=warnings.workload,
         validate=rules.daemon_set,
         validate_update=rules.daemon_set_update,
         validate_status_update=rules.daemon_set_status,
@@ -83,6 +88,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.STATEFULSETS: Strategy(
         default=default_stateful_set,
+        warnings=warnings.stateful_set,
         validate=rules.stateful_set,
         validate_update=rules.stateful_set_update,
         validate_status_update=rules.stateful_set_status,
