@@ -23,6 +23,7 @@ from controlplane.controllers import (
 from controlplane.controllers import namespaces as ending
 from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.daemonset import controller as daemonset
 from controlplane.controllers.deployment import controller as deployment
 from controlplane.controllers.disruption import controller as disruption
 from controlplane.controllers.endpoints import controller as slices
@@ -33,6 +34,7 @@ from controlplane.controllers.job import controller as job
 from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
+from controlplane.controllers.statefulset import controller as statefulset
 from machinery import component
 from machinery.cache.informer import Informers
 from machinery.clock import Clock, SystemClock
@@ -54,6 +56,8 @@ CONTROLLERS: dict[str, Build] = {
     "replicationcontroller-controller": replicas.build_replicationcontrollers,
     "endpointslice-controller": slices.build,
     "endpoints-controller": endpoints.build,
+    "statefulset-controller": statefulset.build,
+    "daemonset-controller": daemonset.build,
     "job-controller": job.build,
     "pod-garbage-collector-controller": podgc.build,
     "disruption-controller": disruption.build,
