@@ -17,7 +17,6 @@ import pytest
 from lab.layout import PROJECT, Layout
 from lab.topology import Topology
 from lab.verbs.look import topology_of
-from machinery.errors import NavarchError
 
 Done = subprocess.CompletedProcess[str]
 
@@ -45,6 +44,15 @@ class LiveLab:
     def navarch(self, *argv: str, check: bool = True, seconds: float = 240) -> Done:
         environment = os.environ | {"NAVARCH_LAB": self.layout.name}
         return _run([sys.executable, "-m", "lab", *argv], None, check, seconds, environment)
+
+    def up(self) -> None:
+        """Bring it up, or see to it that all its parts are ready, whatever its shape."""
+        options: list[str] = []
+        if self.layout.topology_file.exists():
+            shape = self.topology
+            options += ["--control-planes", str(shape.control_planes), "--workers", str(shape.workers)]
+            options += ["--proxy-mode", shape.proxy_mode, "--api-port", str(shape.api_port)]
+        self.navarch("up", *options)
 
     def inside(self, host: str, *argv: str, check: bool = True) -> Done:
         return self.navarch("enter", host, *argv, check=check)
@@ -90,13 +98,9 @@ def eventually() -> Eventually:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LiveLab]:
     live = LiveLab(Layout.from_environment())
+    running = live.layout.topology_file.exists()
     try:
-        live.topology  # noqa: B018 - raises if there is none
-        running = True
-    except NavarchError:
-        running = False
-    try:
-        live.navarch("up")  # also where one is up: its parts may have been stopped
+        live.up()
         yield live
     finally:
         if not running:

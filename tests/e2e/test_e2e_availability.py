@@ -117,7 +117,7 @@ def test_stopping_one_loses_no_request_but_those_in_flight(
     clients.stop()
     assert len(clients.failures) == failures, clients.failures
     all_acknowledged_are_there(clients)
-    lab.navarch("up")  # waits until all is ready again
+    lab.up()  # waits until all is ready again
 
 
 def test_killing_an_api_server_loses_no_request_but_those_in_flight(
@@ -130,7 +130,7 @@ def test_killing_an_api_server_loses_no_request_but_those_in_flight(
     clients.stop()
     assert len(clients.failures) <= CLIENTS, clients.failures
     all_acknowledged_are_there(clients)
-    lab.navarch("up")
+    lab.up()
 
 
 def test_another_controller_manager_and_scheduler_take_over(
