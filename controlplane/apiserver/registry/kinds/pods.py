@@ -18,6 +18,7 @@ from controlplane.apiserver.registry.rules import (
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import pods
+from controlplane.apiserver.registry.validation.workloads import pod_template_object
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -79,6 +80,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.PODTEMPLATES: Strategy(
         default=default_pod_template,
+        validate=pod_template_object,
+        validate_update=lambda new, old: pod_template_object(new),
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("template",)),
     ),
