@@ -169,5 +169,3 @@ def build(
         updates={(CERTIFICATESIGNINGREQUESTS, "approval"): APPROVAL},
         closers=(parts.client.close,),
     )
-
-

@@ -58,7 +58,9 @@ class OwnerReferencesPermissionEnforcement(BasePlugin):
         resource = resource_of(self._reader, owner)
         if resource is None:
             told = f"no RESTMapping found for kind {owner.get('apiVersion')}, Kind={owner.get('kind')}"
-            raise refuse(operation, f"cannot set blockOwnerDeletion in this case because cannot find RESTMapping: {told}")
+            raise refuse(
+                operation, f"cannot set blockOwnerDeletion in this case because cannot find RESTMapping: {told}"
+            )
         asked = RequestInfo(
             verb="update",
             path="",
