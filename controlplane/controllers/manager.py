@@ -8,14 +8,28 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from controlplane.controllers import names, nodeipam, podgc, replicas, rootca, serviceaccounts
+from controlplane.controllers import (
+    bootstraptokens,
+    clusterroles,
+    names,
+    nodeipam,
+    nodettl,
+    podgc,
+    replicas,
+    rootca,
+    serviceaccounts,
+    ttlafterfinished,
+)
 from controlplane.controllers import namespaces as ending
+from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
 from controlplane.controllers.deployment import controller as deployment
+from controlplane.controllers.disruption import controller as disruption
 from controlplane.controllers.endpoints import controller as slices
 from controlplane.controllers.endpoints import legacy as endpoints
 from controlplane.controllers.environment import Build, Environment
 from controlplane.controllers.garbage import controller as garbage
+from controlplane.controllers.job import controller as job
 from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
@@ -40,7 +54,17 @@ CONTROLLERS: dict[str, Build] = {
     "replicationcontroller-controller": replicas.build_replicationcontrollers,
     "endpointslice-controller": slices.build,
     "endpoints-controller": endpoints.build,
+    "job-controller": job.build,
     "pod-garbage-collector-controller": podgc.build,
+    "disruption-controller": disruption.build,
+    "clusterrole-aggregation-controller": clusterroles.build,
+    "certificatesigningrequest-approving-controller": certificates.build_approver,
+    "certificatesigningrequest-signing-controller": certificates.build_signers,
+    "certificatesigningrequest-cleaner-controller": certificates.build_cleaner,
+    "bootstrap-signer-controller": bootstraptokens.build_signer,
+    "token-cleaner-controller": bootstraptokens.build_cleaner,
+    "ttl-controller": nodettl.build,
+    "ttl-after-finished-controller": ttlafterfinished.build,
     "garbage-collector-controller": garbage.build,
 }
 """By upstream's names, in the order in which they are built."""
