@@ -28,11 +28,12 @@ from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror
+from machinery.api import catalogue, fielderror, names
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.errors import BadRequest, Forbidden, Invalid
 
+_NAME_CHECKS = {"rbac.authorization.k8s.io": names.path_segment}
 _GENERATED_TRIES = 8  # names made from generateName that are tried before AlreadyExists is told
 
 
@@ -173,7 +174,8 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
 def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
     strategy = served.stored_strategy
     meta = obj["metadata"]
-    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=strategy.validate_name)
+    check = strategy.validate_name or _NAME_CHECKS.get(served.type.group)
+    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
     errors += strategy.validate(obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)
