@@ -23,6 +23,7 @@ from controlplane.controllers import (
 from controlplane.controllers import namespaces as ending
 from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.cronjob import controller as cronjob
 from controlplane.controllers.daemonset import controller as daemonset
 from controlplane.controllers.deployment import controller as deployment
 from controlplane.controllers.disruption import controller as disruption
@@ -59,6 +60,7 @@ CONTROLLERS: dict[str, Build] = {
     "statefulset-controller": statefulset.build,
     "daemonset-controller": daemonset.build,
     "job-controller": job.build,
+    "cronjob-controller": cronjob.build,
     "pod-garbage-collector-controller": podgc.build,
     "disruption-controller": disruption.build,
     "clusterrole-aggregation-controller": clusterroles.build,

@@ -197,7 +197,9 @@ def _roll_in_place(
     plan: DaemonPlan,
     up: Callable[[Object], bool],
 ) -> None:
-    down, dead, alive = 0, [], []
+    down = 0
+    dead: list[Object] = []
+    alive: list[Object] = []
     for old, new in pairs.values():
         if new is not None:
             down += not up(new)
