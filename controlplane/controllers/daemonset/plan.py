@@ -219,7 +219,9 @@ def _roll_with_surge(
     plan: DaemonPlan,
     up: Callable[[Object], bool],
 ) -> None:
-    surging, dead, alive = 0, [], []
+    surging = 0
+    dead: list[str] = []
+    alive: list[str] = []
     for name, (old, new) in pairs.items():
         if old is None:
             continue
