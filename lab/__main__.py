@@ -50,6 +50,8 @@ def _run(arguments: argparse.Namespace) -> int | None:
             return asyncio.run(look.status(layout))
         case "kubeconfig":
             print(look.kubeconfig_path(layout))
+        case "token":
+            print(look.token(layout))
         case "enter":
             look.enter(layout, arguments.host, arguments.command)
         case "logs":

@@ -38,6 +38,7 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verbs.add_parser("down", help="remove the lab, whatever state it is in", allow_abbrev=False)
     verbs.add_parser("status", help="show every daemon of the lab", allow_abbrev=False)
     verbs.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig", allow_abbrev=False)
+    verbs.add_parser("token", help="print the administrator's bearer token", allow_abbrev=False)
     enter = verbs.add_parser("enter", help="a shell, or a command, inside a host", allow_abbrev=False)
     enter.add_argument("host", metavar="HOST")
     enter.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")

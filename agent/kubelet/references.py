@@ -76,10 +76,9 @@ class References:
         except NotFound as error:
             if optional:
                 return None
-            raise ReferenceMissing(str(error)) from error
+            raise ReferenceMissing(f'{kind.singular} "{name}" not found') from error
         except (StatusError, TransportError) as error:
-            what = "configmap" if kind is CONFIGMAPS else "secret"
-            raise ReferenceMissing(f"failed to fetch {what} {namespace}/{name}: {error}") from error
+            raise ReferenceMissing(f"failed to fetch {kind.singular} {namespace}/{name}: {error}") from error
 
     def _watch(self, which: tuple[ResourceType, str, str]) -> None:
         if self._informers is None:

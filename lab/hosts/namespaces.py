@@ -54,6 +54,10 @@ SYSTEM_SLICE = "system.slice"
 """The cgroup of a host's daemons; beside it the kubelet makes `kubepods`."""
 
 
+VISITORS = "user.slice"
+"""The cgroup of those who come from outside (`navarch enter`); a leaf, as a v2 cgroup with processes must be."""
+
+
 def setup_script(host: str, root: Path, trees: Sequence[Hierarchy], networks: Mapping[str, Path]) -> str:
     """The shell script that, inside new namespaces, makes them into the host.
 
@@ -106,6 +110,12 @@ def entry(layout: Layout, trees: Sequence[Hierarchy], host: str, cgroup: str, ar
     spaces = [f"{_FLAGS[kind]}={layout.namespace(host, kind)}" for kind in KINDS]
     inner = ["nsenter", *spaces, "--", *argv]
     return into_cgroup(trees, f"{layout.cgroup}/{host}/{cgroup}", inner)
+
+
+def visit(layout: Layout, trees: Sequence[Hierarchy], host: str, argv: Sequence[str]) -> list[str]:
+    """The command, run inside the host beside its daemons. Makes the cgroup that such visitors share."""
+    cgroups.create(trees, f"{layout.cgroup}/{host}/{VISITORS}")
+    return entry(layout, trees, host, VISITORS, argv)
 
 
 async def create_network(layout: Layout) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from lab.bootstrap.kubeconfig import ADMIN
 from lab.errors import LabError, NotRunning
 from lab.hosts import cgroups
-from lab.hosts.namespaces import entry
+from lab.hosts.namespaces import visit
 from lab.layout import Layout
 from lab.progress import console
 from lab.supervisor.control import Supervisor
@@ -23,8 +23,6 @@ from lab.supervisor.runner import ENVIRONMENT
 from lab.topology import Role, Topology
 
 _COLOURS = {State.RUNNING: "green", State.WAITING: "red", State.STOPPED: "yellow"}
-_VISITORS = "user.slice"
-"""The cgroup, in a host, of those who came by `enter`."""
 
 
 def topology_of(layout: Layout) -> Topology:
@@ -58,20 +56,25 @@ def kubeconfig_path(layout: Layout) -> Path:
     return layout.kubeconfig
 
 
+def token(layout: Layout) -> str:
+    """The administrator's bearer token, for tools that take no client certificate. Raises NotRunning."""
+    topology_of(layout)
+    return layout.token_file.read_text().strip()
+
+
 def enter(layout: Layout, host: str, argv: Sequence[str]) -> None:
     """Become the command (or a shell) inside the host; does not return. Raises LabError."""
     found = topology_of(layout).host(host)
     if not layout.namespace(host, "net").exists():
         raise NotRunning("the lab is not running: run `navarch up`")
     trees = cgroups.hierarchies()
-    cgroups.create(trees, f"{layout.cgroup}/{host}/{_VISITORS}")
     environment = ENVIRONMENT | {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES") if name in os.environ}
     if found.role is Role.CONTROL_PLANE:
         environment |= {"KUBECONFIG": ADMIN.file}
     if not argv:
         environment |= {"PS1": f"{host}# "}
         argv = ["bash", "--norc"] if Path("/bin/bash").exists() else ["sh"]
-    command = entry(layout, trees, host, _VISITORS, argv)
+    command = visit(layout, trees, host, argv)
     sys.stdout.flush()
     os.execvpe(command[0], command, environment)  # noqa: S606
 

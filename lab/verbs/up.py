@@ -18,18 +18,18 @@ from lab import access, assembly, cluster, sweep
 from lab.bootstrap import objects
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.phases import inside
+from lab.building import build
 from lab.daemons import plan
-from lab.errors import LabError, NotRunning
-from lab.hosts import cgroups, links, namespaces, sockets
-from lab.hosts.namespaces import MACHINE
+from lab.errors import LabError, NotRunning, first_failure
+from lab.hosts import sockets
 from lab.images import catalogue
 from lab.images.push import push
 from lab.layout import PROJECT, Layout
 from lab.progress import Steps, console
 from lab.readiness import Endpoint, Watch
-from lab.supervisor.control import Supervisor, launch
+from lab.supervisor.control import Supervisor
 from lab.supervisor.daemon import Daemon
-from lab.topology import REGISTRY_PORT, Role, Topology
+from lab.topology import REGISTRY_PORT, Topology
 from machinery.api.catalogue import NODES
 from machinery.api.meta import condition, name_of
 from machinery.client.rest import Client
@@ -62,7 +62,7 @@ async def up(layout: Layout, topology: Topology) -> None:
     config = cluster.configuration(topology)
     if supervisor is None:
         _check_machine(topology)
-        supervisor = await _build(layout, topology, config, steps)
+        supervisor = await build(layout, topology, config, steps)
     await _start(layout, topology, config, supervisor, steps)
     known = access.make_known(layout)
     _tell(layout, topology, known, time.monotonic() - started)
@@ -105,37 +105,6 @@ def _check_machine(topology: Topology) -> None:
         raise LabError(f"the checkout is in {PROJECT}, and hosts have a /run of their own: move it elsewhere")
 
 
-async def _build(layout: Layout, topology: Topology, config: ClusterConfiguration, steps: Steps) -> Supervisor:
-    """State, hosts, network, files and supervisor; no daemon runs yet."""
-    layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layout.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layout.topology_file.write_text(topology.to_json())
-    sweep.make_mount_points(layout)
-    assembly.name_hosts(layout, topology)
-    trees = cgroups.hierarchies()
-    with steps.step(f"hosts {', '.join(host.name for host in topology.hosts)}, their network and certificates"):
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_hosts(layout, topology, trees))
-                group.create_task(asyncio.to_thread(assembly.fill, layout, topology, config))
-                launched = group.create_task(launch(layout, trees))
-        except* NavarchError as failures:
-            raise _first(failures) from None
-    return launched.result()
-
-
-async def _hosts(layout: Layout, topology: Topology, trees: Sequence[cgroups.Hierarchy]) -> None:
-    await namespaces.hold_namespaces(layout)
-    await namespaces.create_network(layout)
-    async with asyncio.TaskGroup() as group:
-        for host in topology.hosts:
-            # HAProxy also listens on the machine's own loopback.
-            balancer = host.role is Role.LOAD_BALANCER
-            networks = {MACHINE: layout.namespace(MACHINE, "net")} if balancer else {}
-            group.create_task(namespaces.create_host(layout, trees, host.name, networks))
-    await links.connect_hosts(layout, topology.hosts)
-
-
 async def _start(
     layout: Layout, topology: Topology, config: ClusterConfiguration, supervisor: Supervisor, steps: Steps
 ) -> None:
@@ -149,7 +118,7 @@ async def _start(
             group.create_task(_images(layout, topology, watch, steps))
             group.create_task(_cluster(layout, topology, config, supervisor, watch, wanted, steps))
     except* NavarchError as failures:
-        raise _first(failures) from None
+        raise first_failure(failures) from None
 
 
 async def _images(layout: Layout, topology: Topology, watch: Watch, steps: Steps) -> None:
@@ -218,14 +187,6 @@ async def _unready(client: Client, names: Sequence[str]) -> str:
         if ready.get("status") != "True":
             missing.append(f"{name}: {ready.get('message') or 'no word from its kubelet'}")
     return "; ".join(missing)
-
-
-def _first(failures: BaseExceptionGroup[NavarchError]) -> NavarchError:
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, NavarchError)
-    return error
 
 
 def _tell(layout: Layout, topology: Topology, known: Path, seconds: float) -> None:

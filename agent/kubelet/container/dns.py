@@ -78,8 +78,8 @@ def pod_config(pod: Object, host: DnsConfig, cluster_dns: Iterable[str], cluster
             warnings.append(
                 (
                     "MissingClusterDNS",
-                    f'pod: "{spec.describe(pod)}". kubelet does not have ClusterDNS IP configured and cannot create Pod '
-                    f'using "{policy}" policy. Falling back to "Default" policy.',
+                    f'pod: "{spec.describe(pod)}". kubelet does not have ClusterDNS IP configured and cannot create '
+                    f'Pod using "{policy}" policy. Falling back to "Default" policy.',
                 )
             )
         config = replace(host, warnings=())

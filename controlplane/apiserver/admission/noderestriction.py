@@ -235,7 +235,7 @@ def _no_references(operation: Operation, pod: Object, node: str) -> None:
 def _pod_status(operation: Operation, node: str) -> None:
     old, new = operation.old or {}, subject(operation)
     if (old.get("spec") or {}).get("nodeName") != node:
-        told = f"node {show(node)} can only update pod status for pods with spec.nodeName set to itself"
+        told = f"node {show(node)} can only update pod status for pods with spec.nodeName set to itself"  # noqa: S608
         raise refuse(operation, told)
     if labels_of(old) != labels_of(new):
         raise refuse(operation, f"node {show(node)} cannot update labels through pod status")

@@ -4,8 +4,10 @@ Every resource has one `Strategy`; `registry/__init__.py`'s `strategy_for(resour
 they see dicts, may change only the first argument where it says "in place", and do no I/O.  What needs other objects
 gets it from `Context`.  What is left at its default behaves like a plain object with no rules but those of metadata.
 
-Order of a create: prune and check types (schema) → `default` → `prepare_create` → admission → `validate` → store.
-Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store.
+Order of a create: prune and check types (schema) → `default` → mutating admission → name and uid are given →
+`prepare_create` → `validate` → validating admission → store.
+Order of an update: … → `default` → mutating admission → `prepare_update(new, old)` → `validate_update(new, old)` →
+validating admission → store.
 A status update runs `prepare_status_update` and `validate_status_update` in place of these.
 The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask,
 managedFields, finalizers, deletionTimestamp, and validates metadata on create and update.

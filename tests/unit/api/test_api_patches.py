@@ -57,7 +57,7 @@ def test_a_json_patch_changes_a_copy(operations: Any, after: Any) -> None:
     ],
 )
 def test_an_operation_that_does_not_apply_is_rejected_without_details(operation: Any) -> None:
-    with pytest.raises(Invalid, match="^the server rejected our request due to an error in our request$"):
+    with pytest.raises(Invalid, match="the server rejected our request due to an error in our request"):
         json_patch.apply({"a": {"x": 1}, "l": [1, 2]}, [operation])
 
 

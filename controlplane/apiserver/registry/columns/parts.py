@@ -9,16 +9,16 @@ from typing import Any
 from controlplane.apiserver.registry.objects import items, strings, sub, text
 from controlplane.apiserver.registry.printing import NONE, Age
 from controlplane.apiserver.registry.strategy import Column
-from controlplane.apiserver.registry.wire import definitions, short
 from machinery.api import labels
 from machinery.api.meta import Object, name_of
+from machinery.api.schema_types import definitions
 
 Cell = Callable[[Object], Any]
 
 
 @functools.cache
 def _by_short_name() -> dict[str, str]:
-    return {short(name): name for name in definitions()}
+    return {".".join(name.split(".")[-3:]): name for name in definitions()}
 
 
 def described(path: str) -> str:
