@@ -15,9 +15,12 @@ from controlplane.controllers import (
     nodeipam,
     nodettl,
     podgc,
+    quota,
     replicas,
     rootca,
     serviceaccounts,
+    servicecidrs,
+    tokens,
     ttlafterfinished,
 )
 from controlplane.controllers import namespaces as ending
@@ -29,6 +32,7 @@ from controlplane.controllers.deployment import controller as deployment
 from controlplane.controllers.disruption import controller as disruption
 from controlplane.controllers.endpoints import controller as slices
 from controlplane.controllers.endpoints import legacy as endpoints
+from controlplane.controllers.endpoints import mirror
 from controlplane.controllers.environment import Build, Environment
 from controlplane.controllers.garbage import controller as garbage
 from controlplane.controllers.job import controller as job
@@ -63,6 +67,11 @@ CONTROLLERS: dict[str, Build] = {
     "cronjob-controller": cronjob.build,
     "pod-garbage-collector-controller": podgc.build,
     "disruption-controller": disruption.build,
+    "resourcequota-controller": quota.build,
+    "serviceaccount-token-controller": tokens.build,
+    "legacy-serviceaccount-token-cleaner-controller": tokens.build_cleaner,
+    "endpointslice-mirroring-controller": mirror.build,
+    "service-cidr-controller": servicecidrs.build,
     "clusterrole-aggregation-controller": clusterroles.build,
     "certificatesigningrequest-approving-controller": certificates.build_approver,
     "certificatesigningrequest-signing-controller": certificates.build_signers,

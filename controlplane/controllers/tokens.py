@@ -27,7 +27,7 @@ from machinery.controller import Controller
 from machinery.errors import NotFound, SettingsError
 from machinery.pki import PKIError, PrivateKey
 
-ACCOUNT = "tokens-controller"
+ACCOUNT = ""  # the manager itself: no role lets a ServiceAccount make tokens for others
 CLEANER_ACCOUNT = "legacy-service-account-token-cleaner"
 TYPE = "kubernetes.io/service-account-token"
 NAME, UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
