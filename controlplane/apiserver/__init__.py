@@ -1,0 +1,1 @@
+"""The API server: the whole Kubernetes v1.36 API over HTTPS, on etcd."""

@@ -27,6 +27,8 @@ Handler = Callable[[Object | None, Object | None], None]
 
 IndexKeys = Callable[[Object], Iterable[str]]
 
+Objects = list[Object]  # by another name: inside Informer, `list` is the method
+
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 10.0
 
@@ -64,11 +66,11 @@ class Informer:
         """The object of this key (`namespace/name`, or `name`)."""
         return self._objects.get(key)
 
-    def list(self, namespace: str = "") -> list[Object]:
+    def list(self, namespace: str = "") -> Objects:
         """All objects, or those of a namespace."""
         return self.by_index("namespace", namespace) if namespace else list(self._objects.values())
 
-    def by_index(self, index: str, value: str) -> list[Object]:  # type: ignore[valid-type]
+    def by_index(self, index: str, value: str) -> Objects:
         """The objects that the index puts under `value`."""
         return list(self._indices[index].get(value, {}).values())
 

@@ -1,0 +1,1 @@
+"""Whether somebody may: RBAC, the Node authoriser, webhooks, and the reviews that ask them."""

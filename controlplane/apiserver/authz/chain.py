@@ -39,7 +39,6 @@ class Chain:
 
     def __init__(self, authorizers: Sequence[Authorizer], rbac: RBACAuthorizer | None) -> None:
         self._authorizers = tuple(authorizers)
-        self._incomplete = tuple(a for a in authorizers if not isinstance(a, RBACAuthorizer | Always))
         self._always = any(isinstance(a, Always) and a.decision is Decision.ALLOW for a in authorizers)
         self.rbac = rbac
 
@@ -66,19 +65,20 @@ class Chain:
         """Whether the user may."""
         return (await self.authorize(user, request))[0] is Decision.ALLOW
 
-    def rules_for(self, user: User, namespace: str) -> tuple[list[Rule], list[str]]:
-        """What the user may in a namespace, as far as rules can tell, and why that is not all there is."""
-        if MASTERS in user.groups or self._always:
-            return list(EVERYTHING), []
+    def rules_for(self, user: User, namespace: str) -> tuple[list[Rule], list[str], bool]:
+        """What the user may in a namespace as far as rules can tell; errors; whether there may be more."""
+        if self._always:
+            return list(EVERYTHING), [], False
         rules, errors = self.rbac.rules_for(user, namespace) if self.rbac else ([], [])
-        errors = list(errors)
-        for authorizer in self._incomplete:
-            if isinstance(authorizer, NodeAuthorizer):
-                if authorizer.is_node(user):
-                    errors.append("node authorizer does not support user rule resolution")
-            else:
+        errors, incomplete = list(errors), False
+        for authorizer in self._authorizers:
+            if isinstance(authorizer, NodeAuthorizer) and authorizer.is_node(user):
+                errors.append("node authorizer does not support user rule resolution")
+                incomplete = True
+            elif isinstance(authorizer, WebhookAuthorizer):
                 errors.append("webhook authorizer does not support user rule resolution")
-        return rules, errors
+                incomplete = True
+        return rules, errors, incomplete
 
 
 def build(modes: Sequence[str], reader: Reader, *, webhook: WebhookSettings | None = None) -> Chain:

@@ -1,0 +1,1 @@
+"""What answers requests: reads, writes, watches, subresources, discovery, health."""

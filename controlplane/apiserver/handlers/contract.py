@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from multidict import MultiMapping
+
 from controlplane.apiserver.admission.contract import Plugin
 from controlplane.apiserver.authn.contract import Authenticator
 from controlplane.apiserver.authz.contract import Authorizer
@@ -105,14 +107,16 @@ PathHandler = Callable[[Mapping[str, str]], Awaitable[PathAnswer]]
 StartHook = Callable[[Loopback, Reader], Awaitable[None]]
 """Runs once the server can read and write; may retry by raising (it is run again after a second until it succeeds)."""
 
-Impersonate = Callable[[User, Mapping[str, str]], Awaitable[User]]
-"""(user, headers with lower-case names) → whom the user acts as. Called only if a header starts with `impersonate-`.
+Impersonate = Callable[[User, MultiMapping[str], RequestInfo], Awaitable[User]]
+"""(user, headers, what is asked for) → whom the user acts as. Called only if a header starts with `impersonate-`.
 
-Raises Forbidden if the user may not, BadRequest or InternalError as upstream does for malformed headers.
+The headers are those of `Credentials`: a name may come several times. What is asked for matters, because a user may
+be allowed to act as somebody for some requests only. Raises Forbidden if the user may not, BadRequest as upstream
+does for malformed headers.
 """
 
 
-async def _nobody_else(user: User, headers: Mapping[str, str]) -> User:
+async def _nobody_else(user: User, headers: MultiMapping[str], request: RequestInfo) -> User:
     return user
 
 

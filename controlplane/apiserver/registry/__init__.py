@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from controlplane.apiserver.registry.columns.parts import NAME_AND_CREATION
+from controlplane.apiserver.registry.columns.table import COLUMNS
 from controlplane.apiserver.registry.kinds import (
     admission,
     autoscaling,
@@ -27,6 +31,7 @@ from machinery.api.resource import ResourceType
 PLAIN = Strategy()
 """A kind without rules of its own: what a custom resource has before its definition adds to it."""
 
+
 _STRATEGIES: dict[ResourceType, Strategy] = {}
 for _family in (
     admission,
@@ -47,7 +52,8 @@ for _family in (
     storage,
     workloads,
 ):
-    _STRATEGIES.update(_family.STRATEGIES)
+    for _resource, _strategy in _family.STRATEGIES.items():
+        _STRATEGIES[_resource] = replace(_strategy, columns=COLUMNS.get(_resource, NAME_AND_CREATION))
 
 
 def strategy_for(resource: ResourceType) -> Strategy:

@@ -1,15 +1,17 @@
-"""The contract of storage: five methods.  etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
+"""The contract of storage: five methods, and two to keep house.
+
+etcd fulfils it for clusters, an embedded store for `navarch dev` and tests.
 
 Keys are paths (`/registry/pods/default/web`), values are bytes.  A *revision* is one number for the whole store that
 grows by each write; every key has the revision of its last write.  Every implementation passes
-`tests/conformance/storage.py`.
+`tests/conformance/apiserver/test_apiserver_storage.py`.
 
 Source: etcd API, "Revisions", "Transaction", "Watch".
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,12 +27,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event of a watch. For a deletion `value` is None, `revision` is the deletion's, `previous` the last value."""
+    """One event of a watch. For a deletion `value` is None and `revision` is the deletion's."""
 
     key: str
     value: bytes | None
     revision: int
-    previous: bytes | None = None
     created: bool = False
 
 
@@ -69,11 +70,15 @@ class Storage(Protocol):
         """Delete if the key is at revision `expected`; returns the deletion's revision. Raises RevisionConflict."""
         ...
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Batch]:
         """Every change under `prefix` with a revision greater than `after`, none twice, none left out.
 
         Survives reconnection by itself. Empty batches tell progress. Raises RevisionCompacted.
         """
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Forget what was before `revision`; reads and watches that need it raise RevisionCompacted from then on."""
         ...
 
     async def close(self) -> None:

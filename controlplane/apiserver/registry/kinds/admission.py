@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from controlplane.apiserver.registry.defaults.others import default_policy, default_policy_binding, default_webhooks
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
     prepare_create,
@@ -12,21 +15,36 @@ from controlplane.apiserver.registry.strategy import Strategy
 from machinery.api import catalogue
 from machinery.api.resource import ResourceType
 
-_WEBHOOKS = Strategy(
-    prepare_create=prepare_create(generation=True), prepare_update=prepare_update(counts=("webhooks",))
+
+def _webhooks(*, mutating: bool) -> Strategy:
+    return Strategy(
+        default=partial(default_webhooks, mutating=mutating),
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("webhooks",)),
+    )
+
+
+_BINDING = Strategy(
+    default=default_policy_binding,
+    prepare_create=prepare_create(generation=True),
+    prepare_update=prepare_update(counts=("spec",)),
 )
-_SPEC_ONLY = Strategy(prepare_create=prepare_create(generation=True), prepare_update=prepare_update(counts=("spec",)))
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.MUTATINGWEBHOOKCONFIGURATIONS: _WEBHOOKS,
-    catalogue.VALIDATINGWEBHOOKCONFIGURATIONS: _WEBHOOKS,
-    catalogue.MUTATINGADMISSIONPOLICIES: _SPEC_ONLY,
-    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _SPEC_ONLY,
+    catalogue.MUTATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=True),
+    catalogue.VALIDATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=False),
+    catalogue.MUTATINGADMISSIONPOLICIES: Strategy(
+        default=default_policy,
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("spec",)),
+    ),
+    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _BINDING,
     catalogue.VALIDATINGADMISSIONPOLICIES: Strategy(
+        default=default_policy,
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
     ),
-    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _SPEC_ONLY,
+    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _BINDING,
 }

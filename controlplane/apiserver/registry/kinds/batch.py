@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from controlplane.apiserver.registry.defaults.workloads import default_cron_job, default_job
+from controlplane.apiserver.registry.job_selector import generate_selector
 from controlplane.apiserver.registry.objects import number
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
-from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.strategy import Context, Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
+
+
+def _create_job(job: Object, context: Context) -> None:
+    generate_selector(job)
+    prepare_create(status={}, generation=True)(job, context)
+
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.JOBS: Strategy(
-        prepare_create=prepare_create(status={}, generation=True),
+        default=default_job,
+        prepare_create=_create_job,
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
         has_status=True,
         fields={"status.successful": lambda job: str(number(job, "status", "succeeded"))},
     ),
     catalogue.CRONJOBS: Strategy(
+        default=default_cron_job,
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),

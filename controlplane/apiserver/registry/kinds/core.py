@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import text
+from controlplane.apiserver.registry.defaults.others import (
+    default_limit_range,
+    default_namespace,
+    default_quota,
+    default_secret,
+)
+from controlplane.apiserver.registry.objects import child, set_or_drop, sub, text, values
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
-from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.strategy import Context, Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 _PLAIN = Strategy(prepare_create=prepare_create(), prepare_update=prepare_update())
 
+
+def _create_namespace(namespace: Object, context: Context) -> None:
+    prepare_create(status={"phase": "Active"})(namespace, context)
+    default_namespace(namespace)  # once more: a generated name is known only now
+    finalizers = values(namespace, "spec", "finalizers")
+    if "kubernetes" not in finalizers:
+        child(namespace, "spec")["finalizers"] = [*finalizers, "kubernetes"]
+
+
+def _update_namespace(new: Object, old: Object, context: Context) -> None:
+    prepare_update(status=True)(new, old, context)
+    set_or_drop(child(new, "spec"), "finalizers", sub(old, "spec"))
+
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CONFIGMAPS: _PLAIN,
     catalogue.SECRETS: Strategy(
+        default=default_secret,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         fields={"type": lambda secret: text(secret, "type")},
     ),
     catalogue.SERVICEACCOUNTS: _PLAIN,
     catalogue.LIMITRANGES: Strategy(
-        prepare_create=prepare_create(), prepare_update=prepare_update(), allow_create_on_update=True
+        default=default_limit_range,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
     ),
     catalogue.RESOURCEQUOTAS: Strategy(
+        default=default_quota,
         prepare_create=prepare_create(status={}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
     catalogue.NAMESPACES: Strategy(
-        prepare_create=prepare_create(status={"phase": "Active"}),
-        prepare_update=prepare_update(status=True),
+        default=default_namespace,
+        prepare_create=_create_namespace,
+        prepare_update=_update_namespace,
         prepare_status_update=prepare_status_update(),
         has_status=True,
         fields={"status.phase": lambda namespace: text(namespace, "status", "phase")},

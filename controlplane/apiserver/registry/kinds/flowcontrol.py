@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from controlplane.apiserver.registry.columns.others import flow_schema_order
+from controlplane.apiserver.registry.defaults.others import (
+    default_flow_schema,
+    default_priority_class,
+    default_priority_level,
+)
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
     prepare_create,
@@ -10,19 +19,24 @@ from controlplane.apiserver.registry.rules import (
 )
 from controlplane.apiserver.registry.strategy import Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
-_FLOW = Strategy(
-    prepare_create=prepare_create(status={}, generation=True),
-    prepare_update=prepare_update(status=True, counts=("spec",)),
-    prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
-    has_status=True,
-)
+
+def _flow(default: Callable[[Object], None]) -> Strategy:
+    return Strategy(
+        default=default,
+        prepare_create=prepare_create(status={}, generation=True),
+        prepare_update=prepare_update(status=True, counts=("spec",)),
+        prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
+        has_status=True,
+    )
+
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.FLOWSCHEMAS: _FLOW,
-    catalogue.PRIORITYLEVELCONFIGURATIONS: _FLOW,
+    catalogue.FLOWSCHEMAS: replace(_flow(default_flow_schema), row_order=flow_schema_order),
+    catalogue.PRIORITYLEVELCONFIGURATIONS: _flow(default_priority_level),
     catalogue.PRIORITYCLASSES: Strategy(
-        prepare_create=prepare_create(generation=True), prepare_update=prepare_update()
+        default=default_priority_class, prepare_create=prepare_create(generation=True), prepare_update=prepare_update()
     ),
 }

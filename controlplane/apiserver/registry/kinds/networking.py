@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from controlplane.apiserver.registry.defaults.services import default_ingress_class, default_network_policy
 from controlplane.apiserver.registry.objects import text
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
-_SPEC = Strategy(prepare_create=prepare_create(generation=True), prepare_update=prepare_update(counts=("spec",)))
+
+def _spec(default: Callable[[Object], None]) -> Strategy:
+    return Strategy(
+        default=default,
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("spec",)),
+    )
+
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.INGRESSCLASSES: _SPEC,
-    catalogue.NETWORKPOLICIES: _SPEC,
+    catalogue.INGRESSCLASSES: _spec(default_ingress_class),
+    catalogue.NETWORKPOLICIES: _spec(default_network_policy),
     catalogue.INGRESSES: Strategy(
         prepare_create=prepare_create(status={"loadBalancer": {}}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),

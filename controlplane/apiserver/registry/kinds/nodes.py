@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.apiserver.registry.defaults.others import default_node, default_runtime_class
 from controlplane.apiserver.registry.objects import flag
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
@@ -10,11 +11,14 @@ from machinery.api.resource import ResourceType
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.NODES: Strategy(
+        default=default_node,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
         fields={"spec.unschedulable": lambda node: "true" if flag(node, "spec", "unschedulable") else "false"},
     ),
-    catalogue.RUNTIMECLASSES: Strategy(prepare_create=prepare_create(), prepare_update=prepare_update()),
+    catalogue.RUNTIMECLASSES: Strategy(
+        default=default_runtime_class, prepare_create=prepare_create(), prepare_update=prepare_update()
+    ),
 }

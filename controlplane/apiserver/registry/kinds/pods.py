@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import child, flag, items, sub, text
+from controlplane.apiserver.registry.columns.pods import row_conditions
+from controlplane.apiserver.registry.defaults.podspec import default_pod
+from controlplane.apiserver.registry.defaults.workloads import default_pod_template
+from controlplane.apiserver.registry.objects import child, flag, integer, items, text
+from controlplane.apiserver.registry.pod_affinity import apply_label_keys
+from controlplane.apiserver.registry.pod_apparmor import apply_app_armor
+from controlplane.apiserver.registry.pod_facts import grace_seconds, new_status
 from controlplane.apiserver.registry.rules import (
     count_generation,
     keep_generation,
@@ -11,14 +17,20 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import pods
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 
 def _prepare_create(pod: Object, context: Context) -> None:
-    pod["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+    pod["status"] = new_status(pod)
     child(pod, "metadata")["generation"] = 1
+    apply_label_keys(pod)
+    apply_app_armor(pod)
+    seconds = integer(pod, "spec", "terminationGracePeriodSeconds")
+    if seconds is not None and seconds < 0:
+        pod["spec"]["terminationGracePeriodSeconds"] = 1
 
 
 def _prepare_update(new: Object, old: Object, context: Context) -> None:
@@ -37,25 +49,19 @@ def _prepare_status_update(new: Object, old: Object, context: Context) -> None:
         status["qosClass"] = text(old, "status", "qosClass")
 
 
-def _grace_seconds(pod: Object, asked: int | None) -> int:
-    """Seconds a pod gets to end: none if it is bound to no node, or has ended already."""
-    seconds = asked if asked is not None else sub(pod, "spec").get("terminationGracePeriodSeconds", 30)
-    if not isinstance(seconds, int):
-        seconds = 30
-    if not text(pod, "spec", "nodeName") or text(pod, "status", "phase") in ("Failed", "Succeeded"):
-        return 0
-    return max(seconds, 1) if seconds < 0 else seconds
-
-
 def _pod_ips(pod: Object) -> str:
     return ",".join(text(ip, "ip") for ip in items(pod, "status", "podIPs"))
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PODS: Strategy(
+        default=default_pod,
         prepare_create=_prepare_create,
         prepare_update=_prepare_update,
         prepare_status_update=_prepare_status_update,
+        validate=pods.validate,
+        validate_update=pods.validate_update,
+        validate_status_update=pods.validate_status_update,
         has_status=True,
         fields={
             "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
@@ -68,9 +74,12 @@ STRATEGIES: dict[ResourceType, Strategy] = {
             "status.podIPs": _pod_ips,
             "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
         },
-        default_grace_seconds=_grace_seconds,
+        default_grace_seconds=grace_seconds,
+        row_conditions=row_conditions,
     ),
     catalogue.PODTEMPLATES: Strategy(
-        prepare_create=prepare_create(generation=True), prepare_update=prepare_update(counts=("template",))
+        default=default_pod_template,
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("template",)),
     ),
 }

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import text
+from controlplane.apiserver.registry.defaults.services import (
+    complete_ip_families,
+    default_endpoint_slice,
+    default_endpoints,
+    default_service,
+    patch_allocated,
+)
+from controlplane.apiserver.registry.objects import child, text
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
-from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.strategy import Context, Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 _INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 
 
-def _event_source(event: dict[str, object]) -> str:
+def _event_source(event: Object) -> str:
     return text(event, "source", "component") or text(event, "reportingComponent")
+
+
+def _create_service(service: Object, context: Context) -> None:
+    prepare_create(status={"loadBalancer": {}})(service, context)
+    complete_ip_families(child(service, "spec"))
+
+
+def _update_service(new: Object, old: Object, context: Context) -> None:
+    prepare_update(status=True)(new, old, context)
+    patch_allocated(new, old)
+    complete_ip_families(child(new, "spec"))
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.SERVICES: Strategy(
-        prepare_create=prepare_create(status={"loadBalancer": {}}),
-        prepare_update=prepare_update(status=True),
+        default=default_service,
+        prepare_create=_create_service,
+        prepare_update=_update_service,
         prepare_status_update=prepare_status_update(),
         has_status=True,
         fields={
@@ -27,9 +47,13 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         },
     ),
     catalogue.ENDPOINTS: Strategy(
-        prepare_create=prepare_create(), prepare_update=prepare_update(), allow_create_on_update=True
+        default=default_endpoints,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        allow_create_on_update=True,
     ),
     catalogue.ENDPOINTSLICES: Strategy(
+        default=default_endpoint_slice,
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("endpoints", "ports", "addressType"), metadata_counts=("labels",)),
     ),

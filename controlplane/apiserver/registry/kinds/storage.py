@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from controlplane.apiserver.registry.defaults.volumes import (
+    default_claim,
+    default_csi_driver,
+    default_persistent_volume,
+    default_storage_class,
+)
 from controlplane.apiserver.registry.objects import set_or_drop
 from controlplane.apiserver.registry.rules import keep_generation, prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
@@ -27,22 +35,26 @@ def _volume_status(new: Object, old: Object, context: Context) -> None:
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PERSISTENTVOLUMES: Strategy(
+        default=default_persistent_volume,
         prepare_create=_create_volume,
         prepare_update=prepare_update(status=True),
         prepare_status_update=_volume_status,
         has_status=True,
     ),
     catalogue.PERSISTENTVOLUMECLAIMS: Strategy(
+        default=default_claim,
         prepare_create=prepare_create(status={"phase": "Pending"}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
-    catalogue.STORAGECLASSES: _PLAIN,
+    catalogue.STORAGECLASSES: replace(_PLAIN, default=default_storage_class),
     catalogue.VOLUMEATTRIBUTESCLASSES: _PLAIN,
     catalogue.CSINODES: _PLAIN,
     catalogue.CSISTORAGECAPACITIES: _PLAIN,
-    catalogue.CSIDRIVERS: Strategy(prepare_create=prepare_create(), prepare_update=prepare_update(counts=("spec",))),
+    catalogue.CSIDRIVERS: Strategy(
+        default=default_csi_driver, prepare_create=prepare_create(), prepare_update=prepare_update(counts=("spec",))
+    ),
     catalogue.VOLUMEATTACHMENTS: Strategy(
         prepare_create=prepare_create(status={"attached": False}),
         prepare_update=prepare_update(status=True),

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import number
+from controlplane.apiserver.registry.defaults.workloads import (
+    TEMPLATE_GENERATION,
+    daemon_template_generation,
+    default_daemon_set,
+    default_deployment,
+    default_replica_set,
+    default_replication_controller,
+    default_stateful_set,
+)
+from controlplane.apiserver.registry.objects import child, number, sub
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
-from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.strategy import Context, Strategy
 from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 _DAEMONS = {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}
 _REPLICAS = {"status.replicas": lambda obj: str(number(obj, "status", "replicas"))}
 
+
+def _create_daemon_set(daemon_set: Object, context: Context) -> None:
+    prepare_create(status=_DAEMONS, generation=True)(daemon_set, context)
+    child(child(daemon_set, "metadata"), "annotations")[TEMPLATE_GENERATION] = "1"
+
+
+def _update_daemon_set(new: Object, old: Object, context: Context) -> None:
+    prepare_update(status=True, counts=("spec",))(new, old, context)
+    generation = daemon_template_generation(old)
+    if sub(new, "spec").get("template") != sub(old, "spec").get("template"):
+        generation += 1
+    annotations = child(child(new, "metadata"), "annotations")
+    if generation:
+        annotations[TEMPLATE_GENERATION] = str(generation)
+
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEPLOYMENTS: Strategy(
+        default=default_deployment,
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",), metadata_counts=("annotations",)),
         prepare_status_update=prepare_status_update(metadata=("labels",)),
         has_status=True,
     ),
     catalogue.REPLICASETS: Strategy(
+        default=default_replica_set,
         prepare_create=prepare_create(status={"replicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
@@ -26,6 +54,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         fields=_REPLICAS,
     ),
     catalogue.REPLICATIONCONTROLLERS: Strategy(
+        default=default_replication_controller,
         prepare_create=prepare_create(status={"replicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
@@ -33,12 +62,14 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         fields=_REPLICAS,
     ),
     catalogue.DAEMONSETS: Strategy(
-        prepare_create=prepare_create(status=_DAEMONS, generation=True),
-        prepare_update=prepare_update(status=True, counts=("spec",)),
+        default=default_daemon_set,
+        prepare_create=_create_daemon_set,
+        prepare_update=_update_daemon_set,
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
     catalogue.STATEFULSETS: Strategy(
+        default=default_stateful_set,
         prepare_create=prepare_create(status={"replicas": 0, "availableReplicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),

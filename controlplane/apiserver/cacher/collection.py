@@ -1,0 +1,121 @@
+"""All objects of one resource, ordered by key, with a ring of recent events from which watches resume."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
+from machinery.errors import Expired
+
+FRESH_SECONDS = (
+    75.0  # events younger than this are kept as long as there is room. Source: watch cache, eventFreshDuration
+)
+_FEWEST, _MOST = 100, 20_000  # events kept: at least, at most
+
+Deliver = Callable[[Sequence[Event]], None]
+"""Takes the events of one batch; must not block nor raise."""
+
+
+class Collection:
+    """What is stored under one prefix. Changed by the cacher alone."""
+
+    def __init__(self, prefix: str, revision: int) -> None:
+        """`revision`: from when on all events are known."""
+        self.prefix = prefix
+        self.records: dict[str, Record] = {}
+        self.changed = revision  # the revision of the last change
+        self._keys: list[str] = []
+        self._events: deque[Event] = deque()
+        self._complete_after = revision  # watches from this revision on find all they need in the ring
+        self._subscribers: dict[object, tuple[Deliver, Callable[[], None]]] = {}
+
+    def get(self, key: str) -> Record | None:
+        """The object with this key (`namespace/name` or `name`)."""
+        return self.records.get(key)
+
+    def keys(self, namespace: str = "") -> Sequence[str]:
+        """Keys in order, of all or of one namespace; a copy."""
+        if not namespace:
+            return self._keys[:]
+        first = bisect_left(self._keys, namespace + "/")
+        return self._keys[first : bisect_left(self._keys, namespace + "0", first)]  # "0" comes after "/"
+
+    def list(self, namespace: str = "", start: str = "") -> list[Record]:
+        """Records in the order of their keys, from the key `start` on."""
+        keys = self.keys(namespace)
+        if start:
+            keys = keys[bisect_left(keys, start) :]
+        records = self.records
+        return [records[key] for key in keys]
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Fill the empty collection."""
+        self.records = {record.key: record for record in records}
+        self._keys = sorted(self.records)
+        self.changed = max((r.revision for r in self.records.values()), default=self.changed)
+
+    def put(self, record: Record, time: float) -> Event:
+        """A new object or a new state of one; the event is to be published with its batch."""
+        previous = self.records.get(record.key)
+        self.records[record.key] = record
+        if previous is None:
+            insort(self._keys, record.key)
+        return self._note(Event(MODIFIED if previous else ADDED, record, previous, time))
+
+    def remove(self, key: str, revision: int, time: float) -> Event | None:
+        """An object is gone; None if it was not known."""
+        previous = self.records.pop(key, None)
+        if previous is None:
+            return None
+        del self._keys[bisect_left(self._keys, key)]
+        return self._note(Event(DELETED, previous.at(revision), previous, time))
+
+    def _note(self, event: Event) -> Event:
+        self.changed = event.record.revision
+        events = self._events
+        events.append(event)
+        while len(events) > _FEWEST and (len(events) > _MOST or event.time - events[0].time > FRESH_SECONDS):
+            self._complete_after = events.popleft().record.revision
+        return event
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Hand a batch to all who listen."""
+        for deliver, _ in list(self._subscribers.values()):
+            deliver(events)
+
+    def since(self, revision: int) -> Sequence[Event]:
+        """Events after a revision.
+
+        Raises:
+            Expired: they are not all kept any more.
+        """
+        if revision < self._complete_after:
+            raise Expired(f"too old resource version: {revision} ({self._complete_after})")
+        found = []
+        for event in reversed(self._events):
+            if event.record.revision <= revision:
+                break
+            found.append(event)
+        found.reverse()
+        return found
+
+    def subscribe(self, token: object, deliver: Deliver, closed: Callable[[], None]) -> None:
+        """Have batches delivered until `unsubscribe`; `closed` is called if the sequence of events is broken."""
+        self._subscribers[token] = (deliver, closed)
+
+    def unsubscribe(self, token: object) -> None:
+        """Deliver no more."""
+        self._subscribers.pop(token, None)
+
+    def reset(self, records: Iterable[Record], revision: int) -> None:
+        """Start anew from a listing, because events were missed: watches end, and none resumes from before."""
+        self._events.clear()
+        self._complete_after = revision
+        self.load(records)
+        self.changed = revision
+        ended = list(self._subscribers.values())
+        self._subscribers.clear()
+        for _, closed in ended:
+            closed()

@@ -1,0 +1,96 @@
+"""The resources that are served now, by path: built-in ones, and custom ones as definitions come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from controlplane.apiserver.registry import strategy_for
+from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.storage.keys import prefix_of
+from controlplane.apiserver.views import VIEWS, View
+from machinery.api import schema
+from machinery.api.catalogue import BUILT_IN
+from machinery.api.resource import ResourceType
+from machinery.api.schema import KindSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One resource of one version, with all that handlers need to serve it."""
+
+    type: ResourceType
+    strategy: Strategy
+    schema: KindSchema | None
+    """What the kind looks like; None: nothing is known, and everything accepted."""
+    prefix: str
+    """Where its objects are in storage, relative to the store's prefix."""
+    stored: ResourceType
+    """The version objects are stored in."""
+    stored_strategy: Strategy
+    view: View | None = None
+    """How to turn stored objects into this version and back; None: it is the stored version."""
+
+
+@dataclass
+class Resources:
+    """What is served. `generation` changes whenever anything in it does."""
+
+    _by_path: dict[tuple[str, str, str], Served] = field(default_factory=dict)
+    generation: int = 0
+    changed: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each change: caches made from this (discovery, OpenAPI) are then dropped."""
+
+    def find(self, group: str, version: str, plural: str) -> Served | None:
+        """The resource at a path."""
+        return self._by_path.get((group, version, plural))
+
+    def of(self, resource: ResourceType) -> Served:
+        """A resource that is known to be served. Raises KeyError."""
+        return self._by_path[resource.group, resource.version, resource.plural]
+
+    def all(self) -> Iterable[Served]:
+        """Everything served, in the order of registration."""
+        return self._by_path.values()
+
+    def group_versions(self) -> dict[str, list[str]]:
+        """Versions of each group, in the order of registration."""
+        found: dict[str, list[str]] = {}
+        for group, version, _ in self._by_path:
+            versions = found.setdefault(group, [])
+            if version not in versions:
+                versions.append(version)
+        return found
+
+    def replace(self, removed: Iterable[Served], added: Iterable[Served]) -> None:
+        """Stop serving some and serve others, at once."""
+        for served in removed:
+            self._by_path.pop((served.type.group, served.type.version, served.type.plural), None)
+        for served in added:
+            self._by_path[served.type.group, served.type.version, served.type.plural] = served
+        self.generation += 1
+        for callback in self.changed:
+            callback()
+
+
+def built_in() -> Resources:
+    """The built-in resources."""
+    schemas = schema.load()
+    resources = Resources()
+    made = []
+    for resource in BUILT_IN:
+        view = VIEWS.get(resource)
+        stored = view.stored if view else resource
+        made.append(
+            Served(
+                resource,
+                strategy_for(resource),
+                schemas.of(resource.group, resource.version, resource.kind),
+                prefix_of(stored),
+                stored,
+                strategy_for(stored),
+                view,
+            )
+        )
+    resources.replace((), made)
+    return resources

@@ -1,0 +1,1 @@
+"""Storage on etcd: stubs of the v3 API, members as one, and the storage contract on top."""

@@ -1,0 +1,261 @@
+"""All nodes, and what is on them, as columns: the state that filters and scores look at.
+
+A node has a row for as long as it exists; a change of a node or a pod touches one row. Arrays are `capacity` long; rows
+without a node are False in `exists`. Only the scheduling loop changes the table, so what a plugin sees holds still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.scheduler import resources
+from controlplane.scheduler.columns import LabelColumns, Mask, TaintColumns
+from controlplane.scheduler.pod import Pod
+from controlplane.scheduler.resources import ResourceNames
+from controlplane.scheduler.terms import OwnedTerms, TermCounts
+from machinery.api.meta import Object, name_of
+
+_FIRST_CAPACITY = 64
+
+
+class NodeTable:
+    """Rows of nodes.
+
+    allocatable, requested: int64[resources, capacity], in the units of `resources`
+    scored:                 int64[2, capacity], cpu and memory requested as scoring counts them
+    exists, unschedulable:  bool[capacity]
+    """
+
+    def __init__(self) -> None:
+        capacity = _FIRST_CAPACITY
+        self.names = ResourceNames()
+        self.allocatable = np.zeros((len(self.names), capacity), np.int64)
+        self.requested = np.zeros((len(self.names), capacity), np.int64)
+        self.scored = np.zeros((2, capacity), np.int64)
+        self.exists: Mask = np.zeros(capacity, np.bool_)
+        self.unschedulable: Mask = np.zeros(capacity, np.bool_)
+        self.labels = LabelColumns(capacity)
+        self.taints = TaintColumns(capacity)
+        self.terms = TermCounts(capacity)
+        self.anti_affinity = OwnedTerms(capacity)  # required anti-affinity of pods on the nodes
+        self.attraction = OwnedTerms(capacity)  # their preferred terms, and required affinity, by weight
+        self.changes = 0  # grows with every change: an answer computed before may be wrong after
+        self._rows: dict[str, int] = {}
+        self._nodes: list[Object | None] = [None] * capacity
+        self._free: list[int] = list(range(capacity - 1, -1, -1))
+        self._pods: dict[str, tuple[Pod, int]] = {}
+        self._on: list[dict[str, Pod]] = [{} for _ in range(capacity)]
+        self._homeless: dict[str, dict[str, Pod]] = {}  # node name → pods seen before their node
+        self._ports: dict[tuple[str, int], dict[int, dict[str, int]]] = {}  # (protocol, port) → row → ip → count
+        self.image_rows: dict[str, dict[int, int]] = {}  # image name → row → size in bytes
+        self._claims: dict[str, dict[int, int]] = {}  # claim → row → pods
+        self._images: dict[int, list[str]] = {}  # row → image names
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """How long the arrays are."""
+        return len(self.exists)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, name: str) -> int | None:
+        """The row of a node."""
+        return self._rows.get(name)
+
+    def node(self, row: int) -> Object:
+        """The node of a row that has one."""
+        node = self._nodes[row]
+        if node is None:
+            raise KeyError(row)
+        return node
+
+    def name(self, row: int) -> str:
+        """The name of a row's node."""
+        return name_of(self.node(row))
+
+    def set_node(self, node: Object) -> None:
+        """A node is new, or has changed."""
+        name = name_of(node)
+        row = self._rows.get(name)
+        if row is None:
+            row = self._new_row(name)
+        self._nodes[row] = node
+        amounts = resources.allocatable(node, self.names)
+        self._fit_resources()
+        self.allocatable[:, row] = 0
+        for column, number in amounts.items():
+            self.allocatable[column, row] = number
+        self.exists[row] = True
+        self.unschedulable[row] = bool(node["spec"].get("unschedulable"))
+        self.labels.set(row, node)
+        self.taints.set(row, node["spec"].get("taints") or ())
+        self._set_images(row, node)
+        self.changes += 1
+        for pod in self._homeless.pop(name, {}).values():
+            self.add(pod, row)
+
+    def remove_node(self, name: str) -> None:
+        """A node is gone. Its pods are remembered, should it come back before they go."""
+        row = self._rows.pop(name, None)
+        if row is None:
+            return
+        for pod in list(self._on[row].values()):
+            self.remove(pod.key)
+            self._homeless.setdefault(name, {})[pod.key] = pod
+        self._nodes[row] = None
+        self.exists[row] = False
+        self.allocatable[:, row] = 0
+        self.labels.set(row, None)
+        self.taints.set(row, ())
+        self._set_images(row, None)
+        self._free.append(row)
+        self.changes += 1
+
+    # -- pods --------------------------------------------------------------------------------------------------------
+
+    def place(self, pod: Pod, node_name: str) -> None:
+        """The pod is on that node, or will be (assumed); whatever was known of it before is replaced."""
+        self.forget(pod.key)
+        row = self._rows.get(node_name)
+        if row is None:
+            self._homeless.setdefault(node_name, {})[pod.key] = pod
+        else:
+            self.add(pod, row)
+
+    def forget(self, key: str) -> None:
+        """The pod is nowhere."""
+        if key in self._pods:
+            self.remove(key)
+            return
+        for name, pods in list(self._homeless.items()):
+            if pods.pop(key, None) is not None and not pods:
+                del self._homeless[name]
+
+    def placed(self, key: str) -> tuple[Pod, int] | None:
+        """The pod and its row, if it is on a node of the table."""
+        return self._pods.get(key)
+
+    def pods_on(self, row: int) -> list[Pod]:
+        """The pods of a row."""
+        return list(self._on[row].values())
+
+    def add(self, pod: Pod, row: int) -> None:
+        """Count a pod on a row."""
+        self._fit_resources()
+        self._count(pod, row, 1)
+        self._pods[pod.key] = (pod, row)
+        self._on[row][pod.key] = pod
+
+    def remove(self, key: str) -> None:
+        """Count a pod no longer."""
+        pod, row = self._pods.pop(key)
+        del self._on[row][key]
+        self._count(pod, row, -1)
+
+    @contextmanager
+    def without(self, keys: list[str]) -> Iterator[None]:
+        """The table as if these pods were gone, for a moment."""
+        taken = [self._pods[key] for key in keys]
+        for pod, _ in taken:
+            self.remove(pod.key)
+        try:
+            yield
+        finally:
+            for pod, row in taken:
+                self.add(pod, row)
+
+    @contextmanager
+    def with_pods(self, pods: list[tuple[Pod, int]]) -> Iterator[None]:
+        """The table as if these pods were on these rows already, for a moment."""
+        for pod, row in pods:
+            self.add(pod, row)
+        try:
+            yield
+        finally:
+            for pod, _ in pods:
+                self.remove(pod.key)
+
+    def _count(self, pod: Pod, row: int, by: int) -> None:
+        for column, number in pod.asked.items():
+            self.requested[column, row] += by * number
+        self.scored[0, row] += by * pod.scored[0]
+        self.scored[1, row] += by * pod.scored[1]
+        self.terms.change(pod.counted_as, row, by)
+        if pod.anti_affinity:
+            self.anti_affinity.change(pod.anti_affinity, row, by)
+        if pod.preferred or pod.affinity:
+            self.attraction.change((*pod.preferred, *pod.required_affinity_owned), row, by)
+        for claim in pod.claims:
+            users = self._claims.setdefault(claim, {})
+            users[row] = users.get(row, 0) + by
+            if not users[row]:
+                del users[row]
+        for ip, protocol, port in pod.ports:
+            addresses = self._ports.setdefault((protocol, port), {}).setdefault(row, {})
+            addresses[ip] = addresses.get(ip, 0) + by
+            if not addresses[ip]:
+                del addresses[ip]
+        self.changes += 1
+
+    def rows_with_port(self, ip: str, protocol: str, port: int) -> list[int]:
+        """Rows where this host port is taken; 0.0.0.0 takes it for all addresses, and needs them all."""
+        taken = self._ports.get((protocol, port), {})
+        if ip == "0.0.0.0":
+            return [row for row, addresses in taken.items() if addresses]
+        return [row for row, addresses in taken.items() if ip in addresses or "0.0.0.0" in addresses]
+
+    def rows_using(self, claim: str) -> list[int]:
+        """Rows with pods that use this claim (`namespace/name`)."""
+        return list(self._claims.get(claim, ()))
+
+    # -- arrays ------------------------------------------------------------------------------------------------------
+
+    def free(self, column: int) -> NDArray[np.int64]:
+        """What each row has left of a resource; negative where it is overcommitted."""
+        left: NDArray[np.int64] = self.allocatable[column] - self.requested[column]
+        return left
+
+    def _new_row(self, name: str) -> int:
+        if not self._free:
+            self._grow()
+        row = self._rows[name] = self._free.pop()
+        return row
+
+    def _grow(self) -> None:
+        old, new = self.capacity, self.capacity * 2
+        extra = new - old
+        self.allocatable = np.pad(self.allocatable, ((0, 0), (0, extra)))
+        self.requested = np.pad(self.requested, ((0, 0), (0, extra)))
+        self.scored = np.pad(self.scored, ((0, 0), (0, extra)))
+        self.exists = np.pad(self.exists, (0, extra))
+        self.unschedulable = np.pad(self.unschedulable, (0, extra))
+        for part in (self.labels, self.taints, self.terms, self.anti_affinity, self.attraction):
+            part.grow(new)
+        self._nodes += [None] * extra
+        self._on += [{} for _ in range(extra)]
+        self._free += range(new - 1, old - 1, -1)
+
+    def _fit_resources(self) -> None:
+        """Give resources met for the first time their rows in the arrays."""
+        missing = len(self.names) - self.allocatable.shape[0]
+        if missing > 0:
+            self.allocatable = np.pad(self.allocatable, ((0, missing), (0, 0)))
+            self.requested = np.pad(self.requested, ((0, missing), (0, 0)))
+
+    def _set_images(self, row: int, node: Object | None) -> None:
+        for name in self._images.pop(row, ()):
+            rows = self.image_rows[name]
+            rows.pop(row, None)
+            if not rows:
+                del self.image_rows[name]
+        for image in ((node or {}).get("status") or {}).get("images") or ():
+            for name in image.get("names") or ():
+                self.image_rows.setdefault(name, {})[row] = image.get("sizeBytes") or 0
+                self._images.setdefault(row, []).append(name)

@@ -1,0 +1,1 @@
+"""The programs a lab runs, and the configuration files it gives them."""

@@ -1,0 +1,63 @@
+"""HAProxy: one address for all API servers, on the lab's network and on the machine's loopback.
+
+Source: https://docs.haproxy.org/2.6/configuration.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab.hosts.namespaces import MACHINE
+from lab.topology import Host
+
+CONFIG = "/etc/kubernetes/haproxy.cfg"
+CA_FILE = "/etc/kubernetes/pki/ca.crt"
+BACKEND_PORT = 6443
+
+
+def command() -> list[str]:
+    """In the foreground; checks its configuration first and refuses a wrong one."""
+    return ["haproxy", "-db", "-f", CONFIG]
+
+
+def configuration(address: str, api_port: int, control_planes: Sequence[Host]) -> str:
+    """HAProxy's file.
+
+    A server that refuses a connection is passed over at once (redispatch); one whose /readyz fails twice in a row is
+    taken out and its connections are ended, so that watches go on elsewhere.
+    """
+    servers = "\n".join(f"    server {host.name} {host.address}:{BACKEND_PORT}" for host in control_planes)
+    return f"""\
+global
+    user haproxy
+    group haproxy
+    maxconn 8192
+    log stdout format raw local0 notice
+    stats socket /run/haproxy/admin.sock mode 600 level admin
+
+defaults
+    mode tcp
+    log global
+    timeout connect 2s
+    timeout client 1h
+    timeout server 1h
+    timeout check 3s
+    retries 3
+    option redispatch 1
+    option clitcpka
+    option srvtcpka
+
+frontend kubernetes
+    bind 127.0.0.1:{api_port} namespace {MACHINE}
+    bind {address}:{BACKEND_PORT}
+    default_backend control-plane
+
+backend control-plane
+    balance leastconn
+    option httpchk
+    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
+    http-check expect status 200
+    default-server check check-ssl verify required ca-file {CA_FILE} verifyhost kubernetes inter 1s fastinter 500ms \
+fall 2 rise 1 observe layer4 error-limit 2 on-error mark-down on-marked-down shutdown-sessions
+{servers}
+"""
