@@ -85,13 +85,13 @@ class KernelNetwork:
         match message["event"]:
             case "RTM_NEWROUTE" | "RTM_DELROUTE":
                 destination = f"{message.get('dst')}/{message['dst_len']}"
-                return destination in self._destinations or message["proto"] == ROUTE_PROTOCOL
+                return destination in self._destinations or int(message["proto"]) == ROUTE_PROTOCOL
             case "RTM_NEWLINK" | "RTM_DELLINK":
-                return message["index"] in self._heard or message.get("ifname") == DEVICE
+                return int(message["index"]) in self._heard or str(message.get("ifname")) == DEVICE
             case "RTM_NEWADDR" | "RTM_DELADDR":
-                return message["scope"] != _LINK_SCOPE
+                return int(message["scope"]) != _LINK_SCOPE
             case "RTM_NEWNEIGH" | "RTM_DELNEIGH":
-                return message["ifindex"] == self._device
+                return bool(message["ifindex"] == self._device)
         return True
 
     async def changes(self) -> AsyncIterator[None]:
@@ -100,8 +100,12 @@ class KernelNetwork:
             await ear.bind(groups=_GROUPS)
             while True:
                 heard = False
-                async for message in ear.get():
-                    heard = self._concerns(message) or heard
+                try:
+                    async for message in ear.get():
+                        heard = self._concerns(message) or heard
+                except (NetlinkError, OSError) as error:  # messages were lost, so anything may have changed
+                    log.warning("messages about links and routes were lost", reason=str(error))
+                    heard = True
                 if heard:
                     yield
 
