@@ -16,7 +16,7 @@ from typing import Any
 
 from machinery.api import jsontext, schema_strict
 from machinery.api.meta import Object
-from machinery.api.schema_decode import Compiler, Decoder, Mismatch
+from machinery.api.schema_decode import Compiler, Decoder, Mismatch, empty
 from machinery.api.schema_types import Type, Types, definitions
 
 
@@ -42,6 +42,9 @@ class KindSchema:
     version: str
     kind: str
     type: Type
+    empty: Object
+    """What a new object of the kind is before anything is set: what managedFields of a create are counted from."""
+
     _decoder: Decoder
     _mismatch: Callable[[Any], str]
 
@@ -100,7 +103,7 @@ class SchemaSet:
     def _kind(self, key: tuple[str, str, str], root: Type) -> KindSchema:
         compiler = self._compiler
         return KindSchema(
-            *key, root, compiler.decoder(root), lambda value: schema_strict.mismatch(compiler, root, value)
+            *key, root, empty(root), compiler.decoder(root), lambda value: schema_strict.mismatch(compiler, root, value)
         )
 
 

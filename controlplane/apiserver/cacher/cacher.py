@@ -78,6 +78,11 @@ class Cacher:
         for collection in self._collections.values():
             if not collection.records:
                 collection.reset((), revision)
+        time = asyncio.get_running_loop().time()
+        for prefix, observers in self._observers.items():
+            for event in _differences({}, self.collection(prefix).records, revision, time):
+                for observer in observers:
+                    observer(event)
         self._reach(revision)
 
     def _sort(self, found: Iterable[Stored]) -> dict[str, list[Record]]:

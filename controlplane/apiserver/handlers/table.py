@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.handlers.forms import json_of, metadata_of
 from controlplane.apiserver.registry.strategy import Column
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object, parse_time
@@ -126,10 +127,8 @@ def render(
 
 
 def _row(record: Record, served: Served, columns: Sequence[Column], version: str, include: str) -> bytes:
-    from controlplane.apiserver.handlers import encoding
-
     cells = orjson.dumps([column.cell(record.object) for column in columns])
     if include == "None":
         return b'{"cells":%b,"object":null}' % cells
-    shown = encoding.json_of(record, served) if include == "Object" else encoding.metadata_of(record, version)
+    shown = json_of(record, served) if include == "Object" else metadata_of(record, version)
     return b'{"cells":%b,"object":%b}' % (cells, shown)

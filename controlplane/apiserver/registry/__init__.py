@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from controlplane.apiserver.registry.columns.parts import NAME_AND_CREATION
+from controlplane.apiserver.registry.columns.table import COLUMNS
 from controlplane.apiserver.registry.kinds import (
     admission,
     autoscaling,
@@ -25,22 +26,10 @@ from controlplane.apiserver.registry.kinds import (
     workloads,
 )
 from controlplane.apiserver.registry.strategy import Strategy
-from controlplane.apiserver.registry.wire import canonical
-from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 PLAIN = Strategy()
 """A kind without rules of its own: what a custom resource has before its definition adds to it."""
-
-
-def _defaults(resource: ResourceType, default: Callable[[Object], None]) -> Callable[[Object], None]:
-    """Bring into canonical form, then fill in; the schema is compiled when the first object of the kind arrives."""
-
-    def apply(obj: Object) -> None:
-        canonical(resource.group, resource.version, resource.kind)(obj)
-        default(obj)
-
-    return apply
 
 
 _STRATEGIES: dict[ResourceType, Strategy] = {}
@@ -64,7 +53,7 @@ for _family in (
     workloads,
 ):
     for _resource, _strategy in _family.STRATEGIES.items():
-        _STRATEGIES[_resource] = replace(_strategy, default=_defaults(_resource, _strategy.default))
+        _STRATEGIES[_resource] = replace(_strategy, columns=COLUMNS.get(_resource, NAME_AND_CREATION))
 
 
 def strategy_for(resource: ResourceType) -> Strategy:

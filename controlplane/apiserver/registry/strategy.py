@@ -4,8 +4,10 @@ Every resource has one `Strategy`; `registry/__init__.py`'s `strategy_for(resour
 they see dicts, may change only the first argument where it says "in place", and do no I/O.  What needs other objects
 gets it from `Context`.  What is left at its default behaves like a plain object with no rules but those of metadata.
 
-Order of a create: prune and check types (schema) → `default` → `prepare_create` → admission → `validate` → store.
-Order of an update: … → `default` → `prepare_update(new, old)` → admission → `validate_update(new, old)` → store.
+Order of a create: prune and check types (schema) → `default` → mutating admission → name and uid are given →
+`prepare_create` → `validate` → validating admission → store.
+Order of an update: … → `default` → mutating admission → `prepare_update(new, old)` → `validate_update(new, old)` →
+validating admission → store.
 A status update runs `prepare_status_update` and `validate_status_update` in place of these.
 The generic part itself handles metadata: names, generateName, uid, creationTimestamp, generation as `prepare_*` ask,
 managedFields, finalizers, deletionTimestamp, and validates metadata on create and update.
@@ -39,7 +41,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool or None.
+    """A column of `kubectl get`. `cell(obj)` gives its value: str, int, bool, None or a `printing.Age`.
 
     Priority 0 is always shown, 1 only with -o wide.  Source: meta/v1 TableColumnDefinition.
     """
@@ -61,6 +63,10 @@ def _no_errors(*_: Any) -> list[FieldError]:
 
 
 def _no_warnings(*_: Any) -> list[str]:
+    return []
+
+
+def _no_conditions(*_: Any) -> list[Object]:
     return []
 
 
@@ -95,6 +101,12 @@ class Strategy:
 
     columns: Sequence[Column] = ()
     """Columns of the Table form; () stands for Name and Age."""
+
+    row_conditions: Callable[[Object], list[Object]] = _no_conditions
+    """What a Table row says in `conditions` (pods that have ended)."""
+
+    row_order: Callable[[Object], Any] | None = None
+    """By what the rows of a list's Table are sorted (None: they stand as in the list)."""
 
     fields: dict[str, Callable[[Object], str]] = field(default_factory=dict)
     """Field selectors besides metadata.name and metadata.namespace: `spec.nodeName` → value."""

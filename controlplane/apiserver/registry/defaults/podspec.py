@@ -73,7 +73,8 @@ def _join_addresses(status: Object, one: str, many: str, key: str, *, both: bool
         status[many] = [{key: text(status, one)}]
 
 
-def _is_pod_level(name: str) -> bool:
+def is_pod_level(name: str) -> bool:
+    """Whether a pod as a whole can ask for this resource."""
     return name in _POD_LEVEL or name.startswith("hugepages-")
 
 
@@ -82,11 +83,11 @@ def _default_pod_level(spec: Object) -> None:
     resources = child(spec, "resources")
     limits = sub(resources, "limits")
     requests = dict(sub(resources, "requests"))
-    for name, amount in _sum_of_requests(spec).items():
-        if _is_pod_level(name) and name not in requests and not (name.startswith("hugepages-") and name not in limits):
+    for name, amount in sum_of_requests(spec).items():
+        if is_pod_level(name) and name not in requests and not (name.startswith("hugepages-") and name not in limits):
             requests[name] = str(amount)
     for name, amount in limits.items():
-        if _is_pod_level(name) and name not in requests:
+        if is_pod_level(name) and name not in requests:
             requests[name] = amount
     if requests:
         resources["requests"] = requests
@@ -102,7 +103,7 @@ def _amounts(container: Object) -> dict[str, Quantity]:
     return found
 
 
-def _sum_of_requests(spec: Object) -> dict[str, Quantity]:
+def sum_of_requests(spec: Object) -> dict[str, Quantity]:
     """What the containers need together: those that run at once, or the greatest init container with its sidecars."""
     total: dict[str, Quantity] = {}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from controlplane.apiserver.registry.columns.others import flow_schema_order
 from controlplane.apiserver.registry.defaults.others import (
     default_flow_schema,
     default_priority_class,
@@ -32,7 +34,7 @@ def _flow(default: Callable[[Object], None]) -> Strategy:
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.FLOWSCHEMAS: _flow(default_flow_schema),
+    catalogue.FLOWSCHEMAS: replace(_flow(default_flow_schema), row_order=flow_schema_order),
     catalogue.PRIORITYLEVELCONFIGURATIONS: _flow(default_priority_level),
     catalogue.PRIORITYCLASSES: Strategy(
         default=default_priority_class, prepare_create=prepare_create(generation=True), prepare_update=prepare_update()

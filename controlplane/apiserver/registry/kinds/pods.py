@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from controlplane.apiserver.registry.columns.pods import row_conditions
 from controlplane.apiserver.registry.defaults.podspec import default_pod
 from controlplane.apiserver.registry.defaults.workloads import default_pod_template
-from controlplane.apiserver.registry.objects import child, flag, items, text
+from controlplane.apiserver.registry.objects import child, flag, integer, items, text
 from controlplane.apiserver.registry.pod_affinity import apply_label_keys
 from controlplane.apiserver.registry.pod_apparmor import apply_app_armor
 from controlplane.apiserver.registry.pod_facts import grace_seconds, new_status
@@ -16,6 +17,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import pods
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -26,6 +28,9 @@ def _prepare_create(pod: Object, context: Context) -> None:
     child(pod, "metadata")["generation"] = 1
     apply_label_keys(pod)
     apply_app_armor(pod)
+    seconds = integer(pod, "spec", "terminationGracePeriodSeconds")
+    if seconds is not None and seconds < 0:
+        pod["spec"]["terminationGracePeriodSeconds"] = 1
 
 
 def _prepare_update(new: Object, old: Object, context: Context) -> None:
@@ -54,6 +59,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_create=_prepare_create,
         prepare_update=_prepare_update,
         prepare_status_update=_prepare_status_update,
+        validate=pods.validate,
+        validate_update=pods.validate_update,
+        validate_status_update=pods.validate_status_update,
         has_status=True,
         fields={
             "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
@@ -67,6 +75,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
             "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
         },
         default_grace_seconds=grace_seconds,
+        row_conditions=row_conditions,
     ),
     catalogue.PODTEMPLATES: Strategy(
         default=default_pod_template,

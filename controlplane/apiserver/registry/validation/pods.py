@@ -1,0 +1,306 @@
+"""Pods: on create, update, and change of status.
+
+Source: pkg/apis/core/validation/validation.go (ValidatePodCreate, ValidatePodUpdate, ValidatePodStatusUpdate).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+
+from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text
+from controlplane.apiserver.registry.validation.parts import (
+    IMMUTABLE,
+    check_address,
+    check_names,
+    parse_address,
+    repeated,
+    same,
+)
+from controlplane.apiserver.registry.validation.podspec import pod_annotations, pod_spec
+from controlplane.apiserver.registry.validation.scheduling import tolerations
+from machinery.api import names
+from machinery.api.fielderror import FieldError, forbidden, invalid
+from machinery.api.meta import Object
+
+_CHANGEABLE = (
+    "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
+    "`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+_MAX_INT32 = 2**31 - 1
+
+
+def validate(pod: Object) -> list[FieldError]:
+    """A new pod."""
+    errors = _pod(pod)
+    spec = sub(pod, "spec")
+    if items(spec, "ephemeralContainers"):
+        errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
+    if text(spec, "nodeName") and items(spec, "schedulingGates"):
+        errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
+    return errors
+
+
+def _pod(pod: Object) -> list[FieldError]:
+    spec = sub(pod, "spec")
+    errors = pod_annotations("metadata.annotations", pod)
+    errors += pod_spec("spec", spec)
+    if not text(spec, "serviceAccountName"):
+        for index, volume in enumerate(items(spec, "volumes")):
+            for position, source in enumerate(items(volume, "projected", "sources")):
+                if isinstance(source.get("serviceAccountToken"), dict):
+                    at = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
+                    errors.append(forbidden(at, "must not be specified when serviceAccountName is not set"))
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        for index, container in enumerate(items(spec, kind)):
+            image = text(container, "image")
+            if image != image.strip():
+                at = f"spec.{kind}[{index}].image"
+                errors.append(invalid(at, image, "must not have leading or trailing whitespace"))
+    return errors
+
+
+def validate_update(new: Object, old: Object) -> list[FieldError]:
+    """A change of a pod: little may change."""
+    errors = _pod(new) + _annotation_updates(new, old)
+    after, before = sub(new, "spec"), sub(old, "spec")
+    for kind, word in (("containers", "containers"), ("initContainers", "containers")):
+        if len(items(after, kind)) != len(items(before, kind)):
+            return [*errors, forbidden(f"spec.{kind}", f"pod updates may not add or remove {word}")]
+        for index, container in enumerate(items(after, kind)):
+            image = text(container, "image")
+            if image != image.strip() and not errors:
+                errors.append(
+                    invalid(f"spec.{kind}[{index}].image", image, "must not have leading or trailing whitespace")
+                )
+    wrong = _deadline(integer(after, "activeDeadlineSeconds"), integer(before, "activeDeadlineSeconds"))
+    if wrong:
+        return [*errors, wrong]
+    errors += _tolerations(items(after, "tolerations"), items(before, "tolerations"))
+    errors += _gates(items(after, "schedulingGates"), items(before, "schedulingGates"))
+    if after == before:
+        return errors
+    munged = _munged(after, before)
+    if items(before, "schedulingGates"):
+        errors += _gated(munged, before)
+    return errors + other_changes(munged, before, _CHANGEABLE)
+
+
+def other_changes(munged: Object, before: Object, changeable: str) -> list[FieldError]:
+    """The error that fields other than these have changed, if they have."""
+    changed = sorted(k for k in munged.keys() | before.keys() if not same(munged.get(k), before.get(k)))
+    if not changed:
+        return []
+    lines = [
+        f"{sign}\t{key}: {json.dumps(spec[key])}"
+        for key in changed
+        for sign, spec in (("-", before), ("+", munged))
+        if key in spec
+    ]
+    detail = f"pod updates may not change fields other than {changeable}\n" + "\n".join(lines)
+    return [forbidden("spec", detail)]
+
+
+def _munged(after: Object, before: Object) -> Object:
+    munged = copy.deepcopy(after)
+    for kind in ("containers", "initContainers"):
+        for container, earlier in zip(items(munged, kind), items(before, kind), strict=True):
+            if "image" in earlier:
+                container["image"] = earlier["image"]
+            else:
+                container.pop("image", None)
+    for key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
+        if key in before:
+            munged[key] = before[key]
+        else:
+            munged.pop(key, None)
+    grace = integer(before, "terminationGracePeriodSeconds")
+    if grace is not None and grace < 0 and integer(munged, "terminationGracePeriodSeconds") == 1:
+        munged["terminationGracePeriodSeconds"] = grace
+    return munged
+
+
+def _deadline(new: int | None, old: int | None) -> FieldError | None:
+    at = "spec.activeDeadlineSeconds"
+    if new is not None:
+        if not 0 <= new <= _MAX_INT32:
+            return invalid(at, new, names.range_error(0, _MAX_INT32))
+        if old is not None and old < new:
+            return invalid(at, new, "must be less than or equal to previous value")
+    elif old is not None:
+        return invalid(at, None, "must not update from a positive integer to nil value")
+    return None
+
+
+def _tolerations(new: list[Object], old: list[Object]) -> list[FieldError]:
+    def apart(toleration: Object) -> Object:
+        return {k: v for k, v in toleration.items() if k != "tolerationSeconds"}
+
+    kept = [apart(t) for t in new]
+    if any(apart(t) not in kept for t in old):
+        detail = "existing toleration can not be modified except its tolerationSeconds"
+        return [forbidden("spec.tolerations", detail)]
+    return tolerations("spec.tolerations", new)
+
+
+def _gates(new: list[Object], old: list[Object]) -> list[FieldError]:
+    known = {text(g, "name") for g in old}
+    detail = "only deletion is allowed, but found new scheduling gate '{}'"
+    return [
+        forbidden(f"spec.schedulingGates[{index}].name", detail.format(text(gate, "name")))
+        for index, gate in enumerate(new)
+        if text(gate, "name") not in known
+    ]
+
+
+def _gated(munged: Object, before: Object) -> list[FieldError]:
+    """A pod that is not to be scheduled yet may become choosier about its node."""
+    errors: list[FieldError] = []
+    selector, earlier = strings(munged, "nodeSelector"), strings(before, "nodeSelector")
+    if selector != earlier:
+        if any(selector.get(k) != v for k, v in earlier.items()):
+            detail = "only additions are allowed (no mutations or deletions)"
+            errors.append(invalid("spec.nodeSelector", selector, detail))
+        _restore(munged, before, "nodeSelector")
+    affinity, was = sub(munged, "affinity"), sub(before, "affinity")
+    if affinity.get("nodeAffinity") != was.get("nodeAffinity"):
+        errors += _narrowed(sub(affinity, "nodeAffinity"), sub(was, "nodeAffinity"))
+        if not was and set(affinity) <= {"nodeAffinity"}:
+            _restore(munged, before, "affinity")
+        else:
+            _restore(affinity, was, "nodeAffinity")
+    return errors
+
+
+def _restore(munged: Object, before: Object, key: str) -> None:
+    if key in before:
+        munged[key] = before[key]
+    else:
+        munged.pop(key, None)
+
+
+_NARROWED = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _narrowed(new: Object, old: Object) -> list[FieldError]:
+    at = f"{_NARROWED}.nodeSelectorTerms"
+    terms = items(new, "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+    earlier = items(old, "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+    if not earlier:
+        return []
+    if len(terms) != len(earlier):
+        detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
+        return [invalid(at, terms, detail)]
+    for index, (term, was) in enumerate(zip(terms, earlier, strict=True)):
+        for kind in ("matchExpressions", "matchFields"):
+            kept = items(was, kind)
+            if items(term, kind)[: len(kept)] != kept or not (
+                items(was, "matchExpressions") or items(was, "matchFields")
+            ):
+                detail = "only additions are allowed (no mutations or deletions)"
+                return [invalid(f"{at}[{index}]", term, detail)]
+    return []
+
+
+def _annotation_updates(new: Object, old: Object) -> list[FieldError]:
+    """Annotations that nodes read may not change under them."""
+    errors: list[FieldError] = []
+    after, before = strings(new, "metadata", "annotations"), strings(old, "metadata", "annotations")
+    mirror = "kubernetes.io/config.mirror"
+    for key in sorted(after.keys() | before.keys()):
+        if after.get(key) == before.get(key):
+            continue
+        at = f"metadata.annotations[{key}]"
+        if key == mirror:
+            errors.append(
+                forbidden(
+                    at,
+                    "may not remove or update mirror pod annotation"
+                    if key in before
+                    else "may not add mirror pod annotation",
+                )
+            )
+        elif key.startswith("container.apparmor.security.beta.kubernetes.io/"):
+            errors.append(
+                forbidden(
+                    at,
+                    "may not remove or update AppArmor annotations"
+                    if key in before
+                    else "may not add AppArmor annotations",
+                )
+            )
+    return errors
+
+
+_SYSTEM_CONDITIONS = frozenset(
+    (
+        "PodScheduled",
+        "Ready",
+        "Initialized",
+        "ContainersReady",
+        "DisruptionTarget",
+        "PodReadyToStartContainers",
+        "PodResizePending",
+        "PodResizeInProgress",
+    )
+)
+
+
+def validate_status_update(new: Object, old: Object) -> list[FieldError]:
+    """A report about a pod."""
+    errors = _annotation_updates(new, old)
+    status, before = sub(new, "status"), sub(old, "status")
+    for index, condition in enumerate(items(status, "conditions")):
+        kind = text(condition, "type")
+        if kind not in _SYSTEM_CONDITIONS:
+            errors += check_names(f"metadata.conditions[{index}].Type", kind, names.qualified_name)
+    name = text(status, "nominatedNodeName")
+    if name and name != text(before, "nominatedNodeName"):
+        errors += check_names("status.nominatedNodeName", name, names.dns1123_subdomain)
+    if not same(status.get("qosClass"), before.get("qosClass")):
+        errors.append(invalid("status.qosClass", text(status, "qosClass"), IMMUTABLE))
+    policy = text(old, "spec", "restartPolicy")
+    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        errors += _transitions(f"status.{kind}", items(status, kind), items(before, kind), policy, old, kind)
+    errors += _addresses("status.hostIPs", items(status, "hostIPs"))
+    return errors + _addresses("status.podIPs", items(status, "podIPs"))
+
+
+def _transitions(
+    at: str, new: list[Object], old: list[Object], policy: str, pod: Object, kind: str
+) -> list[FieldError]:
+    """What has ended for good does not run again."""
+    if policy == "Always" and kind == "containerStatuses":
+        return []
+    sidecars = {text(c, "name") for c in items(pod, "spec", "initContainers") if text(c, "restartPolicy") == "Always"}
+    later = {text(s, "name"): (i, s) for i, s in enumerate(new)}
+    errors: list[FieldError] = []
+    for status in old:
+        name = text(status, "name")
+        ended = sub(status, "state").get("terminated")
+        if not isinstance(ended, dict) or name not in later or name in sidecars:
+            continue
+        if kind != "ephemeralContainerStatuses" and number(ended, "exitCode") and policy in ("OnFailure", "Always"):
+            continue
+        index, now = later[name]
+        if sub(now, "state").get("terminated") is None:
+            errors.append(forbidden(f"{at}[{index}].state", "may not be transitioned to non-terminated state"))
+    return errors
+
+
+def _addresses(at: str, found: list[Object]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for index, entry in enumerate(found):
+        errors += check_address(f"{at}[{index}]", text(entry, "ip"))
+    if len(found) > 1:
+        versions = {a.version for e in found if (a := parse_address(text(e, "ip")))}
+        if len(found) > 2 or len(versions) != 2:
+            shown = [{"IP": text(e, "ip")} for e in found]
+            errors.append(invalid(at, shown, "may specify no more than one IP for each IP family"))
+        for index, entry in enumerate(found):
+            if text(entry, "ip") in seen:
+                errors.append(repeated(f"{at}[{index}]", text(entry, "ip")))
+            seen.add(text(entry, "ip"))
+    return errors
