@@ -11,3 +11,12 @@ class LabError(NavarchError):
 
 class NotRunning(LabError):
     """There is no lab, or its supervisor does not answer."""
+
+
+def first_failure(failures: BaseExceptionGroup[NavarchError]) -> NavarchError:
+    """The first error of a group, however deep: the one to tell the user."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, NavarchError)
+    return error

@@ -190,6 +190,39 @@ def issue(
     return KeyPair(certificate, key)
 
 
+def reissue(
+    authority: KeyPair,
+    old: x509.Certificate,
+    *,
+    algorithm: str = "RSA-2048",
+    lifetime: timedelta = LIFETIME,
+    now: datetime | None = None,
+) -> KeyPair:
+    """A new key and certificate with the subject, names and usages of an old one."""
+    key = new_key(algorithm)
+    try:
+        alternatives = list(old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        alternatives = []
+    return KeyPair(_sign(authority, old.subject, key.public_key(), alternatives, usages(old), lifetime, now), key)
+
+
+def usages(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The usages of a certificate, in the certificates API's words."""
+    found: list[str] = []
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        found += [name for name, field in _BASIC.items() if name != "signing" and _allows(basic, field)]
+    except x509.ExtensionNotFound:
+        pass
+    try:
+        extended = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        found += [name for name, oid in _EXTENDED.items() if name != "s/mime" and oid in extended]
+    except x509.ExtensionNotFound:
+        pass
+    return tuple(found)
+
+
 def self_signed_server(
     common_name: str, names: Iterable[str] = (), *, lifetime: timedelta = LIFETIME, now: datetime | None = None
 ) -> KeyPair:
@@ -367,6 +400,12 @@ def _alternatives(names: Iterable[str]) -> list[x509.GeneralName]:
         else:
             found[str(address)] = x509.IPAddress(address)
     return list(found.values())
+
+
+def _allows(usage: x509.KeyUsage, field: str) -> bool:
+    if field in ("encipher_only", "decipher_only") and not usage.key_agreement:
+        return False  # has no meaning then, and asking raises
+    return bool(getattr(usage, field))
 
 
 def _key_usage(usages: Iterable[str]) -> x509.KeyUsage:

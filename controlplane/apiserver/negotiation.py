@@ -38,7 +38,9 @@ def not_acceptable() -> NotAcceptable:
 
 def unsupported_body() -> UnsupportedMediaType:
     """The 415 of a body in an unknown format."""
-    return UnsupportedMediaType(f"the body of the request was in an unknown format - accepted media types include: {_TOLD}")
+    return UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {_TOLD}"
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -54,7 +54,7 @@ class Query:
     def flag(self, name: str) -> bool:
         """As a boolean: present and neither `false` nor `0`."""
         found = self._values.get(name)
-        return bool(found) and found[0].lower() not in ("false", "0")
+        return found is not None and found[0].lower() not in ("false", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Router:
             in_namespace = False
         after = rest[3:] if in_namespace else rest[1:]
         if served.type.namespaced:
-            if not in_namespace and (after or watch_path and len(after) > 0):
+            if not in_namespace and (after or (watch_path and len(after) > 0)):
                 return unknown
         elif in_namespace:
             return unknown
@@ -158,11 +158,10 @@ def request_info(method: str, path: str, parts: list[str], query: Query) -> Requ
             return plain
         verb, rest = rest[0], rest[1:]
     namespace = ""
-    if rest[0] == "namespaces":
-        if len(rest) > 1:
-            namespace = rest[1]
-            if len(rest) > 2 and rest[2] not in _NAMESPACE_SUBRESOURCES:
-                rest = rest[2:]
+    if rest[0] == "namespaces" and len(rest) > 1:
+        namespace = rest[1]
+        if len(rest) > 2 and rest[2] not in _NAMESPACE_SUBRESOURCES:
+            rest = rest[2:]
     resource = rest[0]
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 and verb != "proxy" else ""

@@ -236,9 +236,7 @@ def _autoscaler_to_v2(obj: Object) -> Object:
     current = [_metric_v2(m) for m in _loaded(given.get(_CURRENT_METRICS), list) or () if isinstance(m, dict)]
     utilization = status.pop("currentCPUUtilizationPercentage", None)
     if utilization is not None and not current:
-        current = [
-            {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": utilization}}}
-        ]
+        current = [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": utilization}}}]
     status["currentMetrics"] = current or None
     conditions = _loaded(given.get(_CONDITIONS), list)
     if conditions:

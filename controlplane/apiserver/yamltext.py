@@ -1,6 +1,6 @@
 """Objects as YAML text that every reader understands alike, whether it follows YAML 1.1 or 1.2.
 
-A scalar is written bare only if no version of YAML could take it for anything but a string; else as JSON would write it.
+A scalar is written bare only if no version of YAML could take it for anything but a string; else as JSON writes it.
 """
 
 from __future__ import annotations

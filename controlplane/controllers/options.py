@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from machinery import component
 from machinery.errors import SettingsError
-from machinery.leaderelection import Timing
-from machinery.settings import Flag, FlagSet, boolean, duration, mapping, strings
+from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -51,21 +51,17 @@ def _network_list(text: str) -> list[Network]:
 
 
 _FLAGS = [
+    *component.CLIENT_FLAGS,
+    *component.SERVING_FLAGS,
+    *component.LEADER_FLAGS,
+    *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),
     *(
         Flag(f"concurrent-{name}-syncs", _count, default, "objects worked on at the same time")
         for name, default in _CONCURRENT.items()
     ),
     Flag("mirroring-concurrent-service-endpoint-syncs", _count, 5, "Endpoints mirrored at the same time"),
-    Flag("kubeconfig", str, "", "how to reach the API server; without it, as from inside a pod"),
-    Flag("master", str, "", "the API server's address, in place of the kubeconfig's"),
-    Flag("authentication-kubeconfig", str, "", "for TokenReviews of those who ask for /metrics"),
-    Flag("authorization-kubeconfig", str, "", "for SubjectAccessReviews of those who ask for /metrics"),
-    Flag("bind-address", str, "0.0.0.0", "address to serve health and metrics on"),
     Flag("secure-port", int, 10257, "port to serve health and metrics on; 0: do not serve"),
-    Flag("tls-cert-file", str, "", "serving certificate; without it, a self-signed one"),
-    Flag("tls-private-key-file", str, "", "its key"),
-    Flag("client-ca-file", str, "", "authorities of clients of the secure port"),
     Flag("allocate-node-cidrs", boolean, False, "give every node a pod network"),
     Flag("cluster-cidr", _network_list, [], "the pods' network, one each IP family"),
     Flag("service-cluster-ip-range", _network_list, [], "the services' network"),
@@ -115,58 +111,34 @@ _FLAGS = [
     Flag("endpointslice-updates-batch-period", duration, 0.0, "wait to gather changes of EndpointSlices"),
     Flag("mirroring-endpointslice-updates-batch-period", duration, 0.0, "wait to gather changes to mirror"),
     Flag("legacy-service-account-token-clean-up-period", duration, 8760 * 3600.0, "age at which unused tokens go"),
-    Flag("leader-elect", boolean, True, "let one of several managers act"),
-    Flag("leader-elect-lease-duration", duration, 15.0, "silence after which another may take over"),
-    Flag("leader-elect-renew-deadline", duration, 10.0, "how long the leader tries to renew before it gives up"),
-    Flag("leader-elect-retry-period", duration, 2.0, "pause between tries"),
-    Flag("leader-elect-resource-lock", str, "leases", "only leases"),
-    Flag("leader-elect-resource-name", str, "kube-controller-manager", "name of the Lease"),
-    Flag("leader-elect-resource-namespace", str, "kube-system", "its namespace"),
-    Flag("feature-gates", mapping, {}, "upstream's feature gates; those of stable features only"),
-    Flag("v", int, 0, "how much to log"),
 ]
 
 _HARMLESS = (
+    *component.HARMLESS,
     "allow-untagged-cloud",
-    "authentication-skip-lookup",
     "authentication-token-webhook-cache-ttl",
-    "authentication-tolerate-lookup-failure",
-    "authorization-always-allow-paths",
     "authorization-webhook-cache-authorized-ttl",
     "authorization-webhook-cache-unauthorized-ttl",
     "cert-dir",
     "configure-cloud-routes",
-    "contention-profiling",
     "controller-start-interval",
     "emulated-version",
     "enable-dynamic-provisioning",
     "enable-leader-migration",
     "flex-volume-plugin-dir",
     "http2-max-streams-per-connection",
-    "kube-api-burst",
-    "kube-api-content-type",
-    "kube-api-qps",
     "log-flush-frequency",
     "log-json-info-buffer-size",
     "log-json-split-stream",
     "log-text-info-buffer-size",
     "log-text-split-stream",
-    "logging-format",
     "min-resync-period",
     "permit-address-sharing",
-    "permit-port-sharing",
-    "profiling",
-    "requestheader-allowed-names",
-    "requestheader-client-ca-file",
-    "requestheader-extra-headers-prefix",
-    "requestheader-group-headers",
     "requestheader-uid-headers",
-    "requestheader-username-headers",
     "route-reconciliation-period",
     "show-hidden-metrics-for-version",
     "tls-cipher-suites",
     "tls-min-version",
-    "vmodule",
 )
 
 
@@ -180,15 +152,15 @@ class Options:
         """The value of a flag by its name."""
         return self.flags[name]
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The settings as /configz shows them."""
+        plain = {k: [str(n) for n in v] if isinstance(v, list) else v for k, v in self.flags.items()}
+        return {"kubecontrollermanager.config.k8s.io": plain}
+
     def concurrent(self, what: str) -> int:
         """Workers of a controller: `--concurrent-WHAT-syncs`."""
         return int(self.flags[f"concurrent-{what}-syncs"])
-
-    @property
-    def leader_timing(self) -> Timing:
-        """The three times of leader election."""
-        prefix = "leader-elect-"
-        return Timing(self[prefix + "lease-duration"], self[prefix + "renew-deadline"], self[prefix + "retry-period"])
 
     def node_mask_size(self, network: Network) -> int:
         """Prefix length of a node's pod network inside this cluster network."""
@@ -209,18 +181,11 @@ def parse(arguments: Sequence[str]) -> Options:
     """Options of a command line. Raises SettingsError that names the flag and says what to do."""
     values = FlagSet("kube-controller-manager", _FLAGS, _HARMLESS).parse(arguments)
     options = Options(values)
-    options.leader_timing  # noqa: B018 - checks itself
     _check_networks(options)
-    if values["leader-elect-resource-lock"] != "leases":
-        raise SettingsError("--leader-elect-resource-lock: only leases is supported")
     if values["cidr-allocator-type"] != "RangeAllocator":
         raise SettingsError("--cidr-allocator-type: only RangeAllocator is supported")
-    for left, right in (
-        ("cluster-signing-cert-file", "cluster-signing-key-file"),
-        ("tls-cert-file", "tls-private-key-file"),
-    ):
-        if bool(values[left]) != bool(values[right]):
-            raise SettingsError(f"--{left} and --{right} must be given together")
+    if bool(values["cluster-signing-cert-file"]) != bool(values["cluster-signing-key-file"]):
+        raise SettingsError("--cluster-signing-cert-file and --cluster-signing-key-file go together")
     if values["cluster-signing-cert-file"] and any(
         values[f"cluster-signing-{signer}-{part}-file"]
         for signer in ("kube-apiserver-client", "kubelet-client", "kubelet-serving", "legacy-unknown")

@@ -8,11 +8,12 @@ Source: https://kubernetes.io/docs/setup/best-practices/certificates/; kubeadm, 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from cryptography import x509
 
 from lab.bootstrap.configuration import ClusterConfiguration, split_host_port
 from machinery import pki
@@ -119,10 +120,23 @@ def ensure_certificates(config: ClusterConfiguration, folder: Path) -> list[str]
 
 
 def renew(config: ClusterConfiguration, folder: Path) -> list[str]:
-    """Make this host's certificates anew, authorities left as they are; returns the stems."""
+    """Make the host's certificates anew, with the subjects and names they have; returns the stems.
+
+    Authorities stay as they are. Raises PKIError, for an authority whose key is not on this host, say.
+    """
+    renewed = []
     for certificate in plan(config):
-        _issue(certificate, config, folder)
-    return [certificate.stem for certificate in plan(config)]
+        path, key_path = _files(folder, certificate.stem)
+        if path.exists():
+            pair = pki.reissue(
+                authority(folder, certificate.authority),
+                pki.read_certificates(path)[0],
+                algorithm=config.encryption_algorithm,
+                lifetime=config.certificate_lifetime,
+            )
+            pki.write_pair(pair, path, key_path)
+            renewed.append(certificate.stem)
+    return renewed
 
 
 def copy_shared(source: Path, folder: Path) -> None:
@@ -150,21 +164,11 @@ class Expiry:
     authority: bool
 
 
-def expirations(files: Iterable[Path], now: datetime | None = None) -> list[Expiry]:
-    """When each of these certificate files expires. Raises PKIError for one that can't be read."""
+def expiry(file: Path, certificate: x509.Certificate, now: datetime | None = None) -> Expiry:
+    """When the certificate of this file expires."""
     moment = now or datetime.now(UTC)
-    found = []
-    for file in files:
-        certificate = pki.read_certificates(file)[0]
-        stem = file.name.removesuffix(".crt")
-        is_authority = stem in ("ca", "front-proxy-ca")
-        found.append(Expiry(file, certificate.not_valid_after_utc, pki.remaining(certificate, moment), is_authority))
-    return found
-
-
-def remove(folder: Path) -> None:
-    """Forget every key and certificate below the folder."""
-    shutil.rmtree(folder, ignore_errors=True)
+    authority = file.name in ("ca.crt", "front-proxy-ca.crt")
+    return Expiry(file, certificate.not_valid_after_utc, pki.remaining(certificate, moment), authority)
 
 
 def _issue(certificate: Certificate, config: ClusterConfiguration, folder: Path) -> None:

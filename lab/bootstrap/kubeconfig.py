@@ -78,16 +78,13 @@ def kubeconfig(config: ClusterConfiguration, identity: Identity, authority: byte
         ],
         "contexts": [{"name": context, "context": {"cluster": cluster, "user": user}}],
         "current-context": context,
-        "users": [
-            {
-                "name": user,
-                "user": {
-                    "client-certificate-data": _b64(pair.certificate_pem),
-                    "client-key-data": _b64(pair.key_pem),
-                },
-            }
-        ],
+        "users": [{"name": user, "user": credentials(pair)}],
     }
+
+
+def credentials(pair: KeyPair) -> dict[str, str]:
+    """The fields of a kubeconfig's user for a client certificate."""
+    return {"client-certificate-data": _b64(pair.certificate_pem), "client-key-data": _b64(pair.key_pem)}
 
 
 def write(path: Path, config: Config) -> None:

@@ -97,6 +97,27 @@ def _kubeconfig(
     written.made.append(identity.file)
 
 
+def kubeconfigs(root: Path) -> list[Path]:
+    """The kubeconfig files that a host has."""
+    files = [each.file for each in (kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE, kubeconfig.PROXY)]
+    files += [kubeconfig.kubelet("").file, kubeconfig.NETWORK.file]
+    return [path for path in (inside(root, file) for file in files) if path.exists()]
+
+
+def renew_kubeconfigs(config: ClusterConfiguration, root: Path) -> list[str]:
+    """Give every kubeconfig that the host has a new certificate, all else left as it is; returns their paths."""
+    authority = certificates.authority(inside(root, config.certificates_dir))
+    renewed = []
+    for path in kubeconfigs(root):
+        content, present = kubeconfig.read(path), kubeconfig.certificate_in(path)
+        identity = Identity(str(path), pki.common_name(present), tuple(pki.organizations(present)))
+        pair = kubeconfig.client_pair(authority, identity, config.encryption_algorithm, config.certificate_lifetime)
+        content["users"][0]["user"] |= kubeconfig.credentials(pair)
+        kubeconfig.write(path, content)
+        renewed.append(str(path))
+    return renewed
+
+
 def inside(root: Path, path: str) -> Path:
     """Where the host's absolute `path` lies under `root`."""
     return root / path.lstrip("/")

@@ -54,6 +54,10 @@ SYSTEM_SLICE = "system.slice"
 """The cgroup of a host's daemons; beside it the kubelet makes `kubepods`."""
 
 
+VISITORS = "user.slice"
+"""The cgroup of those who come from outside (`navarch enter`); a leaf, as a v2 cgroup with processes must be."""
+
+
 def setup_script(host: str, root: Path, trees: Sequence[Hierarchy], networks: Mapping[str, Path]) -> str:
     """The shell script that, inside new namespaces, makes them into the host.
 
@@ -70,7 +74,7 @@ def setup_script(host: str, root: Path, trees: Sequence[Hierarchy], networks: Ma
     lines.append(f"cd {run}; mkdir -p lock netns containerd haproxy; cd /")
     for name, namespace in networks.items():
         lines.append(f": > {run}/netns/{q(name)}; mount --bind {q(str(namespace))} {run}/netns/{q(name)}")
-    lines.append(f"mount --move {run} /run")
+    lines.append(f"mount -n --move {run} /run")
     lines += [f"mount --bind {q(str(root) + folder)} {folder}" for folder in PRIVATE]
     lines += [f"mount --make-shared {folder}" for folder in SHARED_PROPAGATION]
     for file in FILES:
@@ -108,6 +112,12 @@ def entry(layout: Layout, trees: Sequence[Hierarchy], host: str, cgroup: str, ar
     return into_cgroup(trees, f"{layout.cgroup}/{host}/{cgroup}", inner)
 
 
+def visit(layout: Layout, trees: Sequence[Hierarchy], host: str, argv: Sequence[str]) -> list[str]:
+    """The command, run inside the host beside its daemons. Makes the cgroup that such visitors share."""
+    cgroups.create(trees, f"{layout.cgroup}/{host}/{VISITORS}")
+    return entry(layout, trees, host, VISITORS, argv)
+
+
 async def create_network(layout: Layout) -> None:
     """Make the namespace that holds the bridge."""
     await _unshare(layout, NETWORK, ("net",), ["ip", "link", "set", "lo", "up"])
@@ -121,13 +131,15 @@ async def create_host(
 ) -> None:
     """Make a host's cgroup and namespaces; its FILES must be in its root. Raises LabError."""
     cgroup = f"{layout.cgroup}/{host}"
-    cgroups.create(trees, f"{cgroup}/{SYSTEM_SLICE}")
+    cgroups.create(trees, cgroup)
     for folder in PRIVATE:
         path = Path(f"{layout.root(host)}{folder}")
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
     # The cgroup namespace's root is the cgroup that its first process is in.
     script = setup_script(host, layout.root(host), trees, networks or {})
     await _unshare(layout, host, KINDS, ["sh", "-c", script], before=lambda argv: into_cgroup(trees, cgroup, argv))
+    # Only now: a v2 cgroup with children that have controllers takes no processes itself.
+    cgroups.create(trees, f"{cgroup}/{SYSTEM_SLICE}")
 
 
 async def _unshare(

@@ -16,7 +16,7 @@ from typing import Any
 
 from machinery.api import jsontext, schema_strict
 from machinery.api.meta import Object
-from machinery.api.schema_decode import Compiler, Decoder, Mismatch
+from machinery.api.schema_decode import Compiler, Decoder, Mismatch, empty
 from machinery.api.schema_types import Type, Types, definitions
 
 
@@ -42,6 +42,9 @@ class KindSchema:
     version: str
     kind: str
     type: Type
+    empty: Object
+    """What a new object of the kind is before anything is set: what managedFields of a create are counted from."""
+
     _decoder: Decoder
     _mismatch: Callable[[Any], str]
 
@@ -69,7 +72,8 @@ class SchemaSet:
 
     def __init__(self) -> None:
         self._types = Types(definitions())
-        self._compiler = Compiler()
+        self.compiler = Compiler()
+        """The decoders of single definitions, for what is embedded elsewhere (metadata in custom resources)."""
         self._names = {
             (g["group"], g["version"], g["kind"]): name
             for name, definition in definitions().items()
@@ -98,9 +102,9 @@ class SchemaSet:
         return self._names.get((group, version, kind))
 
     def _kind(self, key: tuple[str, str, str], root: Type) -> KindSchema:
-        compiler = self._compiler
+        compiler = self.compiler
         return KindSchema(
-            *key, root, compiler.decoder(root), lambda value: schema_strict.mismatch(compiler, root, value)
+            *key, root, empty(root), compiler.decoder(root), lambda value: schema_strict.mismatch(compiler, root, value)
         )
 
 

@@ -336,6 +336,23 @@ class Compiler:
         return decode
 
 
+def _printed(kind: Type) -> set[str]:
+    """The fields that Go prints even if nothing was set."""
+    facts = schema_presence.of(kind.name)
+    printed = set((kind.required - facts.omitted) | facts.always)
+    if "metadata" in kind.fields:
+        printed |= {n for n in ("metadata", "spec", "status") if _is_struct(kind.fields.get(n))}
+    return printed & kind.fields.keys()
+
+
+def empty(kind: Type) -> Any:
+    """The value of which nothing was set as Go prints it, empty lists that it requires as null."""
+    if kind.sort != "object":
+        return _ZERO.get(kind.sort)
+    nulls = schema_presence.of(kind.name).nulls
+    return {name: None if name in nulls else empty(kind.fields[name]) for name in _printed(kind)}
+
+
 def _is_struct(kind: Type | None) -> bool:
     return kind is not None and kind.sort == "object"
 

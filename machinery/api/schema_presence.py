@@ -259,6 +259,9 @@ _NO_FACTS: Final = Presence()
 
 def of(definition: str) -> Presence:
     """The facts of a definition, by its long name (io.k8s.api.apps.v1.DeploymentSpec)."""
-    group, version, name = definition.split(".")[-3:]
+    parts = definition.split(".")
+    if len(parts) < 3:
+        return _NO_FACTS
+    group, version, name = parts[-3:]
     table = _table()
     return table.get(f"{group}/{version}/{name}") or table.get(f"{group}/{name}") or table.get(name) or _NO_FACTS

@@ -69,7 +69,9 @@ class Type:
 ANY: Final = Type("any", "interface {}")
 
 # Defaults of fields that are keys of list-maps: they take part in the identity of an item though they are absent.
-# The published definitions do not carry them.  Source: `+default=` markers in k8s.io/api/core/v1/types.go.
+# The published definitions do not carry them: those below are from `+default=` markers in k8s.io/api/core/v1/types.go;
+# a required string or number is "" or 0.
+_ZERO_KEYS: Final[dict[str, Any]] = {"string": "", "integer": 0}
 _KEY_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "io.k8s.api.core.v1.ContainerPort": {"protocol": "TCP"},
     "io.k8s.api.core.v1.ServicePort": {"protocol": "TCP"},
@@ -112,7 +114,7 @@ class Types:
         if name not in _SPECIAL and kind != "object":
             sort = "any" if not kind else self._property(self._source[name]).sort
         form = "micro" if short == "MicroTime" else ""
-        return Type(sort, go, name, format=form)
+        return Type(sort, go, name, format=form, atomic=go.startswith("v1.JSON") and sort == "any")
 
     def _fill(self, made: Type, schema: Mapping[str, Any]) -> None:
         if made.sort != "object":
@@ -123,7 +125,8 @@ class Types:
                 made.field_strategies[name] = strategies
         made.required = frozenset(schema.get("required", ()))
         made.atomic = schema.get("x-kubernetes-map-type") == "atomic"
-        made.defaults = _KEY_DEFAULTS.get(made.name, {})
+        zeros = {n: _ZERO_KEYS[t.sort] for n, t in made.fields.items() if n in made.required and t.sort in _ZERO_KEYS}
+        made.defaults = zeros | _KEY_DEFAULTS.get(made.name, {})
         if made.name == _CRD + "JSONSchemaProps":
             _open_json_schema(made)
 
@@ -171,8 +174,8 @@ def _strategies(schema: Mapping[str, Any]) -> frozenset[str]:
 
 def _open_json_schema(made: Type) -> None:
     """JSON Schema's own unions, which OpenAPI can't express: a schema, or a boolean, or a list."""
-    made.fields["items"] = Type("any", "v1.JSONSchemaPropsOrArray", element=made)
-    made.fields["additionalProperties"] = Type("any", "v1.JSONSchemaPropsOrBool", element=made)
+    made.fields["items"] = Type("any", "v1.JSONSchemaPropsOrArray", element=made, atomic=True)
+    made.fields["additionalProperties"] = Type("any", "v1.JSONSchemaPropsOrBool", element=made, atomic=True)
 
 
 def published() -> dict[str, Any]:

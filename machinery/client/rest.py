@@ -83,6 +83,10 @@ class Client:
             await self._session.close()
             self._session = None
 
+    def use_token(self, token: str) -> None:
+        """Send this bearer token from now on."""
+        self._token = token
+
     # -- verbs -------------------------------------------------------------------------------------------------------
 
     async def get(self, resource: ResourceType, name: str, namespace: str = "", *, subresource: str = "") -> Object:

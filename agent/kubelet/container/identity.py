@@ -1,7 +1,7 @@
 """How a container tells whose it is: the labels and annotations that the kubelet writes on it and reads back.
 
-They are all that is left of a pod's state when the kubelet starts again, and they are upstream's, so that either kubelet
-takes over the other's containers.
+They are all that is left of a pod's state when the kubelet starts again, and they are upstream's, so that either
+kubelet takes over the other's containers.
 
 Source: k8s.io/kubelet/pkg/types (labels), kubelet's kuberuntime/labels.go (annotations).
 """

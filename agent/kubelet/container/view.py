@@ -186,7 +186,9 @@ class RuntimeView:
     def _knows_container(self, seen: pb.Container) -> bool:
         entry = self._entries.get(seen.id)
         return (
-            entry is not None and isinstance(entry.item, Container) and entry.item.state == _STATES.get(seen.state, UNKNOWN)
+            entry is not None
+            and isinstance(entry.item, Container)
+            and entry.item.state == _STATES.get(seen.state, UNKNOWN)
         )
 
     async def _fetch_sandbox(self, sandbox_id: str) -> None:
@@ -248,9 +250,7 @@ class RuntimeView:
 
 
 def _owner(labels: Mapping[str, str]) -> _Owner:
-    return _Owner(
-        labels[identity.POD_UID], labels.get(identity.POD_NAME, ""), labels.get(identity.POD_NAMESPACE, "")
-    )
+    return _Owner(labels[identity.POD_UID], labels.get(identity.POD_NAME, ""), labels.get(identity.POD_NAMESPACE, ""))
 
 
 def to_sandbox(status: pb.PodSandboxStatus) -> Sandbox:

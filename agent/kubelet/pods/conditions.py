@@ -16,9 +16,7 @@ READY_TO_START = "PodReadyToStartContainers"
 INITIALIZED, READY, CONTAINERS_READY, SCHEDULED = "Initialized", "Ready", "ContainersReady", "PodScheduled"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 DISRUPTION_TARGET = "DisruptionTarget"
-OWNED = frozenset(
-    (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESIZE_PENDING, RESIZE_IN_PROGRESS)
-)
+OWNED = frozenset((READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESIZE_PENDING, RESIZE_IN_PROGRESS))
 
 
 def make(kind: str, holds: bool, reason: str = "", message: str = "") -> Object:

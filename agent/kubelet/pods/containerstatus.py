@@ -208,7 +208,13 @@ def _with_waiting(
     if waiting is None or status["state"].get("running"):
         return status
     newest = runtime.container(container["name"])
-    if init and not spec.is_sidecar(container) and newest is not None and newest.state == EXITED and not newest.exit_code:
+    if (
+        init
+        and not spec.is_sidecar(container)
+        and newest is not None
+        and newest.state == EXITED
+        and not newest.exit_code
+    ):
         return status
     if not restart.should_start(pod, container, runtime):
         return status

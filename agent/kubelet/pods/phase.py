@@ -70,7 +70,9 @@ def _count_init(pod: Object, container: Object, status: Object | None, count: _C
     if status is None or state.get("running"):
         count.pending_init += 1
     elif state.get("terminated"):
-        if state["terminated"]["exitCode"] != 0 and not restart.rule_matches(container, state["terminated"]["exitCode"]):
+        if state["terminated"]["exitCode"] != 0 and not restart.rule_matches(
+            container, state["terminated"]["exitCode"]
+        ):
             count.failed_init += 1
     elif state.get("waiting") is not None and _ended_before(status):
         if (_ended_before(status) or {}).get("exitCode") != 0:

@@ -84,8 +84,6 @@ def is_host_network(pod: Object) -> bool:
     return bool(pod["spec"].get("hostNetwork"))
 
 
-
-
 def effective_security(pod: Object, container: Object) -> Object:
     """The container's securityContext over what it inherits from the pod's."""
     inherited = ("seLinuxOptions", "runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "appArmorProfile")

@@ -76,9 +76,7 @@ def _set_lists(status: Object, apps: list[Object], inits: list[Object], ephemera
             status[name] = found
 
 
-def _set_phase(
-    pod: Object, runtime: RuntimePod, old: Object, shown: Object, status: Object, inputs: PodInputs
-) -> None:
+def _set_phase(pod: Object, runtime: RuntimePod, old: Object, shown: Object, status: Object, inputs: PodInputs) -> None:
     statuses = _both(status)
     initialized = conditions.has_any_app_started(pod, statuses)
     phase = phase_of(pod, statuses, is_terminal=inputs.is_terminal, has_initialized=initialized)
@@ -141,7 +139,11 @@ def _set_conditions(
 def _stamped(new: Object, before: Sequence[Object], now: str, generation: int | None) -> Object:
     found = meta.condition(before, new["type"])
     same = found is not None and found.get("status") == new["status"] and found.get("lastTransitionTime")
-    stamped = {**new, "lastProbeTime": None, "lastTransitionTime": found["lastTransitionTime"] if same and found else now}
+    stamped = {
+        **new,
+        "lastProbeTime": None,
+        "lastTransitionTime": found["lastTransitionTime"] if same and found else now,
+    }
     if generation is not None:
         stamped["observedGeneration"] = generation
     return stamped

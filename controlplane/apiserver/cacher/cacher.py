@@ -78,6 +78,11 @@ class Cacher:
         for collection in self._collections.values():
             if not collection.records:
                 collection.reset((), revision)
+        time = asyncio.get_running_loop().time()
+        for prefix, observers in self._observers.items():
+            for event in _differences({}, self.collection(prefix).records, revision, time):
+                for observer in observers:
+                    observer(event)
         self._reach(revision)
 
     def _sort(self, found: Iterable[Stored]) -> dict[str, list[Record]]:
@@ -85,6 +90,8 @@ class Cacher:
         skip = len(self.prefix)
         for stored in found:
             key = stored.key[skip:]
+            if "/" not in key:
+                continue  # not an object: the servers' own marks
             prefix = collection_prefix(key)
             record = self.record(key[len(prefix) :], stored.value, stored.revision)
             if record is not None:
@@ -123,6 +130,8 @@ class Cacher:
         events: dict[Collection, list[Event]] = {}
         for change in batch.changes:
             key = change.key[skip:]
+            if "/" not in key:
+                continue
             prefix = collection_prefix(key)
             collection = self.collection(prefix)
             own = key[len(prefix) :]

@@ -8,7 +8,7 @@ Source: k8s.io/apiserver/pkg/endpoints/handlers/response.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,52 +17,9 @@ from controlplane.apiserver import yamltext
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import table
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Answer
+from controlplane.apiserver.handlers.forms import json_of, metadata_of
 from controlplane.apiserver.negotiation import Form, not_acceptable
 from controlplane.apiserver.resources import Served
-from machinery.api.meta import Object
-
-
-def _kept(record: Record, key: Any, make: Callable[[], Any]) -> Any:
-    forms = record.forms
-    if forms is None:
-        forms = record.forms = {}
-    found = forms.get(key)
-    if found is None:
-        found = forms[key] = make()
-    return found
-
-
-def viewed(record: Record, served: Served) -> Object:
-    """The object in the served version; shared."""
-    if served.view is None:
-        return record.object
-    view = served.view
-    found: Object = _kept(record, ("object", served.type), lambda: view.from_stored(record.object))
-    return found
-
-
-def json_of(record: Record, served: Served) -> bytes:
-    """The object's JSON in the served version."""
-    if served.view is None:
-        return record.value
-    found: bytes = _kept(record, ("json", served.type), lambda: orjson.dumps(viewed(record, served)))
-    return found
-
-
-def metadata_of(record: Record, version: str) -> bytes:
-    """The object as PartialObjectMetadata."""
-
-    def make() -> bytes:
-        return orjson.dumps(
-            {
-                "kind": "PartialObjectMetadata",
-                "apiVersion": f"meta.k8s.io/{version}",
-                "metadata": record.object["metadata"],
-            }
-        )
-
-    found: bytes = _kept(record, ("metadata", version), make)
-    return found
 
 
 def encode(data: bytes, form: Form, status: int = 200) -> Answer:
@@ -86,7 +43,8 @@ def one(record: Record, served: Served, form: Form, include: str = "", status: i
         return encode(metadata_of(record, form.shape_version), form, status)
     if form.shape == "Table":
         revision = str(record.revision) if record.revision else ""
-        return encode(table.render([record], served, form.shape_version, include, {"resourceVersion": revision}), form, status)
+        rendered = table.render([record], served, form.shape_version, include, {"resourceVersion": revision})
+        return encode(rendered, form, status)
     raise not_acceptable()
 
 
@@ -122,14 +80,10 @@ def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -
         values = [record.value for record in records]
     else:
         values = [json_of(record, served) for record in records]
-    if served.schema is None or not all(map(_starts_with(lead), values)):
+    if served.schema is None or not all(value.startswith(lead) for value in values):
         return head + b",".join([_bare(value, served) for value in values]) + b"]}"
     skip = len(lead)
     return head + b"{" + b",{".join([value[skip:] for value in values]) + b"]}"
-
-
-def _starts_with(lead: bytes) -> Callable[[bytes], bool]:
-    return lambda value: value.startswith(lead)
 
 
 def _bare(value: bytes, served: Served) -> bytes:

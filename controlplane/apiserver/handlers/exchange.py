@@ -40,6 +40,8 @@ class Exchange:
     warnings: list[str] = field(default_factory=list)
     """Texts for Warning headers; the same one is sent once."""
     audit_annotations: dict[str, str] = field(default_factory=dict)
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    """Sent with whatever the answer is."""
 
     @property
     def query(self) -> Query:

@@ -6,7 +6,7 @@ Source: k8s.io/kubernetes/pkg/controller/garbagecollector/garbagecollector.go; K
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from controlplane.controllers.garbage.graph import FOREGROUND, ORPHAN, Graph, Identity, Node, Work

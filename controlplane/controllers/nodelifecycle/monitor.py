@@ -159,10 +159,11 @@ class NodeMonitor:
         }
 
     async def reconcile(self, key: str) -> float | None:
-        """Bring the NoSchedule taints of one node up to date as soon as its conditions change."""
+        """Bring the taints of one node up to date as soon as its conditions change, but for evicting ones to come."""
         node = self.nodes.get(key)
         if node is not None and not is_deleting(node):
-            await self._write_taints(node, no_schedule_taints(node))
+            wanted = no_execute_taints(node, no_schedule_taints(node), self.clock.now(), may_evict=False)
+            await self._write_taints(node, wanted)
         return None
 
     async def taint(self, node: Object, rate: float) -> None:
@@ -181,8 +182,8 @@ class NodeMonitor:
             return
         metadata = {"resourceVersion": node["metadata"]["resourceVersion"]}
         # The list is replaced as a whole, on the revision that was looked at.
-        patch = {"metadata": metadata, "spec": {"taints": [{"$patch": "replace"}, *taints] if taints else None}}
+        patch = {"metadata": metadata, "spec": {"taints": taints or None}}
         try:
-            await self.client.patch(NODES, name_of(node), patch, content_type=STRATEGIC)
+            await self.client.patch(NODES, name_of(node), patch)
         except (NotFound, Conflict):
             return  # looked at again when the change is seen

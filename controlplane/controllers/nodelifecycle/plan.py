@@ -98,10 +98,6 @@ def taints_of(node: Object) -> list[Object]:
     return list((node.get("spec") or {}).get("taints") or ())
 
 
-def _same(a: Object, b: Object) -> bool:
-    return a["key"] == b["key"] and a["effect"] == b["effect"]
-
-
 def no_schedule_taints(node: Object) -> list[Object]:
     """The node's taints as its conditions and spec.unschedulable ask for: NoSchedule ones added and removed."""
     wanted: list[str] = []
@@ -210,7 +206,7 @@ def _compares(operator: str, wanted: Any, found: Any) -> bool:
         left, right = int(found), int(wanted)
     except (TypeError, ValueError):
         return False
-    return left > right if operator == "Gt" else operator == "Lt" and left < right
+    return left > right if operator == "Gt" else left < right if operator == "Lt" else False
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def test_types_tell_what_lists_are() -> None:
     ports = spec.fields["containers"].element.fields["ports"]  # type: ignore[union-attr]
     assert (ports.list_type, ports.map_keys, ports.merge_key) == ("map", ("containerPort", "protocol"), "containerPort")
     assert ports.element is not None
-    assert ports.element.defaults == {"protocol": "TCP"}
+    assert ports.element.defaults == {"containerPort": 0, "protocol": "TCP"}
     assert spec.fields["nodeSelector"].atomic
     assert DEPLOYMENTS.type.fields["spec"].field_strategies["strategy"] == {"retainKeys"}
     assert spec.fields["volumes"].strategies == {"merge", "retainKeys"}

@@ -63,6 +63,19 @@ def test_renewal_is_due_after_most_of_the_lifetime(authority: pki.KeyPair) -> No
     assert pki.needs_renewal(certificate, NOW - timedelta(days=1))
 
 
+def test_a_reissued_certificate_is_the_old_one_with_a_new_key(authority: pki.KeyPair) -> None:
+    old = pki.issue(
+        authority, "cp1", usages=pki.PEER_USAGES, names=["cp1", "::1"], algorithm="ECDSA-P256", now=NOW
+    ).certificate
+    later = NOW + timedelta(days=300)
+    new = pki.reissue(authority, old, algorithm="ECDSA-P256", now=later).certificate
+    assert new.subject == old.subject
+    assert pki.alternative_names(new) == ["cp1", "::1"]
+    assert sorted(pki.usages(new)) == sorted(pki.PEER_USAGES)
+    assert new.public_key() != old.public_key()
+    assert pki.remaining(new, later) == timedelta(days=365)
+
+
 def test_a_request_is_signed_as_asked(authority: pki.KeyPair) -> None:
     key = pki.new_key("ECDSA-P256")
     pem = pki.make_request(key, "system:node:w1", organizations=["system:nodes"], names=["w1", "10.0.0.4"])

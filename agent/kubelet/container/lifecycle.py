@@ -1,0 +1,149 @@
+"""Lifecycle hooks, and stopping containers with them.
+
+Source: Container Lifecycle Hooks; kubelet's kuberuntime killContainer and lifecycle handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+import orjson
+
+from agent.cri.errors import CriNotFound
+from agent.kubelet.container import identity
+from agent.kubelet.container.model import RUNNING, UNKNOWN, Container, RuntimePod
+from agent.kubelet.kit import Kit
+from agent.kubelet.pods import spec
+from agent.kubelet.probes.handlers import SUCCESS, WARNING, Target
+from machinery.api import meta
+from machinery.api.meta import Object
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+MINIMUM_GRACE_SECONDS = 1
+DEFAULT_GRACE_SECONDS = 30
+
+
+class Hooks:
+    """Runs hooks and stops containers. One for the whole kubelet."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def run(self, handler: Object, pod: Object, container: Object, container_id: str) -> str | None:
+        """Run a postStart or preStop handler; None if it succeeded, else what went wrong."""
+        if handler.get("sleep"):
+            await self._kit.clock.sleep(float(handler["sleep"]["seconds"]))
+            return None
+        runtime = self._kit.view.pod(meta.uid_of(pod))
+        ips = self._kit.node.ips if spec.is_host_network(pod) else runtime.ips
+        target = Target(pod, container, container_id, ips[0] if ips else "127.0.0.1")
+        # No time of its own: the caller's grace period, or nothing, bounds it.
+        outcome = await self._kit.handlers.run(handler, target, 0 if handler.get("exec") else 30.0)
+        if outcome.result in (SUCCESS, WARNING):
+            return None
+        kind = next((k for k in ("exec", "httpGet", "tcpSocket") if handler.get(k)), "unknown")
+        shown = {"exec": "Exec", "httpGet": "HTTP", "tcpSocket": "TCP"}.get(kind, kind)
+        return (
+            f'{shown} lifecycle hook for Container "{container["name"]}" in Pod "{spec.describe(pod)}" failed - '
+            f"error: {outcome.output}"
+        )
+
+    async def kill_failed(self, pod: Object, container: Object, container_id: str) -> None:
+        """Stop a container whose postStart hook failed."""
+        status = self._kit.view.pod(meta.uid_of(pod)).by_id(container_id)
+        if status is not None:
+            await self.stop(pod, status, grace_of(pod), message="FailedPostStartHook")
+
+    async def stop(self, pod: Object, status: Container, grace_seconds: float, *, message: str = "") -> None:
+        """preStop hook, then SIGTERM, then SIGKILL when the grace is over. Raises CriError."""
+        kit = self._kit
+        container = spec.find_container(pod, status.name)
+        told = message or f"Stopping container {status.name}"
+        kit.teller.pod(pod, "Normal", "Killing", told, container=status.name)
+        handler = pre_stop(container, status)
+        left = grace_seconds
+        if handler and grace_seconds > 0 and status.state == RUNNING:
+            began = kit.clock.monotonic()
+            await self._pre_stop(handler, pod, container or {"name": status.name}, status, grace_seconds)
+            left -= kit.clock.monotonic() - began
+        if grace_seconds > 0:
+            left = max(left, MINIMUM_GRACE_SECONDS)
+        try:
+            await kit.cri.stop_container(status.id, round(left))
+        except CriNotFound:
+            kit.view.note_removed(status.id)
+            return
+        await kit.view.note_container(status.id, status.sandbox_id)
+
+    async def _pre_stop(
+        self, handler: Object, pod: Object, container: Object, status: Container, grace_seconds: float
+    ) -> None:
+        try:
+            async with asyncio.timeout(grace_seconds):
+                failure = await self.run(handler, pod, container, status.id)
+        except TimeoutError:
+            log.warning("preStop hook did not end within the grace period", pod=meta.key_of(pod), container=status.name)
+            return
+        if failure is not None:
+            self._kit.teller.pod(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", container=status.name)
+
+    async def stop_all(self, pod: Object, runtime: RuntimePod, grace_seconds: float) -> None:
+        """Stop all containers: app containers together, then sidecars from the last to the first; then sandboxes.
+
+        Raises CriError when something could not be stopped.
+        """
+        kit = self._kit
+        began = kit.clock.monotonic()
+        order = [c["name"] for c in spec.init_containers(pod) if spec.is_sidecar(c)]
+        live = [c for c in runtime.containers if c.state in (RUNNING, UNKNOWN)]
+        await self._stop_together(pod, (c for c in live if c.name not in order), grace_seconds)
+        for name in reversed(order):
+            left = max(grace_seconds - (kit.clock.monotonic() - began), MINIMUM_GRACE_SECONDS if grace_seconds else 0)
+            await self._stop_together(pod, (c for c in live if c.name == name), left)
+        for sandbox in runtime.sandboxes:
+            if sandbox.ready:
+                await kit.cri.stop_pod_sandbox(sandbox.id)
+                await kit.view.note_sandbox(sandbox.id)
+
+    async def _stop_together(self, pod: Object, containers: Iterable[Container], grace_seconds: float) -> None:
+        stops = [self.stop(pod, status, grace_seconds) for status in containers]
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def remove_all(self, runtime: RuntimePod) -> None:
+        """Remove what is left of a pod from the runtime. Raises CriError."""
+        for sandbox in runtime.sandboxes:
+            with contextlib.suppress(CriNotFound):
+                await self._kit.cri.stop_pod_sandbox(sandbox.id)
+                await self._kit.cri.remove_pod_sandbox(sandbox.id)
+            self._kit.view.note_removed(sandbox.id)
+        for container in runtime.containers:
+            with contextlib.suppress(CriNotFound):
+                await self._kit.cri.remove_container(container.id)
+            self._kit.view.note_removed(container.id)
+
+
+def grace_of(pod: Object) -> float:
+    """How long a pod's containers have to end, in seconds."""
+    of_deletion = pod["metadata"].get("deletionGracePeriodSeconds")
+    if of_deletion is not None:
+        return float(of_deletion)
+    of_spec = pod["spec"].get("terminationGracePeriodSeconds")
+    return float(DEFAULT_GRACE_SECONDS if of_spec is None else of_spec)
+
+
+def pre_stop(container: Object | None, status: Container) -> Object | None:
+    """A container's preStop handler: from its spec or, if that is gone, from what was written on the container."""
+    if container is not None:
+        handler: Object | None = (container.get("lifecycle") or {}).get("preStop")
+        return handler
+    written = status.annotations.get(identity.PRE_STOP_HANDLER)
+    try:
+        return orjson.loads(written) if written else None
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,77 @@
+"""What the workers of all pods share: one value, built once, handed to each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from agent.cri.client import CriClient
+from agent.kubelet.backoff import Backoff
+from agent.kubelet.cgroups.pods import PodCgroups
+from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.view import RuntimeView
+from agent.kubelet.pods.fieldref import PodFacts
+from agent.kubelet.pods.statusmanager import StatusManager
+from agent.kubelet.probes.handlers import Handlers
+from agent.kubelet.probes.manager import ProbeManager
+from agent.kubelet.references import References
+from agent.kubelet.runtimeclass import RuntimeClasses
+from agent.kubelet.settings import Settings
+from agent.kubelet.slots import Slots
+from agent.kubelet.telling import Teller
+from agent.kubelet.volumes.manager import VolumeManager
+from agent.kubelet.volumes.tokens import Tokens
+from machinery.api.meta import Object
+from machinery.api.quantity import Quantity
+from machinery.clock import Clock
+
+
+@dataclass(slots=True)
+class NodeFacts:
+    """What is known of the node; addresses may come later than the rest."""
+
+    name: str
+    memory_bytes: int
+    ips: tuple[str, ...] = ()
+    allocatable: dict[str, Quantity] = field(default_factory=dict)
+    runtime_name: str = "containerd"
+    network_error: str = ""  # why pods can't have a network now
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The kubelet's parts."""
+
+    settings: Settings
+    root_dir: str
+    node: NodeFacts
+    clock: Clock
+    cri: CriClient
+    view: RuntimeView
+    images: ImageManager
+    volumes: VolumeManager
+    tokens: Tokens
+    references: References
+    handlers: Handlers
+    probes: ProbeManager
+    statuses: StatusManager
+    cgroups: PodCgroups
+    teller: Teller
+    crashes: Backoff
+    slots: Slots
+    runtime_classes: RuntimeClasses
+    services: Callable[[], Iterable[Object]]  # all Services; raises StartError until they are known
+
+    def pod_dir(self, uid: str) -> str:
+        """The directory of everything that belongs to a pod."""
+        return os.path.join(self.root_dir, "pods", uid)
+
+    @property
+    def log_links_dir(self) -> str:
+        """Where log collectors look: /var/log/containers, beside the logs themselves."""
+        return os.path.join(os.path.dirname(self.settings.pod_logs_dir.rstrip("/")), "containers")
+
+    def facts(self, pod_ips: tuple[str, ...]) -> PodFacts:
+        """What a pod with these addresses may learn of itself."""
+        return PodFacts(self.node.name, self.node.ips, pod_ips, self.node.allocatable)

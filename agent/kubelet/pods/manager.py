@@ -1,0 +1,265 @@
+"""All pods of this node: who is wanted (API, static files), who is there (runtime), and a worker for each.
+
+Source: kubelet's syncLoop, pod manager and HandlePodCleanups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from agent.kubelet.container.lifecycle import Hooks
+from agent.kubelet.container.model import RuntimePod
+from agent.kubelet.container.starter import Starter
+from agent.kubelet.kit import Kit
+from agent.kubelet.pods import admission, spec
+from agent.kubelet.pods.mirror import Mirrors
+from agent.kubelet.pods.phase import TERMINAL
+from agent.kubelet.pods.worker import PodWorker
+from machinery.api import meta
+from machinery.api.meta import Object
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+_HOUSEKEEPING_SECONDS = 5.0
+_FAILED_WORKER_SECONDS = 10.0
+_ORPHAN_GRACE_SECONDS = 1
+
+
+class PodManager:
+    """Holds the workers of all pods. `run()` lives as long as the kubelet."""
+
+    def __init__(self, kit: Kit, mirrors: Mirrors) -> None:
+        self._kit = kit
+        self._mirrors = mirrors
+        self._hooks = Hooks(kit)
+        self._starter = Starter(kit, self._hooks)
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, list[Object]] = {}  # static pods whose predecessors of the same name still end
+        self._group: asyncio.TaskGroup | None = None
+        self._sources: set[str] = set()  # that have not yet said what they want
+        self._housekeep = asyncio.Event()
+        self.node: Object = {}  # this node's object, once it is registered
+
+    # -- asked from outside ------------------------------------------------------------------------------------------
+
+    @property
+    def pods(self) -> list[Object]:
+        """Every pod that has a worker."""
+        return [worker.pod for worker in self._workers.values()]
+
+    @property
+    def active_pods(self) -> list[Object]:
+        """Pods that use the node's resources."""
+        return [w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod)]
+
+    def worker(self, uid: str) -> PodWorker | None:
+        """The worker of a pod."""
+        return self._workers.get(uid)
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of the pod of this name; of several (one of them ending) the newest."""
+        found = [
+            w for w in self._workers.values() if meta.name_of(w.pod) == name and meta.namespace_of(w.pod) == namespace
+        ]
+        return next((w for w in found if not w.is_ending), found[-1] if found else None)
+
+    @property
+    def static_keys(self) -> set[str]:
+        """Keys of all static pods."""
+        return {meta.key_of(w.pod) for w in self._workers.values() if spec.is_static(w.pod) and not w.is_ending}
+
+    # -- told from outside -------------------------------------------------------------------------------------------
+
+    def expect(self, source: str) -> None:
+        """Nothing is taken for an orphan before this source has said what it wants."""
+        self._sources.add(source)
+
+    def ready(self, source: str) -> None:
+        """The source has said what it wants."""
+        self._sources.discard(source)
+        self._housekeep.set()
+
+    def runtime_changed(self, uid: str) -> None:
+        """The runtime holds something else of this pod than before."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.wake()
+        else:
+            self._housekeep.set()
+
+    def probe_changed(self, uid: str) -> None:
+        """A probe of this pod has a new verdict."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.probe_changed()
+
+    def reference_changed(self, uid: str) -> None:
+        """Something that this pod refers to changed."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.refresh()
+
+    def api_changed(self, old: Object | None, new: Object | None) -> None:
+        """A pod that the API server binds to this node changed: an informer's handler."""
+        pod = new if new is not None else old
+        if pod is None:
+            return
+        if spec.is_mirror(pod):
+            self._mirror_changed(pod, gone=new is None)
+        elif new is None:
+            worker = self._workers.get(meta.uid_of(pod))
+            if worker is not None:
+                worker.remove()
+        else:
+            self._want(new, changed=old is None or _differs(old, new))
+
+    def _mirror_changed(self, mirror: Object, *, gone: bool) -> None:
+        key = meta.key_of(mirror)
+        if gone:
+            self._mirrors.lost(key)
+        else:
+            self._mirrors.seen(mirror)
+        for worker in self._workers.values():
+            if spec.is_static(worker.pod) and meta.key_of(worker.pod) == key:
+                if gone:
+                    self._kit.statuses.touch(worker.uid)
+                worker.probe_changed()
+
+    def static_changed(self, wanted: Mapping[str, Object]) -> None:
+        """These are all static pods now, by uid."""
+        for uid, worker in self._workers.items():
+            if spec.is_static(worker.pod) and uid not in wanted:
+                worker.remove()
+        for uid, pod in wanted.items():
+            if uid in self._workers:
+                continue
+            key = meta.key_of(pod)
+            if any(meta.key_of(w.pod) == key for w in self._workers.values()):
+                self._waiting[key] = [pod]
+            else:
+                self._want(pod, changed=True)
+        kept = {meta.key_of(pod) for pod in wanted.values()}
+        self._waiting = {key: pods for key, pods in self._waiting.items() if key in kept}
+        self.ready("file")
+
+    def _want(self, pod: Object, *, changed: bool) -> None:
+        uid = meta.uid_of(pod)
+        worker = self._workers.get(uid)
+        if worker is None:
+            self._begin(pod)
+        elif changed:
+            worker.update(pod)
+        else:
+            worker.pod = pod
+
+    def _begin(self, pod: Object) -> None:
+        worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
+        if not meta.is_deleting(pod) and not _is_done(pod):
+            others = [w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod)]
+            verdict = admission.judge(
+                pod, self.node, others, self._kit.node.allocatable, self._kit.settings.allowed_unsafe_sysctls
+            )
+            if verdict is not None:
+                self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
+                worker.reject(verdict)
+        self._start(worker)
+
+    def _start(self, worker: PodWorker) -> None:
+        self._workers[worker.uid] = worker
+        if self._group is not None:
+            self._tasks[worker.uid] = self._group.create_task(self._live(worker), name=f"pod {meta.key_of(worker.pod)}")
+        self._kit.cgroups.share(self.active_pods)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the workers until cancelled; the containers go on."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for worker in list(self._workers.values()):
+                self._start(worker)
+            group.create_task(self._keep_house())
+
+    async def _live(self, worker: PodWorker) -> None:
+        while True:
+            try:
+                await worker.run()
+            except Exception as error:  # the one worker loop: one pod's defect must not end the others
+                log.error("pod worker failed", pod=meta.key_of(worker.pod), error=error, trace=True)
+                await self._kit.clock.sleep(_FAILED_WORKER_SECONDS)
+            else:
+                break
+        del self._workers[worker.uid]
+        del self._tasks[worker.uid]
+        self._kit.cgroups.share(self.active_pods)
+        for pod in self._waiting.pop(meta.key_of(worker.pod), []):
+            self._want(pod, changed=True)
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_HOUSEKEEPING_SECONDS):
+                    await self._housekeep.wait()
+            except TimeoutError:
+                pass
+            self._housekeep.clear()
+            if self._sources or not self._kit.view.is_fresh:
+                continue
+            for uid, runtime in list(self._kit.view.pods.items()):
+                if uid not in self._workers:
+                    self._adopt_orphan(runtime)
+            await self._remove_leftovers()
+            for mirror in self._mirrors.orphans(self.static_keys | set(self._waiting)):
+                await self._mirrors.remove_mirror(mirror)
+
+    def _adopt_orphan(self, runtime: RuntimePod) -> None:
+        """Nobody wants this pod: end it."""
+        log.info("ending pod that nobody wants", pod=f"{runtime.namespace}/{runtime.name}", uid=runtime.uid)
+        pod: Object = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": runtime.name,
+                "namespace": runtime.namespace,
+                "uid": runtime.uid,
+                "deletionGracePeriodSeconds": _ORPHAN_GRACE_SECONDS,
+            },
+            "spec": {"containers": []},
+            "status": {},
+        }
+        worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
+        worker.remove()
+        self._start(worker)
+
+    async def _remove_leftovers(self) -> None:
+        """Directories and control groups of pods that are gone."""
+        kit = self._kit
+        known = self._workers.keys() | kit.view.pods.keys()
+        for uid in kit.volumes.known() - known:
+            await kit.volumes.tear_down(uid)
+        for uid in kit.cgroups.known() - known:
+            kit.cgroups.remove(uid)
+
+
+def _is_done(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in TERMINAL
+
+
+def _differs(old: Object, new: Object) -> bool:
+    """Whether a worker has to look: our own status coming back is no news."""
+    if old["spec"] != new["spec"]:
+        return True
+    ours, theirs = old["metadata"], new["metadata"]
+    fields = ("deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "generation")
+    if any(ours.get(name) != theirs.get(name) for name in fields):
+        return True
+    return _foreign_conditions(old) != _foreign_conditions(new)
+
+
+def _foreign_conditions(pod: Object) -> list[tuple[str, str]]:
+    found = (pod.get("status") or {}).get("conditions") or ()
+    gates = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()}
+    return sorted((c["type"], c.get("status", "")) for c in found if c["type"] in gates)

@@ -1,0 +1,86 @@
+"""Health check node ports: a small HTTP server for each Service that has one.
+
+A load balancer outside asks every node on the Service's healthCheckNodePort and sends traffic only to nodes that have a
+local endpoint: 200 with the count, else 503.
+
+Source: "Source IP for Services with Type=LoadBalancer"; KEP-3836.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from agent.proxy.health import ProxyHealth
+from agent.proxy.model import HealthCheck
+from machinery.api.meta import split_key
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+
+class HealthCheckServers:
+    """Serves the health check node ports while it is entered."""
+
+    def __init__(self, health: ProxyHealth, addresses: Sequence[str]) -> None:
+        """`addresses` are where to listen; 0.0.0.0 or :: for everywhere."""
+        self._health = health
+        self._addresses = addresses
+        self._checks: dict[str, HealthCheck] = {}
+        self._runners: dict[tuple[str, int], web.AppRunner] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for key in list(self._runners):
+            await self._stop(key)
+
+    async def sync(self, checks: Mapping[str, HealthCheck]) -> None:
+        """Serve exactly these, each under its Service's key."""
+        self._checks = dict(checks)
+        wanted = {(check.service, check.node_port) for check in checks.values()}
+        for key in self._runners.keys() - wanted:
+            await self._stop(key)
+        for key in sorted(wanted - self._runners.keys()):
+            await self._start(key)
+
+    async def _start(self, key: tuple[str, int]) -> None:
+        service, port = key
+        app = web.Application()
+
+        async def answer(request: web.Request) -> web.Response:
+            return self._answer(service)
+
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await runner.setup()
+        self._runners[key] = runner
+        for address in self._addresses:
+            try:
+                await web.TCPSite(runner, address, port).start()
+            except OSError as error:
+                log.error(
+                    "health check node port can't be served", service=service, address=address, port=port, error=error
+                )
+
+    async def _stop(self, key: tuple[str, int]) -> None:
+        await self._runners.pop(key).cleanup()
+
+    def _answer(self, service: str) -> web.Response:
+        check = self._checks.get(service)
+        count = check.local_endpoints if check else 0
+        well = self._health.healthy
+        namespace, name = split_key(service)
+        body = {
+            "service": {"namespace": namespace, "name": name},
+            "localEndpoints": count,
+            "serviceProxyHealthy": well,
+        }
+        headers = {"X-Content-Type-Options": "nosniff", "X-Load-Balancing-Endpoint-Weight": str(count)}
+        return web.json_response(body, status=200 if count and well else 503, headers=headers)

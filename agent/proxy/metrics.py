@@ -1,0 +1,62 @@
+"""kube-proxy's metrics under upstream's names. Source: Kubernetes metrics reference."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_RULE_BUCKETS = tuple(0.001 * 2**n for n in range(15))
+_PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+
+SYNC_SECONDS = Histogram(
+    "kubeproxy_sync_proxy_rules_duration_seconds",
+    "SyncProxyRules latency in seconds",
+    ["ip_family"],
+    buckets=_RULE_BUCKETS,
+)
+FULL_SYNC_SECONDS = Histogram(
+    "kubeproxy_sync_full_proxy_rules_duration_seconds",
+    "SyncProxyRules latency in seconds for full resyncs",
+    ["ip_family"],
+    buckets=_RULE_BUCKETS,
+)
+PARTIAL_SYNC_SECONDS = Histogram(
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+    "SyncProxyRules latency in seconds for partial resyncs",
+    ["ip_family"],
+    buckets=_RULE_BUCKETS,
+)
+LAST_SYNC = Gauge(
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+    "The last time proxy rules were successfully synced",
+    ["ip_family"],
+)
+LAST_QUEUED = Gauge(
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+    "The last time a sync of proxy rules was queued",
+    ["ip_family"],
+)
+PROGRAMMING_SECONDS = Histogram(
+    "kubeproxy_network_programming_duration_seconds",
+    "In Cluster Network Programming Latency in seconds",
+    ["ip_family"],
+    buckets=_PROGRAMMING_BUCKETS,
+)
+ENDPOINT_CHANGES = Counter(
+    "kubeproxy_sync_proxy_rules_endpoint_changes_total", "Cumulative proxy rules Endpoint changes"
+)
+SERVICE_CHANGES = Counter("kubeproxy_sync_proxy_rules_service_changes_total", "Cumulative proxy rules Service changes")
+NFTABLES_FAILURES = Counter(
+    "kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", ["ip_family"]
+)
+IPTABLES_FAILURES = Counter(
+    "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+    "Cumulative proxy iptables restore failures",
+    ["ip_family"],
+)
+NO_LOCAL_ENDPOINTS = Gauge(
+    "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+    "Number of services with a Local traffic policy and no endpoints",
+    ["ip_family", "traffic_policy"],
+)
+HEALTHZ = Counter("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status", ["code"])
+LIVEZ = Counter("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status", ["code"])

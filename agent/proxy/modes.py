@@ -1,0 +1,74 @@
+"""The proxy modes: which backend each has, what it needs, and how its rules are removed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from prometheus_client import Counter
+
+from agent.command import CommandError, run
+from agent.proxy import metrics
+from agent.proxy.errors import BackendError
+from agent.proxy.iptables.backend import IptablesBackend, remove_chains
+from agent.proxy.model import Backend, Family
+from agent.proxy.nftables.backend import NftablesBackend, remove_table
+from agent.proxy.nftables.generation import ruleset_generation
+from agent.proxy.settings import RuleSettings
+from machinery.errors import SettingsError
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+_OLDEST_NFT = (1, 0, 1)  # the first that upstream's mode accepts; maps of concatenations are older
+
+
+def make_backend(mode: str, settings: RuleSettings) -> Backend:
+    """The backend of a mode for one family."""
+    return IptablesBackend(settings) if mode == "iptables" else NftablesBackend(settings)
+
+
+def failures_of(mode: str) -> Counter:
+    """The counter of a mode's failed syncs."""
+    return metrics.IPTABLES_FAILURES if mode == "iptables" else metrics.NFTABLES_FAILURES
+
+
+async def require(mode: str) -> None:
+    """See that this machine can do what the mode needs. Raises SettingsError that says what is missing."""
+    program = "nft" if mode == "nftables" else "iptables-restore"
+    try:
+        result = await run(program, "--version")
+    except CommandError as error:
+        raise SettingsError(f"proxy mode {mode}: {error}") from error
+    said = result.text.strip()
+    if mode == "nftables":
+        found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+        if found is None or tuple(int(part) for part in found.groups()) < _OLDEST_NFT:
+            oldest = ".".join(str(part) for part in _OLDEST_NFT)
+            raise SettingsError(f"proxy mode nftables: needs nft {oldest} or newer, found {said!r}")
+        try:
+            ruleset_generation()
+        except BackendError as error:
+            raise SettingsError(f"proxy mode nftables: {error}") from error
+
+
+async def clean_up(modes: Iterable[str]) -> bool:
+    """Remove all rules of these modes, of both families; False if something could not be removed."""
+    well = True
+    for mode in modes:
+        for family in Family:
+            try:
+                await _clean_up(mode, family)
+            except BackendError as error:
+                if "no such program" in str(error):
+                    continue  # where the tool is missing, it has left nothing behind
+                log.error("rules could not be removed", mode=mode, family=family.api_name, error=error)
+                well = False
+    return well
+
+
+async def _clean_up(mode: str, family: Family) -> None:
+    if mode == "nftables":
+        await remove_table("ip" if family is Family.IPV4 else "ip6")
+    elif mode == "iptables":
+        await remove_chains("iptables" if family is Family.IPV4 else "ip6tables")

@@ -1,0 +1,1 @@
+"""The nftables backend: one table a family, flat maps, one transaction a change."""

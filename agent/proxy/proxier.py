@@ -1,0 +1,300 @@
+"""The loop: what changed in the API -> what must be true -> the backends, at once and for nothing but what changed.
+
+Informers' callbacks only note which Service is touched.  The loop takes all that are noted, plans them anew, and
+gives each family's backend the difference.  When a backend fails, or somebody else has been at the rules, it gets
+everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client import Counter
+
+from agent.proxy import metrics
+from agent.proxy.cache import trigger_time
+from agent.proxy.conntrack import StaleFlows, clear_left_behind, clear_stale, stale_flows
+from agent.proxy.errors import BackendError
+from agent.proxy.health import ProxyHealth
+from agent.proxy.model import Backend, Family, HealthCheck, NodeView, PortRules, ServicePlan, ServicePortName
+from agent.proxy.planning import plan_service, service_key_of_slice
+from agent.proxy.settings import RuleSettings
+from machinery.api.meta import Object, key_of, parse_time
+from machinery.cache.informer import Informer
+from machinery.clock import Clock
+from machinery.events import EventRecorder
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+SERVICE_INDEX = "service"
+
+HealthCheckSink = Callable[[Mapping[str, HealthCheck]], Awaitable[None]]
+"""Is told after every round which health check node ports there are, and what they answer."""
+
+_COALESCE_SECONDS = 0.002  # for what comes in together to be carried out together
+_FIRST_RETRY_SECONDS = 0.5
+_LONGEST_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    rules: dict[ServicePortName, PortRules | None]
+    flows: list[StaleFlows]
+
+
+class FamilyState:
+    """One IP family: its backend, and what must be true."""
+
+    def __init__(self, settings: RuleSettings, backend: Backend, failures: Counter) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.rules: dict[ServicePortName, PortRules] = {}
+        self.health_checks: dict[str, HealthCheck] = {}
+        self.stale = True  # the backend must be given everything
+        self._by_service: dict[str, tuple[ServicePortName, ...]] = {}
+        self._problems: dict[str, tuple[str, ...]] = {}
+        self._failures = failures
+
+    @property
+    def family(self) -> Family:
+        """Which."""
+        return self.settings.family
+
+    def take(self, key: str, plan: ServicePlan) -> dict[ServicePortName, PortRules | None]:
+        """Let the plan be what must be true for this Service; returns the difference."""
+        changes: dict[ServicePortName, PortRules | None] = {}
+        names = tuple(port.name for port in plan.ports)
+        for name in self._by_service.get(key, ()):
+            if name not in names:
+                changes[name] = None
+                del self.rules[name]
+        for port in plan.ports:
+            if self.rules.get(port.name) != port:
+                changes[port.name] = port
+                self.rules[port.name] = port
+        if names:
+            self._by_service[key] = names
+        else:
+            self._by_service.pop(key, None)
+        if plan.health_check is not None:
+            self.health_checks[key] = plan.health_check
+        else:
+            self.health_checks.pop(key, None)
+        return changes
+
+    def of_service(self, key: str) -> dict[ServicePortName, PortRules]:
+        """What must be true for the ports of one Service."""
+        return {name: self.rules[name] for name in self._by_service.get(key, ())}
+
+    def new_problems(self, key: str, plan: ServicePlan) -> tuple[str, ...]:
+        """The plan's problems, if they are not those that the last plan for this Service had."""
+        known = self._problems.get(key, ())
+        if plan.problems:
+            self._problems[key] = plan.problems
+        else:
+            self._problems.pop(key, None)
+        return plan.problems if plan.problems != known else ()
+
+    async def carry_out(self, changes: Mapping[ServicePortName, PortRules | None]) -> None:
+        """Give the backend the changes, or everything if it needs everything. Raises BackendError."""
+        if not self.stale and not changes:
+            return
+        family = self.family.api_name
+        started = time.monotonic()
+        full = self.stale
+        try:
+            if full:
+                await self.backend.replace(self.rules)
+            else:
+                await self.backend.change(changes)
+        except BackendError:
+            self.stale = True
+            self._failures.labels(family).inc()
+            raise
+        self.stale = False
+        took = time.monotonic() - started
+        metrics.SYNC_SECONDS.labels(family).observe(took)
+        (metrics.FULL_SYNC_SECONDS if full else metrics.PARTIAL_SYNC_SECONDS).labels(family).observe(took)
+        metrics.LAST_SYNC.labels(family).set_to_current_time()
+
+
+class Proxier:
+    """Keeps this node's rules as Services and EndpointSlices say."""
+
+    def __init__(
+        self,
+        *,
+        services: Informer,
+        slices: Informer,
+        families: Sequence[FamilyState],
+        node: NodeView,
+        health: ProxyHealth,
+        recorder: EventRecorder,
+        clock: Clock,
+        sync_seconds: float,
+        min_sync_seconds: float = 0.0,
+        on_health_checks: HealthCheckSink | None = None,
+    ) -> None:
+        self._services, self._slices = services, slices
+        self._families = families
+        self._node = node
+        self._health = health
+        self._recorder = recorder
+        self._clock = clock
+        self._sync_seconds, self._min_sync_seconds = sync_seconds, min_sync_seconds
+        self._on_health_checks = on_health_checks
+        self._dirty: set[str] = set()
+        self._triggers: list[str] = []
+        self._wake = asyncio.Event()
+        self._started = asyncio.Event()  # everything has been carried out once
+        slices.add_index(SERVICE_INDEX, lambda piece: [key] if (key := service_key_of_slice(piece)) else [])
+
+    async def started(self) -> None:
+        """Wait until everything has been carried out once."""
+        await self._started.wait()
+
+    def watch(self) -> None:
+        """Begin to take notice of changes: once, before the informers run."""
+        self._services.on_change(self._service_changed)
+        self._slices.on_change(self._slice_changed)
+
+    def set_node(self, node: NodeView) -> None:
+        """This node is another than was thought: everything is planned anew."""
+        if node != self._node:
+            self._node = node
+            self._all_dirty()
+
+    def set_settings(self, settings: Iterable[RuleSettings]) -> None:
+        """Other settings for some families: their rules are made anew."""
+        for new in settings:
+            for state in self._families:
+                if state.family is new.family and state.settings != new:
+                    state.settings = new
+                    state.backend.configure(new)
+                    state.stale = True
+                    self._wake.set()
+
+    def _all_dirty(self) -> None:
+        self._dirty.update(key_of(service) for service in self._services.list())
+        self._queue()
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        metrics.SERVICE_CHANGES.inc()
+        self._dirty.add(key_of(new or old or {}))
+        self._queue()
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        metrics.ENDPOINT_CHANGES.inc()
+        touched = {service_key_of_slice(piece) for piece in (old, new) if piece is not None} - {None}
+        if new is not None and (changed := trigger_time(new)) and self._services.has_synced:
+            self._triggers.append(changed)
+        if touched:
+            self._dirty.update(key for key in touched if key is not None)
+            self._queue()
+
+    @property
+    def _node_reference(self) -> Object:
+        name = self._node.name
+        return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "uid": name}}
+
+    def _queue(self) -> None:
+        self._health.queued()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled. The informers must have synced."""
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._round()
+                delay = _FIRST_RETRY_SECONDS
+            except BackendError as error:
+                log.error("rules could not be written, trying again", error=error, seconds=delay)
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+                continue
+            await self._next()
+
+    async def _next(self) -> None:
+        """Wait for something to do: a change, or the time to see whether the rules are still ours."""
+        if self._min_sync_seconds:
+            await self._clock.sleep(self._min_sync_seconds)
+        while not self._wake.is_set():
+            try:
+                async with asyncio.timeout(self._sync_seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                await self._look_after()
+        await asyncio.sleep(_COALESCE_SECONDS)
+
+    async def _look_after(self) -> None:
+        for state in self._families:
+            try:
+                disturbed = await state.backend.disturbed()
+            except BackendError as error:
+                log.error("rules could not be read", error=error, family=state.family.api_name)
+                disturbed = True
+            if disturbed:
+                state.stale = True
+                self._wake.set()
+
+    async def _round(self) -> None:
+        self._wake.clear()
+        keys, self._dirty = self._dirty, set()
+        triggers, self._triggers = self._triggers, []
+        changes = {state.family: self._plan(state, keys) for state in self._families}
+        errors = []
+        for state in self._families:
+            try:
+                await state.carry_out(changes[state.family].rules)
+            except BackendError as error:
+                errors.append(error)
+                continue
+            if self._started.is_set():
+                await clear_stale(changes[state.family].flows)
+            else:
+                await clear_left_behind(state.family, state.rules)
+        if errors:
+            self._recorder.warning(self._node_reference, "SyncProxyRulesFailed", str(errors[0]))
+            raise errors[0]
+        self._started.set()
+        if self._on_health_checks is not None:
+            await self._on_health_checks(self._all_health_checks())
+        if not self._dirty:
+            self._health.updated()
+        _observe_programming(triggers, self._clock.now())
+
+    def _plan(self, state: FamilyState, keys: Iterable[str]) -> _Changes:
+        rules: dict[ServicePortName, PortRules | None] = {}
+        flows: list[StaleFlows] = []
+        for key in keys:
+            service = self._services.get(key)
+            plan = ServicePlan()
+            if service is not None:
+                plan = plan_service(service, self._slices.by_index(SERVICE_INDEX, key), self._node, state.family)
+                for problem in state.new_problems(key, plan):
+                    log.warning("part of a service can't be proxied", service=key, problem=problem)
+                    self._recorder.warning(service, "FailedToProxy", problem)
+            before = state.of_service(key)
+            changed = state.take(key, plan)
+            for name, new in changed.items():
+                flows += stale_flows(state.family, before.get(name), new)
+            rules |= changed
+        return _Changes(rules, flows)
+
+    def _all_health_checks(self) -> dict[str, HealthCheck]:
+        return {key: check for state in self._families for key, check in state.health_checks.items()}
+
+
+def _observe_programming(triggers: Iterable[str], now: datetime) -> None:
+    for moment in triggers:
+        try:
+            seconds = (now - parse_time(moment)).total_seconds()
+        except ValueError:
+            continue
+        metrics.PROGRAMMING_SECONDS.labels("IPv4").observe(max(0.0, seconds))

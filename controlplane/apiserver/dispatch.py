@@ -1,0 +1,96 @@
+"""Which handler answers which request."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from controlplane.apiserver.handlers import deletion, patching, read, virtual, watching, write
+from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
+from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.handlers.subresources import SUBRESOURCES
+from controlplane.apiserver.resources import Served
+from machinery.api.resource import Subresource
+
+Response = Answer | web.StreamResponse
+
+_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+
+
+async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
+    """Answer a request that is authorised. Raises StatusErrors."""
+    target = exchange.target
+    if not target.info.is_resource:
+        return await paths.answer(exchange)
+    served = target.served
+    if served is None or not target.known:
+        raise no_such_resource()
+    if target.subresource is not None:
+        return await _subresource(api, exchange, served, target.subresource)
+    if exchange.info.name and not _is_collection(exchange):
+        return await _object(api, exchange, served)
+    return await _collection(api, exchange, served)
+
+
+def _is_collection(exchange: Exchange) -> bool:
+    """Whether the path is that of a collection (a list may carry a name from its field selector)."""
+    return exchange.info.verb in ("list", "watch") and not exchange.target.watch_path
+
+
+async def _object(api: Api, exchange: Exchange, served: Served) -> Response:
+    verb = _VERBS.get(exchange.method, "")
+    if exchange.target.watch_path:
+        if exchange.method != "GET" or "watch" not in served.type.verbs:
+            raise no_such_method()
+        return await watching.watch(api, exchange)
+    if verb == "create" or verb not in served.type.verbs:
+        raise no_such_method()
+    if verb == "get":
+        reader = virtual.READERS.get(served.type)
+        return await (reader.get(api, exchange) if reader else read.get(api, exchange))
+    if verb == "update":
+        return await write.update(api, exchange)
+    if verb == "patch":
+        return await patching.patch(api, exchange)
+    return await deletion.delete(api, exchange)
+
+
+async def _collection(api: Api, exchange: Exchange, served: Served) -> Response:
+    method, verbs, kind = exchange.method, served.type.verbs, served.type
+    everywhere = kind.namespaced and not exchange.info.namespace
+    if method == "GET":
+        if exchange.target.watch_path or (exchange.query.flag("watch") and "watch" in verbs):
+            if "watch" not in verbs:
+                raise no_such_method()
+            return await watching.watch(api, exchange)
+        if "list" in verbs:
+            reader = virtual.READERS.get(kind)
+            return await (reader.list(api, exchange) if reader else read.list_(api, exchange))
+    elif exchange.target.watch_path:
+        raise no_such_method()
+    elif method == "POST" and "create" in verbs and not everywhere:
+        if (kind, "") in api.extensions.virtual:
+            return await virtual.create(api, exchange)
+        return await write.create(api, exchange)
+    elif method == "DELETE" and "deletecollection" in verbs and not everywhere:
+        return await deletion.delete_collection(api, exchange)
+    raise no_such_method()
+
+
+async def _subresource(api: Api, exchange: Exchange, served: Served, subresource: Subresource) -> Response:
+    verb = _VERBS.get(exchange.method, "")
+    if verb not in subresource.verbs:
+        raise no_such_method()
+    special = SUBRESOURCES.get((served.stored, subresource.name)) or SUBRESOURCES.get((None, subresource.name))
+    if special is not None:
+        return await special(api, exchange)
+    if (served.type, subresource.name) in api.extensions.virtual:
+        return await virtual.create(api, exchange)
+    if verb == "get":
+        return await read.get(api, exchange)
+    if verb == "update":
+        return await write.update(api, exchange)
+    if verb == "patch":
+        return await patching.patch(api, exchange)
+    raise no_such_method()

@@ -1,0 +1,65 @@
+"""Server-side apply: an apply patch as the new state of an object and its managers.
+
+Source: KEP-555, "Server-side apply"; k8s.io/apiserver/pkg/endpoints/handlers/patch.go (applyPatcher).
+"""
+
+from __future__ import annotations
+
+import orjson
+import ryaml
+
+from controlplane.apiserver.handlers import metadata
+from controlplane.apiserver.handlers.exchange import Exchange
+from controlplane.apiserver.handlers.options import WriteOptions
+from controlplane.apiserver.handlers.write import check_name
+from controlplane.apiserver.resources import Served
+from machinery.api.meta import Object
+from machinery.api.patch import apply
+from machinery.errors import BadRequest, UnsupportedMediaType
+
+
+class Application:
+    """Makes the new state of an object by applying what a manager wants of it."""
+
+    def __init__(self, exchange: Exchange, served: Served, body: bytes, options: WriteOptions, now: str) -> None:
+        if served.schema is None:
+            raise UnsupportedMediaType("415: Unsupported Media Type", details={})
+        self._exchange = exchange
+        self._served = served
+        self._options = options
+        self._now = now
+        self._managers: list[Object] = []
+        try:
+            applied = ryaml.loads(body.decode())
+        except (ryaml.InvalidYamlError, UnicodeDecodeError) as exc:
+            raise BadRequest(f"error decoding YAML: {exc}") from exc
+        if not isinstance(applied, dict):
+            raise BadRequest("error decoding YAML: the patch is not an object")
+        self._applied: Object = applied
+
+    async def produce(self, old: Object | None) -> Object:
+        """The object with the patch applied, in the served version."""
+        served, info = self._served, self._exchange.info
+        assert served.schema is not None
+        live = orjson.loads(orjson.dumps(old)) if old is not None else None
+        applied = orjson.loads(orjson.dumps(self._applied))
+        merged = apply.apply(
+            live,
+            applied,
+            self._options.manager,
+            served.schema,
+            force=self._options.force,
+            subresource=info.subresource,
+            api_version=served.type.api_version,
+            now=self._now,
+        )
+        self._managers = merged["metadata"].pop("managedFields", [])
+        merged["apiVersion"], merged["kind"] = served.type.api_version, served.type.kind
+        served.strategy.default(merged)
+        check_name(merged, info)
+        metadata.match_namespace(merged["metadata"], info.namespace, namespaced=served.type.namespaced)
+        return merged
+
+    def managers(self, old: Object | None, new: Object, now: str) -> list[Object]:
+        """The managedFields of the state just produced."""
+        return self._managers

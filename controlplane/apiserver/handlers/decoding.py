@@ -1,0 +1,243 @@
+"""Request bodies as objects, with upstream's words for what is wrong with them.
+
+Source: k8s.io/apiserver/pkg/endpoints/handlers/create.go, k8s.io/apimachinery/pkg/runtime/serializer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import ryaml
+
+from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
+from controlplane.apiserver.negotiation import unsupported_body
+from controlplane.apiserver.resources import Resources
+from machinery.api import jsontext, schema
+from machinery.api.meta import Object
+from machinery.api.schema import KindSchema
+from machinery.errors import BadRequest
+
+BUILT_IN_SCHEME = "pkg/api/legacyscheme/scheme.go:30"
+_INTO = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_LIST_KINDS = re.compile(r"[A-Za-z0-9]+List|List")
+
+
+class Unrecognized(ValueError):
+    """The body can't be read at all; the message is upstream's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A body as a value; `strict` are complaints that the parser itself has (YAML's duplicate keys)."""
+
+    value: Any
+    json: bytes
+    """The body as JSON."""
+    strict: tuple[str, ...] = ()
+
+
+def media_type(exchange: Exchange) -> str:
+    """JSON, YAML or PROTOBUF. Raises UnsupportedMediaType."""
+    kind = exchange.content_type.lower()
+    if not kind or kind == JSON:
+        return JSON
+    if kind in (YAML, PROTOBUF):
+        return kind
+    raise unsupported_body()
+
+
+def parse(body: bytes, media: str) -> Parsed:
+    """Read a body.
+
+    Raises:
+        Unrecognized: it is not of that media type.
+    """
+    if media == PROTOBUF:
+        if body[:4] != b"k8s\0":
+            told = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+            raise Unrecognized(told)
+        raise Unrecognized("protobuf bodies are not supported")
+    if media == YAML:
+        return _parse_yaml(body)
+    try:
+        value, _ = jsontext.loads(body)
+    except jsontext.JSONError as exc:
+        raise Unrecognized(f"couldn't get version/kind; json parse error: {exc}") from exc
+    return Parsed(value, body)
+
+
+def _parse_yaml(body: bytes) -> Parsed:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as exc:
+        raise Unrecognized("yaml: invalid leading UTF-8 octet") from exc
+    strict: list[str] = []
+    while True:
+        try:
+            value = ryaml.loads(text) if text.strip() else None
+            break
+        except ryaml.InvalidYamlError as exc:
+            shorter = _without_duplicate(text, str(exc), strict)
+            if shorter is None:
+                raise Unrecognized(_yaml_error(str(exc))) from exc
+            text = shorter
+    told = ("yaml: unmarshal errors:\n" + "\n".join(strict),) if strict else ()
+    return Parsed(value, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), told)
+
+
+def _yaml_error(text: str) -> str:
+    found = re.match(r"(.*?) at line (\d+) column \d+(?:, .*)?$", text, re.DOTALL)
+    if found is None:
+        return f"yaml: {text.partition(',')[0]}"
+    return f"yaml: line {max(1, int(found[2]) - 1)}: {found[1]}"
+
+
+_DUPLICATE = re.compile(r'duplicate entry with key "(.*)"', re.DOTALL)
+
+
+def _without_duplicate(text: str, error: str, strict: list[str]) -> str | None:
+    """The text without the first of two entries of one key (the later one counts); None if it can't be told apart."""
+    found = _DUPLICATE.search(error)
+    if found is None or len(strict) > 50:
+        return None
+    key = re.escape(found[1])
+    lines = text.split("\n")
+    line_of = re.compile(rf"""^(\s*(?:- )?)["']?{key}["']?\s*:(.*)$""")
+    seen: dict[int, int] = {}
+    for number, line in enumerate(lines):
+        match = line_of.match(line)
+        if match is None:
+            for indent in [i for i in seen if line.strip() and len(line) - len(line.lstrip()) < i]:
+                del seen[indent]
+            continue
+        indent = len(match[1])
+        if indent in seen:
+            strict.append(f'  line {number + 1}: key "{found[1]}" already set in map')
+            first = seen[indent]
+            if not re.match(rf"^(\s*(?:- )?)[\"']?{key}[\"']?\s*:\s*\S", lines[first]) or "- " in lines[first][:indent]:
+                return None
+            lines[first] = " " * indent + "# "
+            return "\n".join(lines)
+        seen[indent] = number
+    return None
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of a body, for messages: as text if it is text, else in hexadecimal."""
+    if not body:
+        return "<empty>"
+    text = body.split(b"\n", 1)[0] if False else body
+    shown = text[:30]
+    printable = text.lstrip()[:1] in (b"{", b"-") or b":" in text[:30] or b"\n" in text[:30]
+    if not printable:
+        return text[:30].hex() + (" ..." if len(text) > 30 else "")
+    return shown.decode("utf-8", "replace") + (" ..." if len(text) > 30 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What kind of object a body should hold."""
+
+    group: str
+    version: str
+    kind: str
+    schema: KindSchema | None
+    scheme: str = BUILT_IN_SCHEME
+
+
+def type_of(value: Any) -> tuple[str, str]:
+    """(apiVersion, kind) of a parsed body. Raises Unrecognized."""
+    if value is None:
+        return "", ""
+    if not isinstance(value, dict):
+        name = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
+        told = f"json: cannot unmarshal {name} into Go value of type {_INTO}"
+        raise Unrecognized(f"couldn't get version/kind; json parse error: {told}")
+    for key in value:
+        if key in ("apiVersion", "kind") and value[key] is not None and not isinstance(value[key], str):
+            name = {list: "array", dict: "object", bool: "bool"}.get(type(value[key]), "number")
+            told = f"json: cannot unmarshal {name} into Go struct field .{key} of type string"
+            raise Unrecognized(f"couldn't get version/kind; json parse error: {told}")
+    api_version = value.get("apiVersion") or ""
+    if api_version.count("/") > 1:
+        raise Unrecognized(f"unexpected GroupVersion string: {api_version}")
+    return api_version, value.get("kind") or ""
+
+
+def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resources, validation: str) -> Object:
+    """The object a body holds: of the expected kind, type-checked, pruned; a new dict.
+
+    `validation` is fieldValidation: Strict raises for unknown and duplicate fields, Warn notes them in the exchange.
+
+    Raises:
+        BadRequest, UnsupportedMediaType: upstream's.
+    """
+    media = media_type(exchange)
+    try:
+        parsed = parse(body, media)
+        api_version, kind = type_of(parsed.value)
+    except Unrecognized as exc:
+        told = f"the object provided is unrecognized (must be of type {expected.kind}): {exc} ({excerpt(body)})"
+        raise BadRequest(told) from exc
+    group, _, version = api_version.rpartition("/")
+    group, version = (group, version) if api_version else (expected.group, expected.version)
+    kind = kind or expected.kind
+    _check_kind(group, version, kind, api_version, expected)
+    return _checked(exchange, parsed, expected, group, version, kind, validation)
+
+
+def _check_kind(group: str, version: str, kind: str, api_version: str, expected: Expected) -> None:
+    if (group, version, kind) == (expected.group, expected.version, expected.kind):
+        return
+    head = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: '
+    known = schema.load().of(group, version, kind) is not None
+    is_list = kind == "List" or (kind.endswith("List") and schema.load().of(group, version, kind[:-4]) is not None)
+    if not known and not is_list:
+        raise BadRequest(
+            f'{head}no kind "{kind}" is registered for version "{api_version}" in scheme "{expected.scheme}"'
+        )
+    if (group, kind) == (expected.group, expected.kind) or (group, version) != (expected.group, expected.version):
+        given = f"{group}/{version}" if group else version
+        wanted = f"{expected.group}/{expected.version}" if expected.group else expected.version
+        raise BadRequest(f"the API version in the data ({given}) does not match the expected API version ({wanted})")
+    package = expected.group.partition(".")[0] or "core"
+    raise BadRequest(f"{head}converting ({version}.{kind}) to ({package}.{expected.kind}): unknown conversion")
+
+
+def _checked(
+    exchange: Exchange, parsed: Parsed, expected: Expected, group: str, version: str, kind: str, validation: str
+) -> Object:
+    head = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: '
+    value = parsed.value if parsed.value is not None else {}
+    api_version = f"{group}/{version}" if group else version
+    if expected.schema is None:
+        obj: Object = {**value, "apiVersion": api_version, "kind": kind}
+        if not isinstance(obj.get("metadata") or {}, dict):
+            raise BadRequest(head + "json: cannot unmarshal into Go struct field of type v1.ObjectMeta")
+        obj["metadata"] = dict(obj.get("metadata") or {})
+        return obj
+    decoded = expected.schema.decode(value)
+    if decoded.errors:
+        raise BadRequest(head + decoded.errors[0])
+    told: list[str] = []
+    if validation in ("Strict", "Warn"):
+        told = [*parsed.strict, *decoded.unknown]
+        if not parsed.strict and len(parsed.json) and _may_repeat(parsed):
+            told = list(expected.schema.strict_errors(parsed.json))
+    if told and validation == "Strict":
+        raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")
+    exchange.warnings.extend(told)
+    obj = decoded.object
+    obj["apiVersion"], obj["kind"] = api_version, kind
+    metadata = obj.get("metadata")
+    if metadata is None:
+        obj["metadata"] = {}
+    return obj
+
+
+def _may_repeat(parsed: Parsed) -> bool:
+    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
+    return jsontext.loads(parsed.json, duplicates=True)[1]

@@ -1,0 +1,54 @@
+"""Failures about one object, in upstream's words.
+
+Source: k8s.io/apimachinery/pkg/api/errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from machinery.api.fielderror import show
+from machinery.api.resource import ResourceType
+from machinery.errors import AlreadyExists, Conflict, MethodNotAllowed, NotFound
+
+OUTDATED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def _details(resource: ResourceType, name: str, kind: str = "") -> dict[str, Any]:
+    details = {"name": name} if name else {}
+    if resource.group:
+        details["group"] = resource.group
+    return {**details, "kind": kind or resource.plural}
+
+
+def not_found(resource: ResourceType, name: str) -> NotFound:
+    """The object does not exist."""
+    return NotFound(f"{resource.group_resource} {show(name)} not found", details=_details(resource, name))
+
+
+def already_exists(resource: ResourceType, name: str) -> AlreadyExists:
+    """An object of this name exists."""
+    return AlreadyExists(f"{resource.group_resource} {show(name)} already exists", details=_details(resource, name))
+
+
+def conflict(resource: ResourceType, name: str, told: str = OUTDATED) -> Conflict:
+    """The object is not what the writer took it for."""
+    message = f"Operation cannot be fulfilled on {resource.group_resource} {show(name)}: {told}"
+    return Conflict(message, details=_details(resource, name))
+
+
+def kind_conflict(resource: ResourceType, name: str, told: str) -> Conflict:
+    """The same, naming the kind: what preconditions of a deletion say."""
+    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    message = f"Operation cannot be fulfilled on {qualified} {show(name)}: {told}"
+    return Conflict(message, details=_details(resource, name, resource.kind))
+
+
+def no_such_resource() -> NotFound:
+    """The path names no resource that is served."""
+    return NotFound("the server could not find the requested resource", details={})
+
+
+def no_such_method() -> MethodNotAllowed:
+    """The path does not take this method."""
+    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})

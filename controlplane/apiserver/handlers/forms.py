@@ -1,0 +1,60 @@
+"""The forms of one object, each made once and kept with its record.
+
+In the stored version an object's JSON is the record's own bytes; other versions and partial metadata are made on first
+use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.resources import Served
+from machinery.api.meta import Object
+
+
+def kept(record: Record, key: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gave the first time it was asked for under this key."""
+    forms = record.forms
+    if forms is None:
+        forms = record.forms = {}
+    found = forms.get(key)
+    if found is None:
+        found = forms[key] = make()
+    return found
+
+
+def viewed(record: Record, served: Served) -> Object:
+    """The object in the served version; shared, not to be changed."""
+    if served.view is None:
+        return record.object
+    view = served.view
+    found: Object = kept(record, ("object", served.type), lambda: view.from_stored(record.object))
+    return found
+
+
+def json_of(record: Record, served: Served) -> bytes:
+    """The object's JSON in the served version."""
+    if served.view is None:
+        return record.value
+    found: bytes = kept(record, ("json", served.type), lambda: orjson.dumps(viewed(record, served)))
+    return found
+
+
+def metadata_of(record: Record, version: str) -> bytes:
+    """The object as PartialObjectMetadata."""
+
+    def make() -> bytes:
+        return orjson.dumps(
+            {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": f"meta.k8s.io/{version}",
+                "metadata": record.object["metadata"],
+            }
+        )
+
+    found: bytes = kept(record, ("metadata", version), make)
+    return found

@@ -1,0 +1,113 @@
+"""Serving the OpenAPI documents: made on first use, kept until the resources change.
+
+Source: k8s.io/kube-openapi/pkg/handler{,3}; KEP-2896, "OpenAPI v3".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from time import time
+from typing import Any
+
+import orjson
+
+from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
+from controlplane.apiserver.openapi import gnostic, v2, v3
+from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.resources import Resources
+from machinery.api.resource import ResourceType
+
+_V2_MEDIA = gnostic.MEDIA_TYPE
+_FOREVER = "public, immutable"  # a document named by its hash never changes
+
+
+@dataclass
+class OpenAPI:
+    """The documents of one server."""
+
+    resources: Resources
+    definitions: Callable[[], Definitions]
+    """Makes the published schemas; asked anew after each change of the resources."""
+    _made: dict[str, bytes] = field(default_factory=dict)
+    _changed: str = ""
+
+    def __post_init__(self) -> None:
+        self.resources.changed.append(self._forget)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._made.clear()
+        self._changed = formatdate(time(), usegmt=True)
+
+    def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = make()
+        return found
+
+    def answer(self, path: str, exchange: Exchange) -> Answer | None:
+        """The document at `/openapi/…`; None if there is none."""
+        if path == "/openapi/v2":
+            return self._v2(exchange)
+        if path == "/openapi/v3":
+            return Answer(self._kept("v3", self._index), JSON)
+        name = path.removeprefix("/openapi/v3/")
+        if name == path:
+            return None
+        versions = self._versions()
+        if name not in versions:
+            return Answer(b"", "", 404)
+        data = self._kept(name, lambda: self._document(versions[name]))
+        etag = f'"{_digest(data)}"'
+        headers = {"ETag": etag, "Vary": "Accept", "Last-Modified": self._changed}
+        if exchange.query.get("hash") == _digest(data):
+            headers["Cache-Control"] = _FOREVER
+        if exchange.headers.get("If-None-Match") == etag:
+            return Answer(b"", JSON, 304, headers)
+        return Answer(data, JSON, 200, headers)
+
+    def _versions(self) -> dict[str, list[ResourceType]]:
+        """Resources by the document they are in."""
+        found: dict[str, list[ResourceType]] = {}
+        for served in self.resources.all():
+            kind = served.type
+            name = f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
+            found.setdefault(name, []).append(kind)
+        return found
+
+    def _index(self) -> bytes:
+        paths: dict[str, Any] = {}
+        for name, resources in self._versions().items():
+            # Named by what is in it: making all documents only to hash them would take seconds.
+            told = repr([(r, r.kind, r.verbs, r.subresources) for r in resources]) + str(self.resources.generation)
+            digest = hashlib.sha512(told.encode()).hexdigest().upper()
+            paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+        return orjson.dumps({"paths": dict(sorted(paths.items()))})
+
+    def _document(self, resources: Sequence[ResourceType]) -> bytes:
+        return orjson.dumps(v3.document(resources, self.definitions()))
+
+    def _v2_document(self) -> dict[str, Any]:
+        definitions = self.definitions()
+        return v2.document(v3.document(resources, definitions) for resources in self._versions().values())
+
+    def _v2(self, exchange: Exchange) -> Answer:
+        accept = exchange.headers.get("Accept", "")
+        if _V2_MEDIA in accept:
+            data = self._kept("v2.pb", lambda: gnostic.encode(self._v2_document()))
+            media = _V2_MEDIA
+        else:
+            data = self._kept("v2", lambda: orjson.dumps(self._v2_document()))
+            media = JSON
+        etag = f'"{_digest(data)}"'
+        headers = {"ETag": etag, "Vary": "Accept", "Last-Modified": self._changed}
+        if exchange.headers.get("If-None-Match") == etag:
+            return Answer(b"", media, 304, headers)
+        return Answer(data, media, 200, headers)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha512(data).hexdigest().upper()

@@ -1,0 +1,140 @@
+"""PATCH: a JSON, merge, strategic merge or apply patch on the object, which then goes the way of an update.
+
+Source: k8s.io/apiserver/pkg/endpoints/handlers/patch.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from controlplane.apiserver.handlers import applying, encoding, metadata, negotiated
+from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.handlers.failures import not_found
+from controlplane.apiserver.handlers.options import WriteOptions, write_options
+from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of
+from controlplane.apiserver.resources import Served
+from machinery.api import fielderror, jsontext
+from machinery.api.meta import Object
+from machinery.api.patch import json as json_patch
+from machinery.api.patch import merge as merge_patch
+from machinery.api.patch import strategic as strategic_patch
+from machinery.errors import BadRequest, Invalid, UnsupportedMediaType
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+APPLY_CBOR = "application/apply-patch+cbor"
+
+
+async def patch(api: Api, exchange: Exchange) -> Answer:
+    """PATCH of an object, or of a subresource that speaks its kind."""
+    served, info = exchange.served, exchange.info
+    kind = patch_type(exchange, served)
+    form = negotiated.form(exchange)
+    options = write_options(exchange.query, "PatchOptions", apply=kind == APPLY_PATCH)
+    body = await exchange.body()
+    writer = writer_of(exchange, options)
+    rules = replace(rules_of(api, served, info.subresource), options="PatchOptions")
+    produce: Callable[[Object | None], Awaitable[Object]]
+    if kind == APPLY_PATCH:
+        applied = applying.Application(exchange, served, body, options, api.now())
+        rules = replace(rules, manage=applied.managers, may_create=not info.subresource)
+        produce = applied.produce
+    else:
+        produce = Patched(exchange, served, kind, body, options).produce
+    written = await change_object(api, served, info, produce, rules, writer)
+    status = 201 if written.created else 200
+    return encoding.one(written.record, served, form, negotiated.include(exchange, form), status)
+
+
+def patch_type(exchange: Exchange, served: Served) -> str:
+    """The kind of patch. Raises UnsupportedMediaType."""
+    kind = exchange.content_type
+    if kind not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH) or (
+        kind == STRATEGIC_PATCH and served.schema is None
+    ):
+        raise UnsupportedMediaType("415: Unsupported Media Type", details={})
+    return kind
+
+
+class Patched:
+    """Makes the new state of an object from its present one, by a patch that is no apply patch."""
+
+    def __init__(self, exchange: Exchange, served: Served, kind: str, body: bytes, options: WriteOptions) -> None:
+        self._exchange = exchange
+        self._served = served
+        self._kind = kind
+        self._validation = options.validation
+        self._strict: list[str] = []
+        self._value = self._read(body)
+
+    def _read(self, body: bytes) -> Any:
+        try:
+            value, _ = jsontext.loads(body)
+        except jsontext.JSONError as exc:
+            raise BadRequest(f"error decoding patch: {exc}") from exc
+        if self._kind == JSON_PATCH:
+            if self._validation in ("Strict", "Warn") and isinstance(value, list):
+                self._strict = list(json_patch.strict_errors(value))
+            return value
+        if self._validation in ("Strict", "Warn") and self._served.schema is not None and isinstance(value, dict):
+            duplicates = self._served.schema.strict_errors(body)
+            self._strict = [told for told in duplicates if told.startswith("duplicate field")]
+        return value
+
+    async def produce(self, old: Object | None) -> Object:
+        """The patched object in the served version: pruned, type-checked and defaulted."""
+        served, info = self._served, self._exchange.info
+        if old is None:
+            raise not_found(served.type, info.name)
+        doc = orjson.loads(orjson.dumps(old))
+        if self._kind == JSON_PATCH:
+            made = json_patch.apply(doc, self._value)
+        elif self._kind == MERGE_PATCH:
+            made = merge_patch.apply(doc, self._value)
+        else:
+            assert served.schema is not None
+            made = strategic_patch.apply(served.schema, doc, self._value)
+        obj = finished(self._exchange, served, made, self._validation, self._strict)
+        served.strategy.default(obj)
+        check_name(obj, info)
+        metadata.match_namespace(obj["metadata"], info.namespace, namespaced=served.type.namespaced)
+        return obj
+
+
+def finished(exchange: Exchange, served: Served, made: Any, validation: str, strict: list[str]) -> Object:
+    """What a patch has made, as an object of the kind.
+
+    Raises:
+        Invalid: it isn't one, or has fields it should not have.
+    """
+    if served.schema is None:
+        if not isinstance(made, dict):
+            raise _refused(made, "json: cannot unmarshal into Go value of type map[string]interface {}")
+        return {**made, "metadata": dict(made.get("metadata") or {})}
+    decoded = served.schema.decode(made)
+    if decoded.errors:
+        raise _refused(made, decoded.errors[0])
+    told = [*strict, *decoded.unknown] if validation in ("Strict", "Warn") else []
+    if told and validation == "Strict":
+        raise _refused(made, f"strict decoding error: {', '.join(told)}")
+    exchange.warnings.extend(told)
+    obj = decoded.object
+    obj["apiVersion"], obj["kind"] = made.get("apiVersion", ""), made.get("kind", "")
+    resource = served.type
+    if (obj["apiVersion"], obj["kind"]) != (resource.api_version, resource.kind):
+        raise _refused(made, f'no kind "{obj["kind"]}" is registered for version "{obj["apiVersion"]}"')
+    if obj.get("metadata") is None:
+        obj["metadata"] = {}
+    return obj
+
+
+def _refused(made: Any, told: str) -> Invalid:
+    shown = orjson.dumps(made).decode()
+    return fielderror.invalid_object("", "", "", [fielderror.invalid("patch", shown, told)])

@@ -1,0 +1,122 @@
+"""The scale subresource: how many replicas something has, whatever it is.
+
+Source: pkg/registry/apps/{deployment,replicaset,statefulset}/storage (ScaleREST), autoscaling/v1 Scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.handlers import decoding, encoding, negotiated, patching
+from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.handlers.failures import conflict, not_found
+from controlplane.apiserver.handlers.options import parse_object_revision, write_options
+from controlplane.apiserver.handlers.read import find
+from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of, wrong_uid
+from controlplane.apiserver.registry import strategy_for
+from controlplane.apiserver.resources import Served
+from machinery.api import catalogue, fielderror, labels, schema
+from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
+from machinery.errors import Invalid
+
+SCALE = ResourceType("autoscaling", "v1", "scales", "Scale", "scale")
+
+
+def served_scale() -> Served:
+    """Scale as something that can be encoded."""
+    kind = schema.load().of("autoscaling", "v1", "Scale")
+    strategy = strategy_for(SCALE)
+    return Served(SCALE, strategy, kind, "", SCALE, strategy)
+
+
+def scale_of(obj: Object, resource: ResourceType) -> Object:
+    """The Scale of an object."""
+    meta = obj["metadata"]
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    made: Object = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in kept if key in meta},
+        "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
+        "status": {"replicas": status.get("replicas") or 0},
+    }
+    selector = _selector(spec.get("selector"), resource)
+    if selector:
+        made["status"]["selector"] = selector
+    return made
+
+
+def _selector(given: Any, resource: ResourceType) -> str:
+    if resource == catalogue.REPLICATIONCONTROLLERS:
+        return str(labels.from_map(given))
+    try:
+        return str(labels.from_selector(given))
+    except ValueError:
+        return ""
+
+
+def _record(record: Record, served: Served) -> Record:
+    data = orjson.dumps(scale_of(record.object, served.stored))
+    return Record(record.key, data, record.revision)
+
+
+async def scale(api: Api, exchange: Exchange) -> Answer:
+    """GET, PUT or PATCH of the scale."""
+    served, info = exchange.served, exchange.info
+    form = negotiated.form(exchange)
+    include = negotiated.include(exchange, form)
+    if exchange.method == "GET":
+        found = await find(api, served, info.namespace, info.name, exchange.query.get("resourceVersion"))
+        return encoding.one(_record(found, served), served_scale(), form, include)
+    patch = patching.patch_type(exchange, served) if exchange.method == "PATCH" else ""
+    options = write_options(
+        exchange.query, "PatchOptions" if patch else "UpdateOptions", apply=patch == patching.APPLY_PATCH
+    )
+    body = await exchange.body()
+    own = served_scale()
+    patched = patching.Patched(exchange, own, patch, body, options) if patch else None
+
+    async def produce(old: Object | None) -> Object:
+        if old is None:
+            raise not_found(served.type, info.name)
+        if patched is not None:
+            wanted = await patched.produce(scale_of(old, served.stored))
+        else:
+            expected = decoding.Expected("autoscaling", "v1", "Scale", own.schema)
+            wanted = decoding.decode(exchange, body, expected, api.resources, options.validation)
+            check_name(wanted, info)
+        uid = wanted["metadata"].get("uid")
+        if uid and uid != old["metadata"].get("uid"):
+            raise wrong_uid(api, served, info.namespace, info.name, uid, old)
+        _check(wanted, old, served, info.name)
+        replicas = (wanted.get("spec") or {}).get("replicas") or 0
+        made: Object = orjson.loads(orjson.dumps(old))
+        made.setdefault("spec", {})["replicas"] = replicas
+        return made
+
+    rules = replace(rules_of(api, served, ""), subresource="scale", may_create=False, unconditional=True)
+    written = await change_object(api, served, info, produce, rules, writer_of(exchange, options))
+    return encoding.one(_record(written.record, served), own, form, include)
+
+
+def _check(wanted: Object, old: Object, served: Served, name: str) -> None:
+    """Raise Conflict or Invalid if the Scale can't be had."""
+    meta = wanted["metadata"]
+    given = parse_object_revision(meta.get("resourceVersion") or "")
+    if given and str(given) != old["metadata"].get("resourceVersion"):
+        raise conflict(served.type, name)
+    replicas = (wanted.get("spec") or {}).get("replicas") or 0
+    if replicas < 0:
+        raise _negative(name, replicas)
+
+
+def _negative(name: str, replicas: int) -> Invalid:
+    error = fielderror.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
+    return fielderror.invalid_object("autoscaling", "Scale", name, [error])

@@ -1,0 +1,98 @@
+"""Which objects of a collection a list, watch or deletion is about.
+
+Source: k8s.io/apimachinery/pkg/apis/meta/internalversion; k8s.io/apimachinery/pkg/runtime (field label conversion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.handlers.exchange import Exchange
+from controlplane.apiserver.handlers.forms import viewed
+from controlplane.apiserver.resources import Served
+from machinery.api import fields, labels
+from machinery.api.fielderror import show
+from machinery.api.fields import FieldSelector
+from machinery.api.labels import Selector
+from machinery.errors import BadRequest
+
+_METADATA = ("metadata.name", "metadata.namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A namespace ("" is all), a name ("" is all) and a test of the rest."""
+
+    namespace: str
+    name: str
+    matches: Callable[[Record], bool] | None
+    """None: every object of the namespace (and name) is selected."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is everything in the namespace."""
+        return self.matches is None and not self.name
+
+    def selects(self, record: Record) -> bool:
+        """Whether an object is selected."""
+        return (
+            (not self.namespace or record.namespace == self.namespace)
+            and (not self.name or record.name == self.name)
+            and (self.matches is None or self.matches(record))
+        )
+
+
+def selection(exchange: Exchange, served: Served, namespace: str, name: str = "") -> Selection:
+    """What a request selects. Raises BadRequest for selectors that can't be."""
+    query = exchange.query
+    try:
+        by_label = labels.parse(query.get("labelSelector")) if "labelSelector" in query else labels.EVERYTHING
+        by_field = fields.parse(query.get("fieldSelector")) if "fieldSelector" in query else fields.EVERYTHING
+    except ValueError as exc:
+        raise BadRequest(str(exc)) from exc
+    rest = check_fields(by_field, served)
+    if not name:
+        exact = by_field.exact("metadata.name")
+        name = exact if exact is not None else ""
+        if exact == "":
+            return Selection(namespace, "", lambda record: False)
+    return Selection(namespace if served.type.namespaced else "", name, _test(by_label, rest, served))
+
+
+def check_fields(selector: FieldSelector, served: Served) -> FieldSelector:
+    """The selector, if the resource knows its fields. Raises BadRequest."""
+    own = served.strategy.fields
+    for field, _, _ in selector.requirements:
+        if field in _METADATA or field in own:
+            continue
+        if own:
+            raise BadRequest(f"field label not supported: {field}")
+        told = ", ".join(show(f) for f in _METADATA)
+        raise BadRequest(f"{show(field)} is not a known field selector: only {told}")
+    return selector
+
+
+def _test(by_label: Selector, by_field: FieldSelector, served: Served) -> Callable[[Record], bool] | None:
+    label_matches = by_label.matches
+    if not by_field:
+        return (lambda record: label_matches(record.labels)) if by_label else None
+    own = served.strategy.fields
+
+    def value(record: Record, field: str) -> str:
+        if field == "metadata.name":
+            return record.name
+        if field == "metadata.namespace":
+            return record.namespace
+        return own[field](viewed(record, served))
+
+    requirements = by_field.requirements
+
+    def matches(record: Record) -> bool:
+        for field, operator, wanted in requirements:
+            if (value(record, field) == wanted) != (operator == "="):
+                return False
+        return not by_label or label_matches(record.labels)
+
+    return matches

@@ -1,0 +1,467 @@
+"""Creating and changing objects: the way of a write from the decoded object to storage.
+
+    create:  metadata, defaults, managers → mutating admission → identity, `prepare_create`, validation
+             → validating admission → storage
+    change:  the new state (a body, or a patch applied) → managers → mutating admission → resourceVersion,
+             `prepare_update`, validation → validating admission → storage; again from the start if the object has
+             changed meanwhile
+
+Source: k8s.io/apiserver/pkg/endpoints/handlers/{create,update}.go, pkg/registry/generic/registry/store.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from controlplane.apiserver.admission.contract import Operation
+from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.handlers import decoding, encoding, metadata, negotiated
+from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN
+from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.handlers.failures import already_exists, conflict, not_found
+from controlplane.apiserver.handlers.forms import viewed
+from controlplane.apiserver.handlers.managers import updated_managers
+from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
+from controlplane.apiserver.objects import Remove, Written
+from controlplane.apiserver.registry.strategy import Context
+from controlplane.apiserver.request import RequestInfo, User
+from controlplane.apiserver.resources import Served
+from machinery.api import catalogue, fielderror, names
+from machinery.api.fielderror import FieldError
+from machinery.api.meta import Object
+from machinery.errors import BadRequest, Conflict, Forbidden, Invalid, StatusError
+
+_NAME_CHECKS = {"rbac.authorization.k8s.io": names.path_segment}
+_GENERATED_TRIES = 8  # names made from generateName that are tried before AlreadyExists is told
+
+
+@dataclass(slots=True)
+class Writer:
+    """Who writes, and how."""
+
+    user: User
+    options: WriteOptions
+    manager: str
+    """The name for managedFields."""
+    warnings: list[str] = field(default_factory=list)
+    audit_annotations: dict[str, str] = field(default_factory=dict)
+
+
+def writer_of(exchange: Exchange, options: WriteOptions) -> Writer:
+    """The writer of a request."""
+    manager = manager_of(options.manager, exchange)
+    return Writer(exchange.user, options, manager, exchange.warnings, exchange.audit_annotations)
+
+
+def expected_of(served: Served) -> decoding.Expected:
+    """What a body for this resource should hold."""
+    kind = served.type
+    return decoding.Expected(kind.group, kind.version, kind.kind, served.schema)
+
+
+def key_of(served: Served, namespace: str, name: str) -> str:
+    """The key in a collection. (The namespace of a request for a Namespace is that itself.)"""
+    return f"{namespace}/{name}" if served.type.namespaced else name
+
+
+def options_object(kind: str, options: WriteOptions) -> Object:
+    """Write options as the object that admission sees."""
+    made: Object = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+    if options.dry_run:
+        made["dryRun"] = ["All"]
+    if options.manager:
+        made["fieldManager"] = options.manager
+    return made
+
+
+def ttl_of(api: Api, served: Served) -> int:
+    """How long an object lives by itself; 0: for ever."""
+    return int(api.settings.event_ttl_seconds) if served.stored == catalogue.EVENTS else 0
+
+
+async def create(api: Api, exchange: Exchange) -> Answer:
+    """POST to a collection."""
+    served = exchange.served
+    form = negotiated.form(exchange)
+    options = write_options(exchange.query, "CreateOptions")
+    body = await exchange.body()
+    obj = decoding.decode(exchange, body, expected_of(served), api.resources, options.validation)
+    record = await create_object(api, served, obj, exchange.info.namespace, writer_of(exchange, options))
+    return encoding.one(record, served, form, negotiated.include(exchange, form), 201)
+
+
+async def create_object(api: Api, served: Served, obj: Object, namespace: str, writer: Writer) -> Record:
+    """Create from a decoded object (the caller's own, in the served version)."""
+    meta = obj["metadata"]
+    metadata.wipe(meta)
+    metadata.match_namespace(meta, namespace, namespaced=served.type.namespaced)
+    if meta.get("resourceVersion") and parse_object_revision(meta["resourceVersion"]):
+        raise StatusError.plain("resourceVersion should not be set on objects to be created")
+    meta.pop("resourceVersion", None)
+    metadata.tidy_owners(meta, writer.warnings, after_admission=False)
+    served.strategy.default(obj)
+    _set_managers(meta, updated_managers(None, obj, writer.manager, "", served, api.now()))
+    if served.view is not None:
+        obj = served.view.to_stored(obj)
+    operation = _operation(served, "CREATE", "", namespace, meta.get("name") or "", writer, obj, None, "CreateOptions")
+    await api.admission.admit(operation)
+    return await _store_new(api, served, operation, writer)
+
+
+def _operation(
+    served: Served,
+    verb: str,
+    subresource: str,
+    namespace: str,
+    name: str,
+    writer: Writer,
+    new: Object | None,
+    old: Object | None,
+    options: str,
+) -> Operation:
+    return Operation(
+        verb,
+        served.type,
+        subresource,
+        namespace,
+        name,
+        writer.user,
+        new,
+        old,
+        options_object(options, writer.options),
+        writer.options.dry_run,
+        writer.warnings,
+        writer.audit_annotations,
+    )
+
+
+async def _store_new(api: Api, served: Served, operation: Operation, writer: Writer) -> Record:
+    obj = operation.object
+    assert obj is not None
+    meta = obj["metadata"]
+    generate = not meta.get("name") and bool(meta.get("generateName"))
+    metadata.tidy_owners(meta, writer.warnings, after_admission=True)
+    for attempt in range(_GENERATED_TRIES):
+        if generate:
+            meta.pop("name", None)
+        metadata.fill(meta, api.now())
+        context = api.context(writer.user, operation.namespace, meta.get("name") or "", dry_run=writer.options.dry_run)
+        grant = NOTHING_TAKEN
+        served.stored_strategy.prepare_create(obj, context)
+        if api.allocator.handles(served.stored):
+            grant = await api.allocator.take(obj, None, context)
+        try:
+            _validate_new(served, obj, writer)
+            await api.admission.validate(operation)
+            key = key_of(served, operation.namespace, meta["name"])
+            record = await api.objects.create(
+                served.prefix, key, obj, ttl_seconds=ttl_of(api, served), dry_run=writer.options.dry_run
+            )
+        except BaseException:
+            await grant.give_back()
+            raise
+        if record is not None:
+            await (grant.give_back() if writer.options.dry_run else grant.keep())
+            return record
+        await grant.give_back()
+        if not generate or attempt == _GENERATED_TRIES - 1:
+            break
+    raise await _exists(api, served, operation.namespace, meta["name"], generate=generate)
+
+
+def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
+    strategy = served.stored_strategy
+    meta = obj["metadata"]
+    check = strategy.validate_name or _NAME_CHECKS.get(served.type.group)
+    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
+    errors += strategy.validate(obj)
+    if errors:
+        raise invalid(served, meta.get("name") or "", errors)
+    writer.warnings.extend(strategy.warnings(obj, None))
+
+
+def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
+    """The 422 for an object of this resource."""
+    return fielderror.invalid_object(served.type.group, served.type.kind, name, errors)
+
+
+async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:
+    error = already_exists(served.type, name)
+    present = await api.objects.latest(served.prefix, key_of(served, namespace, name))
+    if present is not None and present.object["metadata"].get("deletionTimestamp"):
+        error.message = f"object is being deleted: {error.message}"
+    if generate:
+        error.message = f"{error.message}, the server was not able to generate a unique name for the object"
+    return error
+
+
+Produce = Callable[[Object | None], Awaitable[Object]]
+"""From the present object in the served version (shared; None: absent) to the new one (the caller's own)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a change of one subresource (or of the object itself) different from another."""
+
+    subresource: str = ""
+    prepare: Callable[[Object, Object, Context], None] = lambda new, old, context: None
+    validate: Callable[[Object, Object], list[FieldError]] = lambda new, old: []
+    may_create: bool = False
+    unconditional: bool = True
+    options: str = "UpdateOptions"
+    manage: Callable[[Object | None, Object, str], list[Object]] | None = None
+    """(old, new, now) → managedFields, in place of those of an ordinary update."""
+
+
+def rules_of(api: Api, served: Served, subresource: str) -> Rules:
+    """The rules of an update."""
+    strategy = served.stored_strategy
+    if not subresource:
+        return Rules(
+            "",
+            strategy.prepare_update,
+            strategy.validate_update,
+            strategy.allow_create_on_update,
+            strategy.allow_unconditional_update,
+        )
+    unconditional = strategy.allow_unconditional_update
+    if subresource == "status":
+        prepare, validate = strategy.prepare_status_update, strategy.validate_status_update
+        return Rules(subresource, prepare, validate, unconditional=unconditional)
+    own = api.extensions.updates[served.stored, subresource]
+    return Rules(subresource, own.prepare, own.validate, unconditional=unconditional)
+
+
+async def update(api: Api, exchange: Exchange) -> Answer:
+    """PUT of an object, or of a subresource that speaks its kind."""
+    served = exchange.served
+    form = negotiated.form(exchange)
+    options = write_options(exchange.query, "UpdateOptions")
+    body = await exchange.body()
+    info = exchange.info
+
+    def decoded(validation: str) -> Object:
+        obj = decoding.decode(exchange, body, expected_of(served), api.resources, validation)
+        metadata.match_namespace(obj["metadata"], info.namespace, namespaced=served.type.namespaced)
+        check_name(obj, info)
+        return obj
+
+    first: list[Object] = [decoded(options.validation)]
+    uid = first[0]["metadata"].get("uid") or ""
+    metadata.tidy_owners(first[0]["metadata"], exchange.warnings, after_admission=False)
+
+    async def produce(old: Object | None) -> Object:
+        obj = first.pop() if first else decoded("Ignore")
+        if old is not None and uid and old["metadata"].get("uid") != uid:
+            raise wrong_uid(api, served, info.namespace, info.name, uid, old)
+        served.strategy.default(obj)
+        return obj
+
+    rules = rules_of(api, served, info.subresource)
+    written = await change_object(api, served, info, produce, rules, writer_of(exchange, options))
+    status = 201 if written.created else 200
+    return encoding.one(written.record, served, form, negotiated.include(exchange, form), status)
+
+
+def wrong_uid(api: Api, served: Served, namespace: str, name: str, uid: str, old: Object) -> Conflict:
+    """The 409 of a writer who means another object of the name."""
+    key = f"{api.objects.cacher.prefix}{served.prefix}{key_of(served, namespace, name)}"
+    return conflict(
+        served.type,
+        name,
+        f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+        f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}",
+    )
+
+
+def check_name(obj: Object, info: RequestInfo) -> None:
+    """Raise BadRequest if the object is not the one that the URL names."""
+    name = obj["metadata"].get("name") or ""
+    if not name:
+        raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
+    if name != info.name:
+        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({info.name})")
+
+
+async def change_object(
+    api: Api, served: Served, info: RequestInfo, produce: Produce, rules: Rules, writer: Writer
+) -> Written:
+    """Change an object from state to state, under the rules; creates it where they allow that."""
+    key = key_of(served, info.namespace, info.name)
+    grants = _Grants(api)
+
+    async def change(current: Record | None) -> Object | Remove:
+        await grants.give_back()
+        if current is None:
+            if not rules.may_create:
+                raise not_found(served.type, info.name)
+            await _may_create(api, info, writer.user, served)
+            return await _new_by_update(api, served, info, produce, rules, writer, grants)
+        made = await _changed(api, served, info, current, produce, rules, writer, grants)
+        return Remove(made) if _finished(made, current.object, served) else made
+
+    warned = len(writer.warnings)
+
+    async def change_warning_once(current: Record | None) -> Object | Remove:
+        del writer.warnings[warned:]
+        return await change(current)
+
+    try:
+        written = await api.objects.change(
+            served.prefix,
+            key,
+            change_warning_once,
+            ttl_seconds=ttl_of(api, served),
+            dry_run=writer.options.dry_run,
+        )
+    except BaseException:
+        await grants.give_back()
+        raise
+    if writer.options.dry_run:
+        await grants.give_back()
+    else:
+        await grants.keep()
+        if written.removed and api.allocator.handles(served.stored):
+            await api.allocator.release(served.stored, written.record.object)
+    return written
+
+
+class _Grants:
+    """What the latest attempt at a change has taken."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._grant = NOTHING_TAKEN
+
+    async def take(self, served: Served, new: Object, old: Object | None, context: Context) -> None:
+        if self._api.allocator.handles(served.stored):
+            self._grant = await self._api.allocator.take(new, old, context)
+
+    async def keep(self) -> None:
+        grant, self._grant = self._grant, NOTHING_TAKEN
+        await grant.keep()
+
+    async def give_back(self) -> None:
+        grant, self._grant = self._grant, NOTHING_TAKEN
+        await grant.give_back()
+
+
+def _finished(made: Object, old: Object, served: Served) -> bool:
+    """Whether the change took away the last thing that a deletion under way waited for."""
+    meta, before = made["metadata"], old["metadata"]
+    if meta.get("finalizers") or not before.get("deletionTimestamp") or before.get("deletionGracePeriodSeconds"):
+        return False
+    if served.stored == catalogue.NAMESPACES:
+        return not (made.get("spec") or {}).get("finalizers")
+    return True
+
+
+async def _may_create(api: Api, info: RequestInfo, user: User, served: Served) -> None:
+    """An update that creates needs leave to create as well."""
+    allowed, reason = await api.authorize(user, replace(info, verb="create"))
+    if not allowed:
+        resource = served.type
+        details = {"name": info.name, "group": resource.group, "kind": resource.plural}
+        raise Forbidden(
+            f"{resource.group_resource} {fielderror.show(info.name)} is forbidden: {reason}",
+            details={k: v for k, v in details.items() if v},
+        )
+
+
+async def _new_by_update(
+    api: Api, served: Served, info: RequestInfo, produce: Produce, rules: Rules, writer: Writer, grants: _Grants
+) -> Object:
+    obj = await produce(None)
+    meta = obj["metadata"]
+    given_revision = parse_object_revision(meta.get("resourceVersion") or "")
+    if given_revision:
+        raise not_found(served.type, info.name) if rules.manage else conflict(served.type, info.name)
+    now = api.now()
+    managers = rules.manage or _ordinary(served, writer, "")
+    _set_managers(meta, managers(None, obj, now))
+    if served.view is not None:
+        obj = served.view.to_stored(obj)
+    operation = _operation(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
+    await api.admission.admit(operation)
+    assert operation.object is not None
+    obj = operation.object
+    meta = obj["metadata"]
+    metadata.tidy_owners(meta, writer.warnings, after_admission=True)
+    metadata.wipe(meta)
+    metadata.fill(meta, now)
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    served.stored_strategy.prepare_create(obj, context)
+    await grants.take(served, obj, None, context)
+    _validate_new(served, obj, writer)
+    await api.admission.validate(operation)
+    return obj
+
+
+async def _changed(
+    api: Api,
+    served: Served,
+    info: RequestInfo,
+    current: Record,
+    produce: Produce,
+    rules: Rules,
+    writer: Writer,
+    grants: _Grants,
+) -> Object:
+    old, shown = current.object, viewed(current, served)
+    now = api.now()
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    obj = await produce(shown)
+    managers = rules.manage or _ordinary(served, writer, rules.subresource)
+    _set_managers(obj["metadata"], managers(shown, obj, now))
+    if served.view is not None:
+        obj = served.view.to_stored(obj)
+    operation = _operation(
+        served, "UPDATE", rules.subresource, info.namespace, info.name, writer, obj, old, rules.options
+    )
+    await api.admission.admit(operation)
+    assert operation.object is not None
+    obj = operation.object
+    meta = obj["metadata"]
+    metadata.tidy_owners(meta, writer.warnings, after_admission=True)
+    _check_revision(served, info.name, meta, current, rules)
+    meta["resourceVersion"] = str(current.revision)
+    if old["metadata"].get("generation") is None:
+        meta.pop("generation", None)
+    else:
+        meta["generation"] = old["metadata"]["generation"]
+    rules.prepare(obj, old, context)
+    metadata.keep(obj["metadata"], old["metadata"])
+    await grants.take(served, obj, old, context)
+    errors = metadata.validate_update(obj["metadata"], old["metadata"])
+    errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
+    errors += rules.validate(obj, old)
+    if errors:
+        raise invalid(served, obj["metadata"].get("name") or "", errors)
+    if not rules.subresource:
+        writer.warnings.extend(served.stored_strategy.warnings(obj, old))
+    await api.admission.validate(operation)
+    return obj
+
+
+def _ordinary(served: Served, writer: Writer, subresource: str) -> Callable[[Object | None, Object, str], list[Object]]:
+    return lambda old, new, now: updated_managers(old, new, writer.manager, subresource, served, now)
+
+
+def _set_managers(meta: Object, managers: list[Object]) -> None:
+    if managers:
+        meta["managedFields"] = managers
+    else:
+        meta.pop("managedFields", None)
+
+
+def _check_revision(served: Served, name: str, meta: Object, current: Record, rules: Rules) -> None:
+    given = parse_object_revision(meta.get("resourceVersion") or "")
+    if given == 0:
+        if rules.unconditional:
+            return
+        error = fielderror.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        raise fielderror.invalid_object(served.type.group, served.type.plural, name, [error])
+    if given != current.revision:
+        raise conflict(served.type, name)

@@ -1,0 +1,99 @@
+"""OpenAPI v2 ("swagger"): the version 3 documents as the one document that older clients read.
+
+Source: k8s.io/kube-openapi/pkg/builder; https://swagger.io/specification/v2/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Document = dict[str, Any]
+
+_V3, _V2 = "#/components/schemas/", "#/definitions/"
+
+
+def document(documents: Iterable[Document]) -> Document:
+    """The documents of all groups and versions as one of version 2."""
+    paths: Document = {}
+    schemas: Document = {}
+    info: Document = {}
+    for each in documents:
+        info = each["info"]
+        paths |= {path: _path(item) for path, item in each["paths"].items()}
+        schemas |= each["components"]["schemas"]
+    return {
+        "swagger": "2.0",
+        "info": info,
+        "paths": dict(sorted(paths.items())),
+        "definitions": {name: _schema(schema) for name, schema in sorted(schemas.items())},
+        "securityDefinitions": {
+            "BearerToken": {
+                "description": "Bearer Token authentication",
+                "type": "apiKey",
+                "name": "authorization",
+                "in": "header",
+            }
+        },
+        "security": [{"BearerToken": []}],
+    }
+
+
+def _path(item: Document) -> Document:
+    made: Document = {}
+    for key, value in item.items():
+        made[key] = [_parameter(p) for p in value] if key == "parameters" else _operation(value)
+    return made
+
+
+def _operation(given: Document) -> Document:
+    made = {key: value for key, value in given.items() if key not in ("requestBody", "responses", "parameters")}
+    parameters = [_parameter(p) for p in given.get("parameters", ())]
+    made["consumes"] = ["*/*"]
+    body = given.get("requestBody")
+    if body:
+        media = list(body["content"])
+        made["consumes"] = media
+        schema = _schema(body["content"][media[0]]["schema"])
+        parameter = {"name": "body", "in": "body", "schema": schema}
+        parameters.insert(0, parameter | {"required": True} if body.get("required") else parameter)
+    responses, produces = {}, []
+    for code, response in given["responses"].items():
+        told: Document = {"description": response["description"]}
+        content = response.get("content")
+        if content:
+            produces = list(content)
+            told["schema"] = _schema(next(iter(content.values()))["schema"])
+        responses[code] = told
+    made |= {"produces": produces, "schemes": ["https"], "responses": responses}
+    if parameters:
+        made["parameters"] = parameters
+    return made
+
+
+def _parameter(given: Document) -> Document:
+    kind: Document = given["schema"]
+    return {key: value for key, value in given.items() if key != "schema"} | kind
+
+
+def _schema(given: Any) -> Any:
+    """References elsewhere, and what version 2 can't say (oneOf) as the nearest that it can."""
+    if isinstance(given, list):
+        return [_schema(item) for item in given]
+    if not isinstance(given, dict):
+        return given
+    if "oneOf" in given:
+        return {"type": "string"} | {key: value for key, value in given.items() if key in ("description", "format")}
+    made = {key: _schema(value) for key, value in given.items() if key not in ("allOf", "default", "properties")}
+    if "properties" in given:  # its keys are names of fields, whatever they look like
+        made["properties"] = {name: _schema(value) for name, value in given["properties"].items()}
+    if isinstance(given.get("$ref"), str):
+        made["$ref"] = given["$ref"].replace(_V3, _V2)
+    only = given.get("allOf")
+    if only is not None and len(only) == 1:
+        made |= _schema(only[0])
+    elif only is not None:
+        made["allOf"] = _schema(only)
+    if given.get("default"):
+        made["default"] = given["default"]
+    return made

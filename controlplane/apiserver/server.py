@@ -1,0 +1,233 @@
+"""One API server: its parts put together, started and stopped.
+
+async with ApiServer(settings, storage, factories) as server:
+    await server.ready()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from controlplane.apiserver import resources as served_resources
+from controlplane.apiserver.admitting import Admission
+from controlplane.apiserver.app import App
+from controlplane.apiserver.authz.contract import Decision
+from controlplane.apiserver.cacher.cacher import Cacher
+from controlplane.apiserver.cacher.reader import CacheReader
+from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
+from controlplane.apiserver.handlers.discovery import Discovery
+from controlplane.apiserver.handlers.health import Check, Health, well
+from controlplane.apiserver.handlers.openapi import OpenAPI
+from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.loopback import LoopbackClient
+from controlplane.apiserver.objects import Objects
+from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.request import RequestInfo, User
+from controlplane.apiserver.routing import Router
+from controlplane.apiserver.settings import Settings
+from controlplane.apiserver.storage.contract import Storage
+from machinery.clock import Clock, SystemClock
+from machinery.errors import NavarchError, SettingsError
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+_DRAIN_SECONDS = 10.0
+
+
+class NotReady(NavarchError):
+    """Something that must be done before the server is ready is not."""
+
+
+class ApiServer:
+    """One API server. Enter it to serve; it is ready when `ready` returns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage,
+        factories: Sequence[ExtensionsFactory] = (),
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+        own_hooks: dict[str, StartHook] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.storage = storage
+        self._tls = tls
+        self.cacher = Cacher(storage, settings.etcd_prefix.rstrip("/") + "/")
+        self.resources = served_resources.built_in()
+        objects = Objects(self.cacher)
+        self.reader = CacheReader(self.resources, objects)
+        self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
+        self.loopback = LoopbackClient(self.api)
+        extensions = Extensions(start_hooks=own_hooks or {})
+        for factory in factories:
+            extensions |= factory(settings, self.reader, self.loopback, self._authorize)
+        self.api.extensions = extensions
+        self.api.admission = Admission(tuple(extensions.admission))
+        self._done: set[str] = set()
+        self._ready = asyncio.Event()
+        self._stopping = False
+        self.port = settings.secure_port
+        self._app = App(self.api, self._paths(), Router(self.resources))
+        self._group: asyncio.TaskGroup | None = None
+        self._runner: web.ServerRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _paths(self) -> Paths:
+        address = self.settings.external_hostname or self.settings.advertise_address or self.settings.bind_address
+        return Paths(
+            self.api,
+            Discovery(self.resources, f"{address}:{self.settings.secure_port}"),
+            self._health(),
+            OpenAPI(self.resources, Definitions),
+        )
+
+    def _health(self) -> Health:
+        async def etcd() -> None:
+            await self.storage.get(self.cacher.prefix + "health")
+
+        async def shutdown() -> None:
+            if self._stopping:
+                raise NotReady("process is shutting down")
+
+        checks: dict[str, Check] = {"ping": well, "log": well, "etcd": etcd}
+        for name in self.api.extensions.start_hooks:
+            checks[f"poststarthook/{name}"] = self._hook_check(name)
+        return Health(checks, {"informer-sync": well, "shutdown": shutdown})
+
+    def _hook_check(self, name: str) -> Check:
+        async def check() -> None:
+            if name not in self._done:
+                raise NotReady("not finished")
+
+        return check
+
+    async def _authorize(self, user: User, request: RequestInfo) -> tuple[bool, str]:
+        """The decision of all authorisers together."""
+        authorizers = self.api.extensions.authorizers
+        reasons: list[str] = []
+        for authorizer in authorizers:
+            decision, reason = await authorizer.authorize(user, request)
+            if decision is Decision.ALLOW:
+                return True, reason
+            if decision is Decision.DENY:
+                return False, reason
+            if reason:
+                reasons.append(reason)
+        return not authorizers, "\n".join(reasons)
+
+    async def __aenter__(self) -> Self:
+        """Read storage, follow it, listen.
+
+        Raises:
+            StorageUnavailable: storage can't be read.
+            SettingsError: the address can't be had.
+        """
+        await self.cacher.start()
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._spawn(self.cacher.run)
+        try:
+            await self._listen()
+        except BaseException:
+            await self._stop_tasks(None, None, None)
+            raise
+        for name, hook in self.api.extensions.start_hooks.items():
+            self._spawn(self._hook_runner(name, hook))
+        self._announce()
+        return self
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        assert self._group is not None
+        self._tasks.append(self._group.create_task(_awaited(work)))
+
+    def _hook_runner(self, name: str, hook: StartHook) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            while (reason := await _attempt(hook, self.loopback, self.reader)) is not None:
+                log.warning("start hook failed; trying again", hook=name, reason=reason)
+                await asyncio.sleep(_RETRY_SECONDS)
+            self._done.add(name)
+            self._announce()
+
+        return run
+
+    def _announce(self) -> None:
+        if self._done >= self.api.extensions.start_hooks.keys():
+            self._ready.set()
+
+    async def ready(self) -> None:
+        """Wait until all start hooks are done."""
+        await self._ready.wait()
+
+    async def _listen(self) -> None:
+        server = web.Server(self._app.handle, handler_cancellation=True, access_log=None, keepalive_timeout=120)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_DRAIN_SECONDS)
+        await self._runner.setup()
+        host = self.settings.bind_address
+        site = web.TCPSite(self._runner, host, self.settings.secure_port, ssl_context=self._tls, backlog=1024)
+        try:
+            await site.start()
+        except OSError as exc:
+            await self._runner.cleanup()
+            why = "address already in use" if exc.errno == errno.EADDRINUSE else str(exc.strerror or exc)
+            told = f"--secure-port: cannot listen on {host}:{self.settings.secure_port}: {why}"
+            raise SettingsError(told) from exc
+        self.port = self._runner.addresses[0][1]
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening, let writes under way finish, end watches."""
+        self._stopping = True
+        if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+            await self._app.drain()
+            for handler in self._runner.server.connections if self._runner.server is not None else ():
+                handler.close()
+            await self._runner.cleanup()
+        await self._stop_tasks(kind, error, trace)
+
+    async def _stop_tasks(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        assert self._group is not None
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            for close in self.api.extensions.closers:
+                await close()
+
+
+async def _attempt(hook: StartHook, loopback: LoopbackClient, reader: CacheReader) -> str | None:
+    """Run a hook; why it failed, or None."""
+    try:
+        await hook(loopback, reader)
+    except NavarchError as exc:
+        return str(exc)
+    except BaseExceptionGroup as group:
+        ours, defects = group.split(NavarchError)
+        if ours is None or defects is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        return str(first)
+    return None
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

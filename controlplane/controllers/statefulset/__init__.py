@@ -1,0 +1,1 @@
+"""StatefulSets: pods with names, storage and an order."""

@@ -1,0 +1,84 @@
+"""`python -m lab`: the `navarch` command, once ./navarch has set everything up."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from lab import access, sweep
+from lab.arguments import parser
+from lab.layout import Layout
+from lab.progress import Steps, console, errors
+from lab.topology import Topology
+from lab.verbs import bootstrap, look
+from lab.verbs.test import test
+from machinery.errors import NavarchError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status. What went wrong is told in one line on standard error."""
+    arguments = parser().parse_args(argv)
+    try:
+        return _run(arguments) or 0
+    except NavarchError as exc:
+        errors.print(f"navarch: error: {exc}", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("navarch: interrupted; `navarch down` removes what is there", markup=False)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: argparse.Namespace) -> int | None:
+    layout = Layout.from_environment()
+    match arguments.verb:
+        case "setup":
+            console.print("Everything is set up. Next: ./navarch up")
+        case "up":
+            from lab.verbs.up import up
+
+            shape = (arguments.control_planes, arguments.workers, arguments.proxy_mode, arguments.api_port)
+            asyncio.run(up(layout, Topology(*shape)))
+        case "down":
+            asyncio.run(_down(layout))
+        case "status":
+            return asyncio.run(look.status(layout))
+        case "kubeconfig":
+            print(look.kubeconfig_path(layout))
+        case "token":
+            print(look.token(layout))
+        case "enter":
+            look.enter(layout, arguments.host, arguments.command)
+        case "logs":
+            asyncio.run(look.logs(layout, arguments.host, arguments.component, follow=arguments.follow))
+        case "stop":
+            asyncio.run(look.stop(layout, arguments.host, arguments.components))
+        case "start":
+            asyncio.run(look.start(layout, arguments.host, arguments.components))
+        case "test":
+            return test(arguments.suite)
+        case "init":
+            bootstrap.init(arguments)
+        case "join":
+            bootstrap.join(arguments)
+        case "certs":
+            bootstrap.certs(arguments)
+    return 0
+
+
+async def _down(layout: Layout) -> None:
+    access.forget(layout)
+    if not sweep.exists(layout):
+        console.print("There is no lab.")
+        return
+    with Steps().step("lab removed"):
+        await sweep.sweep(layout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

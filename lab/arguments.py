@@ -1,0 +1,74 @@
+"""The command line of `navarch`: its verbs and their options, and one line for what is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from lab.bootstrap.configuration import CERTIFICATES_DIR
+
+DESCRIPTION = "A complete Kubernetes in Python, and a lab to run it in on one machine."
+SUITES = ("unit", "integration", "e2e", "all")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, and exit status 2."""
+        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(prog="navarch", description=DESCRIPTION, allow_abbrev=False)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    _lab(verbs)
+    _bootstrap(verbs)
+    return top
+
+
+def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    verbs.add_parser("setup", help="install what is needed, and nothing else", allow_abbrev=False)
+    up = verbs.add_parser("up", help="bring up the lab", allow_abbrev=False)
+    up.add_argument("--control-planes", type=int, default=3, metavar="N", help="control-plane hosts (default 3)")
+    up.add_argument("--workers", type=int, default=2, metavar="N", help="worker hosts (default 2)")
+    up.add_argument("--proxy-mode", choices=("nftables", "iptables"), default="nftables", help="kube-proxy's mode")
+    up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
+    verbs.add_parser("down", help="remove the lab, whatever state it is in", allow_abbrev=False)
+    verbs.add_parser("status", help="show every daemon of the lab", allow_abbrev=False)
+    verbs.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig", allow_abbrev=False)
+    verbs.add_parser("token", help="print the administrator's bearer token", allow_abbrev=False)
+    enter = verbs.add_parser("enter", help="a shell, or a command, inside a host", allow_abbrev=False)
+    enter.add_argument("host", metavar="HOST")
+    enter.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    logs = verbs.add_parser("logs", help="print the log of a component on a host", allow_abbrev=False)
+    logs.add_argument("host", metavar="HOST")
+    logs.add_argument("component", metavar="COMPONENT")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on printing what is added")
+    for verb, what in (("stop", "stop components of a host, or all of them"), ("start", "start them again")):
+        each = verbs.add_parser(verb, help=what, allow_abbrev=False)
+        each.add_argument("host", metavar="HOST")
+        each.add_argument("components", nargs="*", metavar="COMPONENT")
+    test = verbs.add_parser("test", help="run the test suite", allow_abbrev=False)
+    test.add_argument("suite", nargs="?", choices=SUITES, default="all")
+
+
+def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    init = verbs.add_parser("init", help="make this machine the first control-plane host", allow_abbrev=False)
+    join = verbs.add_parser("join", help="make this machine another host of a cluster", allow_abbrev=False)
+    join.add_argument("--control-plane", action="store_true", help="as a control-plane host, not a worker")
+    join.add_argument(
+        "--certificates-from",
+        metavar="DIR",
+        help=f"a copy of the first host's {CERTIFICATES_DIR}; without it, the shared files must be in place",
+    )
+    certs = verbs.add_parser("certs", help="check or renew this machine's certificates", allow_abbrev=False)
+    certs.add_argument("action", choices=("check-expiration", "renew"))
+    for each in (init, join, certs):
+        each.add_argument("--config", metavar="FILE", help="kubeadm's configuration (ClusterConfiguration, …)")
+    for each in (init, join):
+        each.add_argument("--node-name", metavar="NAME", help="this host's name as a Node (default: its hostname)")
+        each.add_argument("--apiserver-advertise-address", metavar="ADDRESS", help="this host's address")
+    for each in (init, join, certs):
+        each.add_argument("--root", default="/", metavar="DIR", help="where the host's file system is (default /)")

@@ -1,0 +1,48 @@
+"""Making a lab's hosts: state, cgroups, namespaces, network and files; no daemon but the supervisor runs yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from lab import assembly, sweep
+from lab.bootstrap.configuration import ClusterConfiguration
+from lab.errors import first_failure
+from lab.hosts import cgroups, links, namespaces
+from lab.hosts.namespaces import MACHINE
+from lab.layout import Layout
+from lab.progress import Steps
+from lab.supervisor.control import Supervisor, launch
+from lab.topology import Role, Topology
+from machinery.errors import NavarchError
+
+
+async def build(layout: Layout, topology: Topology, config: ClusterConfiguration, steps: Steps) -> Supervisor:
+    """State, hosts, network, files and supervisor; no daemon runs yet."""
+    layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layout.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+    layout.topology_file.write_text(topology.to_json())
+    sweep.make_mount_points(layout)
+    assembly.name_hosts(layout, topology)
+    trees = cgroups.hierarchies()
+    with steps.step(f"hosts {', '.join(host.name for host in topology.hosts)}, their network and certificates"):
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_hosts(layout, topology, trees))
+                group.create_task(asyncio.to_thread(assembly.fill, layout, topology, config))
+                launched = group.create_task(launch(layout, trees))
+        except* NavarchError as failures:
+            raise first_failure(failures) from None
+    return launched.result()
+
+
+async def _hosts(layout: Layout, topology: Topology, trees: Sequence[cgroups.Hierarchy]) -> None:
+    await namespaces.hold_namespaces(layout)
+    await namespaces.create_network(layout)
+    async with asyncio.TaskGroup() as group:
+        for host in topology.hosts:
+            # HAProxy also listens on the machine's own loopback.
+            balancer = host.role is Role.LOAD_BALANCER
+            networks = {MACHINE: layout.namespace(MACHINE, "net")} if balancer else {}
+            group.create_task(namespaces.create_host(layout, trees, host.name, networks))
+    await links.connect_hosts(layout, topology.hosts)

@@ -1,0 +1,48 @@
+"""`navarch test`: the checks on the source, and the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from lab.layout import PROJECT
+from lab.progress import console
+
+CHECKS: tuple[tuple[str, ...], ...] = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("lint-imports",),
+)
+
+SUITES = {
+    "unit": ["tests/unit", "tests/conformance"],
+    "integration": ["tests/integration"],
+    "e2e": ["tests/e2e"],
+    "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/e2e"],
+}
+
+
+def test(suite: str) -> int:
+    """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0."""
+    statuses = []
+    if suite == "all":
+        for check in CHECKS:
+            console.rule(" ".join(check), style="dim")
+            statuses.append(_run(_program(check)))
+    folders = [folder for folder in SUITES[suite] if any((PROJECT / folder).rglob("test_*.py"))]
+    console.rule("pytest " + " ".join(folders), style="dim")
+    statuses.append(_run([sys.executable, "-m", "pytest", *folders]))
+    failed = [status for status in statuses if status]
+    return failed[0] if failed else 0
+
+
+def _program(check: Sequence[str]) -> list[str]:
+    """The tool of this virtual environment, not of another."""
+    return [f"{sys.prefix}/bin/{check[0]}", *check[1:]]
+
+
+def _run(argv: Sequence[str]) -> int:
+    sys.stdout.flush()
+    return subprocess.run(argv, cwd=PROJECT, check=False).returncode

@@ -1,0 +1,102 @@
+"""The `navarch` command where it has nothing to work with, or is asked for what can't be."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.layout import PROJECT
+
+
+def navarch(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    name = environment.pop("NAVARCH_LAB", f"test-{secrets.token_hex(4)}")
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env=os.environ | {"NAVARCH_LAB": name} | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "told"),
+    [
+        (["status"], 1, "there is no lab: run `navarch up`"),
+        (["kubeconfig"], 1, "there is no lab"),
+        (["token"], 1, "there is no lab"),
+        (["logs", "cp1", "etcd"], 1, "there is no lab"),
+        (["enter", "w1"], 1, "there is no lab"),
+        (["stop", "w1"], 1, "there is no lab"),
+        (["up", "--workers", "99"], 1, "--workers 99: choose 0 to 50"),
+        (["up", "--proxy-mode", "ipvs"], 2, "choose from"),
+        (["up", "--colour"], 2, "unrecognized arguments: --colour"),
+        (["fly"], 2, "invalid choice: 'fly'"),
+        (["join"], 1, "needs --certificates-from"),
+        (["init", "--config", "/no/such/file"], 1, "cannot read /no/such/file: No such file or directory"),
+    ],
+)
+def test_one_clear_line(argv: list[str], status: int, told: str) -> None:
+    done = navarch(*argv)
+    assert done.returncode == status, done
+    assert len(done.stderr.splitlines()) == 1, done
+    assert told in done.stderr
+
+
+def test_a_port_in_use_is_told_before_anything_is_made() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        name = f"test-{secrets.token_hex(4)}"
+        done = navarch("up", "--api-port", str(port), NAVARCH_LAB=name)
+    assert done.returncode == 1
+    assert f"port {port} of 127.0.0.1 is in use" in done.stderr
+    assert not Path(f"/var/lib/navarch/{name}").exists()
+
+
+def test_a_missing_package_is_named_by_its_package() -> None:
+    done = navarch("up", "--api-port", "1", PATH="/nowhere")
+    assert done.returncode == 1
+    assert "Debian packages are missing: " in done.stderr
+    assert "etcd-server" in done.stderr
+    assert "run `navarch setup`" in done.stderr
+
+
+def test_down_without_a_lab_is_no_error() -> None:
+    done = navarch("down")
+    assert (done.returncode, done.stdout.strip()) == (0, "There is no lab.")
+
+
+def test_init_join_and_certs_on_a_machine_of_its_own(tmp_path: Path) -> None:
+    config = tmp_path / "kubeadm.yaml"
+    config.write_text(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n"
+        "controlPlaneEndpoint: 192.0.2.10:6443\n"
+    )
+
+    def bootstrap(verb: str, name: str, address: str, *more: str) -> str:
+        where = ["--root", str(tmp_path / name), "--node-name", name, "--apiserver-advertise-address", address]
+        done = navarch(verb, "--config", str(config), *where, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    pki = str(tmp_path / "cp1/etc/kubernetes/pki")
+    assert "wrote /etc/kubernetes/pki/ca" in bootstrap("init", "cp1", "192.0.2.11")
+    bootstrap("join", "cp2", "192.0.2.12", "--control-plane", "--certificates-from", pki)
+    bootstrap("join", "w1", "192.0.2.21", "--certificates-from", pki)
+    shown = navarch("certs", "check-expiration", "--root", str(tmp_path / "cp2"), COLUMNS="200")
+    assert shown.returncode == 0, shown.stderr
+    assert "etc/kubernetes/pki/etcd/peer.crt" in shown.stdout
+    assert "admin.conf" in shown.stdout
+    renewed = navarch("certs", "renew", "--root", str(tmp_path / "cp2"))
+    assert "renewed /etc/kubernetes/pki/apiserver.crt" in renewed.stdout, renewed
+    missing = navarch("certs", "check-expiration", "--root", str(tmp_path / "none"))
+    assert "no certificates in" in missing.stderr
