@@ -24,6 +24,7 @@ from controlplane.controllers import (
     ttlafterfinished,
 )
 from controlplane.controllers import namespaces as ending
+from controlplane.controllers.autoscaling import controller as autoscaling
 from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
 from controlplane.controllers.cronjob import controller as cronjob
@@ -73,6 +74,7 @@ CONTROLLERS: dict[str, Build] = {
     "persistentvolume-protection-controller": protection.build_volumes,
     "volumeattributesclass-protection-controller": protection.build_attributes,
     "ephemeral-volume-controller": ephemeral.build,
+    "horizontal-pod-autoscaler-controller": autoscaling.build,
     "disruption-controller": disruption.build,
     "resourcequota-controller": quota.build,
     "serviceaccount-token-controller": tokens.build,
