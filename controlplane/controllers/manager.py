@@ -24,6 +24,7 @@ from controlplane.controllers import (
     ttlafterfinished,
 )
 from controlplane.controllers import namespaces as ending
+from controlplane.controllers.autoscaling import controller as autoscaling
 from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
 from controlplane.controllers.cronjob import controller as cronjob
@@ -40,6 +41,7 @@ from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
 from controlplane.controllers.statefulset import controller as statefulset
+from controlplane.controllers.volumes import binder, ephemeral, expander, protection
 from machinery import component
 from machinery.cache.informer import Informers
 from machinery.clock import Clock, SystemClock
@@ -66,6 +68,13 @@ CONTROLLERS: dict[str, Build] = {
     "job-controller": job.build,
     "cronjob-controller": cronjob.build,
     "pod-garbage-collector-controller": podgc.build,
+    "persistentvolume-binder-controller": binder.build,
+    "persistentvolume-expander-controller": expander.build,
+    "persistentvolumeclaim-protection-controller": protection.build_claims,
+    "persistentvolume-protection-controller": protection.build_volumes,
+    "volumeattributesclass-protection-controller": protection.build_attributes,
+    "ephemeral-volume-controller": ephemeral.build,
+    "horizontal-pod-autoscaler-controller": autoscaling.build,
     "disruption-controller": disruption.build,
     "resourcequota-controller": quota.build,
     "serviceaccount-token-controller": tokens.build,
