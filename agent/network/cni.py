@@ -31,7 +31,6 @@ def render(bridge: Bridge) -> bytes:
                 "type": "bridge",
                 "bridge": BRIDGE_NAME,
                 "isGateway": True,
-                "isDefaultGateway": True,
                 "forceAddress": True,  # the node may have got another range since the bridge was made
                 "hairpinMode": True,  # a pod may reach itself through a Service
                 "ipMasq": False,  # masquerade.py does that, and not between pods
