@@ -214,7 +214,11 @@ class ApiServer:
         await asyncio.gather(*others, return_exceptions=True)
         follower.cancel()
         assert self._group is not None
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            for close in self.api.extensions.closers:
+                await close()
 
 
 async def _attempt(hook: StartHook, loopback: LoopbackClient, reader: CacheReader) -> str | None:
