@@ -21,6 +21,7 @@ from controlplane.apiserver.app import App
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
+from controlplane.apiserver.customresources.controller import CustomResources
 from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
@@ -71,6 +72,7 @@ class ApiServer:
         self.reader = CacheReader(self.resources, objects)
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
         self.loopback = LoopbackClient(self.api)
+        self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
         self._pools = Pools.of(settings, storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
         self.api.allocator = self._pools.allocator
         extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
@@ -148,6 +150,7 @@ class ApiServer:
             raise
         for name, hook in self.api.extensions.start_hooks.items():
             self._spawn(self._hook_runner(name, hook))
+        self._spawn(self.custom.run)
         self._spawn(self._pools.repair.run)
         if self._pools.service is not None:
             self._spawn(self._pools.service.run)

@@ -13,6 +13,7 @@ import orjson
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.customresources import lifecycle
 from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
@@ -188,6 +189,8 @@ class _Deletion:
         await self._admit(old)
         if self.served.stored == c.NAMESPACES:
             return self._namespace(old)
+        if self.served.stored == c.CUSTOMRESOURCEDEFINITIONS:
+            old = lifecycle.begin_deletion(old, self.api.now())
         graceful, pending, made = self._graceful(old)
         if pending:
             return old
