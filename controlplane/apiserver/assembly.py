@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
 from controlplane.apiserver.server import ApiServer
@@ -46,7 +47,7 @@ async def serve(settings: Settings) -> None:
     storage = etcd_storage(settings)
     try:
         await _until_etcd_answers(storage)
-        server = ApiServer(settings, storage, (authn.build, authz.build), tls=tls)
+        server = ApiServer(settings, storage, (authn.build, authz.build, admission.build), tls=tls)
         async with server, asyncio.TaskGroup() as group:
             log.info("serving", address=settings.bind_address, port=server.port)
             if settings.etcd_compaction_interval_seconds:

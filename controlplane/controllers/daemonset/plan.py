@@ -197,7 +197,9 @@ def _roll_in_place(
     plan: DaemonPlan,
     up: Callable[[Object], bool],
 ) -> None:
-    down, dead, alive = 0, [], []
+    down = 0
+    dead: list[Object] = []
+    alive: list[Object] = []
     for old, new in pairs.values():
         if new is not None:
             down += not up(new)
@@ -217,7 +219,9 @@ def _roll_with_surge(
     plan: DaemonPlan,
     up: Callable[[Object], bool],
 ) -> None:
-    surging, dead, alive = 0, [], []
+    surging = 0
+    dead: list[str] = []
+    alive: list[str] = []
     for name, (old, new) in pairs.items():
         if old is None:
             continue
