@@ -58,8 +58,8 @@ class LiveLab:
         return self.navarch("enter", host, *argv, check=check)
 
     def fetch(self, host: str, url: str) -> str:
-        """What a web server says to a host of the lab; "" if it does not answer within two seconds."""
-        return self.inside(host, "busybox", "wget", "-q", "-T", "2", "-O", "-", url, check=False).stdout
+        """What a web server says to a host of the lab; "" if it does not answer within three seconds."""
+        return self.inside(host, "timeout", "3", "busybox", "wget", "-q", "-O", "-", url, check=False).stdout
 
 
 def _run(argv: list[str], stdin: str | None, check: bool, seconds: float, environment: dict[str, str]) -> Done:

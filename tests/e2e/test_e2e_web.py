@@ -90,7 +90,7 @@ def test_the_service_answers_from_everywhere(web: Web, eventually: Eventually) -
         eventually(lambda url=url: hostname_in(web.lab.fetch("lb", url)) in names, 20, f"NodePort {url} from lb")
     web.kubectl("run", "client", f"--image={IMAGE}", "--restart=Never", "--command", "--", "sleep", "3600")
     web.kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=30s")
-    asked = ["exec", "client", "--", "wget", "-q", "-T", "2", "-O", "-", cluster]
+    asked = ["exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", cluster]
     eventually(lambda: hostname_in(web.kubectl(*asked, check=False)) in names, 20, "ClusterIP from a pod")
 
 
