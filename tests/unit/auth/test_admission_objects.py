@@ -248,7 +248,7 @@ def test_an_approval_changes_nothing_but_conditions() -> None:
     store = Store()
     context = Context(ADMIN, store, "2030-01-01T00:00:00Z")
     old = request() | {"status": {"certificate": "Yw==", "conditions": [condition("Custom", lastTransitionTime="t")]}}
-    new = {
+    new: Object = {
         "metadata": {"name": "r"},
         "spec": {},
         "status": {"conditions": [condition("Approved"), condition("Custom")]},

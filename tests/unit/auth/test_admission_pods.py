@@ -282,13 +282,13 @@ async def test_a_runtime_class_brings_overhead_and_scheduling() -> None:
     assert spec["overhead"] == {"memory": "64Mi"}
     assert spec["nodeSelector"] == {"a": "b", "vm": "yes"}
     assert spec["tolerations"] == scheduling["tolerations"]
-    bad: Object
-    for bad, told in [
+    refused: list[tuple[Object, str]] = [
         ({"runtimeClassName": "none"}, 'pod rejected: RuntimeClass "none" not found'),
         ({"runtimeClassName": "kata", "overhead": {"memory": "1Mi"}}, "Pod's Overhead doesn't match RuntimeClass's"),
         ({"runtimeClassName": "kata", "nodeSelector": {"vm": "no"}}, r"conflict: runtimeClass.scheduling.nodeSelector"),
         ({"overhead": {"memory": "1Mi"}}, "Pod Overhead set without corresponding RuntimeClass"),
-    ]:
+    ]
+    for bad, told in refused:
         with pytest.raises(Forbidden, match=told):
             await admitted(RuntimeClass(store), pod(**bad))
 
