@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from auth_store import Api, Store, creates, named, updates
 
-from controlplane.apiserver.admission.quotausage import in_scope, usage
 from controlplane.apiserver.admission.resourcequota import ResourceQuota
 from machinery.api.catalogue import CONFIGMAPS, DEPLOYMENTS, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object
+from machinery.api.quotausage import in_scope, usage
 from machinery.errors import Forbidden
 
 
