@@ -1,4 +1,4 @@
-"""A small API in memory for the tests of this folder: it reads like the watch cache and writes like the server itself."""
+"""A small API in memory for the tests here: it reads like the watch cache and writes like the server itself."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ async def test_a_binding_needs_what_the_role_grants_or_the_verb_bind() -> None:
     assert refused.value.message.endswith('{APIGroups:["*"], Resources:["*"], Verbs:["*"]}')
     with pytest.raises(NotFound):
         await check.validate(creates(ROLEBINDINGS, binding("Role", "not-there"), JANE))
-    store.put(ROLES, named("held", "x", rules=[rule(["bind"], ["clusterroles"], RBAC, resourceNames=["cluster-admin"])]))
+    store.put(
+        ROLES, named("held", "x", rules=[rule(["bind"], ["clusterroles"], RBAC, resourceNames=["cluster-admin"])])
+    )
     await check.validate(creates(ROLEBINDINGS, binding("ClusterRole", "cluster-admin"), JANE))
 
 

@@ -99,7 +99,7 @@ async def test_a_local_review_stays_in_its_namespace() -> None:
     spec = {"user": "jane", "resourceAttributes": DEPLOYMENTS}
     answer = await reviews().local(call(spec, namespace="x"))
     assert answer["status"]["allowed"] is True
-    with pytest.raises(Invalid, match="must match metadata.namespace"):
+    with pytest.raises(Invalid, match=r"must match metadata\.namespace"):
         await reviews().local(call(spec, namespace="y"))
 
 

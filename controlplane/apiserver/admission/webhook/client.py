@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -71,10 +72,8 @@ class WebhookClient:
                 while not response.content.at_eof() and len(body) <= LARGEST_ANSWER_BYTES:
                     body += await response.content.read(LARGEST_ANSWER_BYTES + 1 - len(body))
                 status, reason = response.status, response.reason
-        except TimeoutError as exc:
-            raise TransportError(f'Post "{target.url}": context deadline exceeded') from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise TransportError(f'Post "{target.url}": {exc or type(exc).__name__}') from exc
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
+            raise TransportError(f'Post "{target.url}": {_why(exc)}') from exc
         if not 200 <= status < 300:
             raise TransportError(f"the server responded with the status code {status} ({reason})")
         try:
@@ -96,8 +95,12 @@ class WebhookClient:
         name, namespace = service.get("name") or "", service.get("namespace") or ""
         port, path = service.get("port") or 443, (service.get("path") or "/").lstrip("/")
         server_name = f"{name}.{namespace}.svc"
-        address = self._address(namespace, name, port)
-        return Target(f"https://{server_name}:{port}/{path}?{query}", f"https://{address}/{path}?{query}", server_name)
+        told = f"https://{server_name}:{port}/{path}?{query}"
+        try:
+            address = self._address(namespace, name, port)
+        except TransportError as exc:
+            raise TransportError(f'Post "{told}": {exc}') from exc
+        return Target(told, f"https://{address}/{path}?{query}", server_name)
 
     def _address(self, namespace: str, name: str, port: int) -> str:
         """host:port of a ready endpoint of the Service, else of the Service itself."""
@@ -134,6 +137,24 @@ class WebhookClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _why(error: BaseException) -> str:
+    """Why a call failed, in the words of Go's network library: people search for them."""
+    if isinstance(error, TimeoutError):
+        return "context deadline exceeded"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"tls: failed to verify certificate: x509: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"dial tcp: lookup {error.host}: no such host"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"tls: {error.os_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = os.strerror(error.os_error.errno or 0).lower()
+        return f"dial tcp {error.host}:{error.port}: connect: {reason}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    return str(error) or type(error).__name__
 
 
 def _bracketed(address: str) -> str:
