@@ -44,7 +44,7 @@ from agent.kubelet.volumes.manager import VolumeManager
 from agent.kubelet.volumes.persistent import PersistentVolumes
 from agent.kubelet.volumes.projection import Sources
 from agent.kubelet.volumes.tokens import Tokens
-from machinery.api.catalogue import PODS, SERVICES
+from machinery.api.catalogue import NODES, PODS, SERVICES
 from machinery.api.meta import Object
 from machinery.cache.informer import Informer, Informers
 from machinery.client.config import ClientConfig
@@ -154,7 +154,7 @@ class Kubelet:
             runtime_classes=RuntimeClasses(client),
             services=lambda: _known_services(services),
         )
-        manager = self.manager = PodManager(kit, mirrors)
+        manager = self.manager = PodManager(kit, mirrors, lambda: (registrar.node if registrar else None) or {})
         async with asyncio.TaskGroup() as group:
             await health.first(self._clock)
             if settings.enable_server:
@@ -178,7 +178,12 @@ class Kubelet:
                 lease = NodeLease(
                     client, options.node_name, settings.lease_seconds, self._clock, lambda: registrar.node
                 )
-                group.create_task(lease.run(), name="node lease")
+
+                async def beat() -> None:
+                    await registrar.registered.wait()  # the lease belongs to the node's object
+                    await lease.run()
+
+                group.create_task(beat(), name="node lease")
             await self._follow_sources(stack, group, manager, view, informers, registrar)
             group.create_task(manager.run(), name="pods")
 
@@ -220,7 +225,8 @@ class Kubelet:
         async def follow_api() -> None:
             # Admission needs the node's own labels and taints.
             await registrar.registered.wait()
-            manager.node = registrar.node or {}
+            own = informers.of(NODES, field_selector=f"metadata.name={node_name}")
+            own.on_change(registrar.seen)
             pods = informers.of(PODS, field_selector=f"spec.nodeName={node_name}")
             pods.on_change(manager.api_changed)
             await pods.synced()

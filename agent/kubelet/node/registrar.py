@@ -72,6 +72,15 @@ class NodeRegistrar:
         self.node: Object | None = None
         self.registered = asyncio.Event()
 
+    def seen(self, old: Object | None, new: Object | None) -> None:
+        """This node's object changed: an informer's handler."""
+        if new is not None:
+            self.node = new
+        elif self.registered.is_set():
+            log.warning("this node was deleted; registering again", node=self._inputs.options.node_name)
+            self.node = None
+            self._changed.set()
+
     def poke(self) -> None:
         """Something that the status shows may have changed."""
         self._changed.set()
