@@ -154,13 +154,9 @@ class ApiServer:
 
     def _hook_runner(self, name: str, hook: StartHook) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            while True:
-                try:
-                    await hook(self.loopback, self.reader)
-                    break
-                except NavarchError as exc:
-                    log.warning("start hook failed; trying again", hook=name, reason=str(exc))
-                    await asyncio.sleep(_RETRY_SECONDS)
+            while (reason := await _attempt(hook, self.loopback, self.reader)) is not None:
+                log.warning("start hook failed; trying again", hook=name, reason=reason)
+                await asyncio.sleep(_RETRY_SECONDS)
             self._done.add(name)
             self._announce()
 
@@ -209,7 +205,28 @@ class ApiServer:
         for task in self._tasks:
             task.cancel()
         assert self._group is not None
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            for close in self.api.extensions.closers:
+                await close()
+
+
+async def _attempt(hook: StartHook, loopback: LoopbackClient, reader: CacheReader) -> str | None:
+    """Run a hook; why it failed, or None."""
+    try:
+        await hook(loopback, reader)
+    except NavarchError as exc:
+        return str(exc)
+    except BaseExceptionGroup as group:
+        ours, defects = group.split(NavarchError)
+        if ours is None or defects is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        return str(first)
+    return None
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:

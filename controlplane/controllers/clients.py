@@ -122,8 +122,8 @@ class ClientPool:
             client.write_guard = guard
 
     def acting_as(self, account: str) -> Client:
-        """The client of the controller whose ServiceAccount has this name."""
-        if not self._own_accounts:
+        """The client of the controller whose ServiceAccount has this name; "" is the manager itself."""
+        if not self._own_accounts or not account:
             return self.root
         if account not in self._accounts:
             client = AccountClient(self.root, account, self._clock)

@@ -15,24 +15,33 @@ from controlplane.controllers import (
     nodeipam,
     nodettl,
     podgc,
+    quota,
     replicas,
     rootca,
     serviceaccounts,
+    servicecidrs,
+    tokens,
     ttlafterfinished,
 )
 from controlplane.controllers import namespaces as ending
+from controlplane.controllers.autoscaling import controller as autoscaling
 from controlplane.controllers.certificates import controller as certificates
 from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.cronjob import controller as cronjob
+from controlplane.controllers.daemonset import controller as daemonset
 from controlplane.controllers.deployment import controller as deployment
 from controlplane.controllers.disruption import controller as disruption
 from controlplane.controllers.endpoints import controller as slices
 from controlplane.controllers.endpoints import legacy as endpoints
+from controlplane.controllers.endpoints import mirror
 from controlplane.controllers.environment import Build, Environment
 from controlplane.controllers.garbage import controller as garbage
 from controlplane.controllers.job import controller as job
 from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
+from controlplane.controllers.statefulset import controller as statefulset
+from controlplane.controllers.volumes import binder, ephemeral, expander, protection
 from machinery import component
 from machinery.cache.informer import Informers
 from machinery.clock import Clock, SystemClock
@@ -54,9 +63,24 @@ CONTROLLERS: dict[str, Build] = {
     "replicationcontroller-controller": replicas.build_replicationcontrollers,
     "endpointslice-controller": slices.build,
     "endpoints-controller": endpoints.build,
+    "statefulset-controller": statefulset.build,
+    "daemonset-controller": daemonset.build,
     "job-controller": job.build,
+    "cronjob-controller": cronjob.build,
     "pod-garbage-collector-controller": podgc.build,
+    "persistentvolume-binder-controller": binder.build,
+    "persistentvolume-expander-controller": expander.build,
+    "persistentvolumeclaim-protection-controller": protection.build_claims,
+    "persistentvolume-protection-controller": protection.build_volumes,
+    "volumeattributesclass-protection-controller": protection.build_attributes,
+    "ephemeral-volume-controller": ephemeral.build,
+    "horizontal-pod-autoscaler-controller": autoscaling.build,
     "disruption-controller": disruption.build,
+    "resourcequota-controller": quota.build,
+    "serviceaccount-token-controller": tokens.build,
+    "legacy-serviceaccount-token-cleaner-controller": tokens.build_cleaner,
+    "endpointslice-mirroring-controller": mirror.build,
+    "service-cidr-controller": servicecidrs.build,
     "clusterrole-aggregation-controller": clusterroles.build,
     "certificatesigningrequest-approving-controller": certificates.build_approver,
     "certificatesigningrequest-signing-controller": certificates.build_signers,

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.plugin import CREATE, UPDATE, BasePlugin, refuse, subject
-from controlplane.apiserver.admission.quotausage import Usage, in_scope, missing_constraints, relevant, usage
 from controlplane.apiserver.handlers.contract import Loopback
 from controlplane.apiserver.reader import Reader
 from machinery.api import quantity
 from machinery.api.catalogue import NAMESPACES, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object, name_of
 from machinery.api.quantity import ZERO, Quantity
+from machinery.api.quotausage import Usage, in_scope, missing_constraints, relevant, usage
 from machinery.errors import Conflict, InternalError, NotFound
 
 _ATTEMPTS = 10

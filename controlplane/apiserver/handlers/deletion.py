@@ -118,7 +118,7 @@ class _Deletion:
     ) -> None:
         self.api, self.served, self.options, self.user = api, served, options, user
         self.namespace, self.name = namespace, name
-        self.key = key_of(namespace, name)
+        self.key = key_of(served, namespace, name)
         self.warnings = warnings
         self.told: Record | None = None
 
@@ -135,6 +135,7 @@ class _Deletion:
             written = await self._again(written)
         if written.removed and not self.options.dry_run:
             await self._release(written.record)
+            return Outcome(written.record.at(written.revision), True)
         return Outcome(written.record, written.removed)
 
     def _due(self, record: Record) -> bool:
@@ -148,7 +149,7 @@ class _Deletion:
         if revision is None:
             return None
         await self._release(record)
-        return record
+        return record.at(revision)
 
     async def _again(self, written: Written) -> Written:
         latest = await self.api.objects.latest(self.served.prefix, self.key)

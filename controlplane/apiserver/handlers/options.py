@@ -240,10 +240,16 @@ def parse_revision(text: str) -> int:
     if not text:
         return 0
     if not text.isascii() or not text.isdigit() or int(text) >= 2**64:
-        error = StatusError(f"resourceVersion: Invalid value: {fielderror.show(text)}: {_parse_uint(text)}")
-        error.reason = ""
-        raise error
+        raise StatusError.plain(f"resourceVersion: Invalid value: {fielderror.show(text)}: {_parse_uint(text)}")
     return int(text)
+
+
+def parse_object_revision(text: str) -> int:
+    """metadata.resourceVersion of an object that is written. Raises a StatusError as `parse_revision`."""
+    try:
+        return parse_revision(text)
+    except StatusError:
+        raise StatusError.plain(_parse_uint(text)) from None
 
 
 def _parse_uint(text: str) -> str:

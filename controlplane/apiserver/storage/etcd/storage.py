@@ -38,6 +38,7 @@ class EtcdStorage:
 
     def __init__(self, urls: Sequence[str], tls: TLS | None = None) -> None:
         self._endpoints = Endpoints(urls, tls)
+        self.progress_requests = False  # known once `check` has been told etcd's version
         self._known = 0  # the highest revision any answer has told
         self._lease: tuple[int, int, float] = (0, 0, 0.0)  # id, TTL asked for, until when it is shared
         self._lease_lock = asyncio.Lock()
@@ -45,6 +46,7 @@ class EtcdStorage:
     async def check(self) -> str:
         """The version of a member that answers. Raises StorageUnavailable."""
         response = await self._endpoints.call(lambda stub, timeout: stub.status(pb.StatusRequest(), timeout=timeout))
+        self.progress_requests = _answers_progress(response.version)
         return str(response.version)
 
     def _learn(self, header: pb.ResponseHeader) -> int:
@@ -242,6 +244,18 @@ class _Progress:
 
 class _LeaseGone(Exception):
     """The lease of a put is not there any more."""
+
+
+def _answers_progress(version: str) -> bool:
+    """Whether this etcd answers requests for a watch's progress reliably.
+
+    Source: k8s.io/apiserver/pkg/storage/feature (RequestWatchProgress).
+    """
+    try:
+        major, minor, patch = (int(part) for part in version.split("-")[0].split("."))
+    except ValueError:
+        return False
+    return (major, minor, patch) >= (3, 5, 8) or ((major, minor) == (3, 4) and patch >= 25)
 
 
 def _stored(kv: pb.KeyValue) -> Stored:

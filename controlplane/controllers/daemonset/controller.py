@@ -1,0 +1,220 @@
+"""The hand of the DaemonSet controller.
+
+Source: k8s.io/kubernetes/pkg/controller/daemon/daemon_controller.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from controlplane.controllers.adoption import Claimer
+from controlplane.controllers.daemonset.nodes import make_pod, should_run
+from controlplane.controllers.daemonset.plan import DaemonPlan, plan_daemons
+from controlplane.controllers.environment import Environment
+from controlplane.controllers.expectations import Expectations
+from controlplane.controllers.freshness import Written
+from controlplane.controllers.ownership import candidates, follow, selector_of
+from controlplane.controllers.podcontrol import PodControl, namespace_terminates
+from controlplane.controllers.pods import next_availability
+from controlplane.controllers.revisions import (
+    HASH_LABEL,
+    Collision,
+    RevisionHand,
+    plan_revision,
+    revision_label,
+    surplus,
+)
+from controlplane.controllers.slowstart import slow_start
+from machinery.api.catalogue import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS
+from machinery.api.meta import Object, is_deleting, key_of, labels_of, name_of, uid_of
+from machinery.cache.informer import Informer
+from machinery.client.rest import Client
+from machinery.clock import Clock
+from machinery.controller import Controller
+from machinery.errors import NotFound
+from machinery.events import EventRecorder
+
+ACCOUNT = "daemon-set-controller"
+_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 900.0
+
+
+class FailureBackoff:
+    """How soon a daemon that keeps failing on a node is made again: doubled each time, up to 15 minutes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[tuple[str, str], tuple[float, float]] = {}  # (delay, since)
+
+    def wait(self, owner: str, node: str) -> float:
+        """Seconds until a pod of this owner (uid) may be replaced on the node; 0 counts as done, and doubles it."""
+        now = self._clock.monotonic()
+        delay, since = self._known.get((owner, node), (0.0, now))
+        if now - since > 2 * _LONGEST_BACKOFF_SECONDS:
+            delay = 0.0
+        left = since + delay - now
+        if left > 0:
+            return left
+        fresh = min(max(delay * 2, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
+        self._known[owner, node] = fresh, now
+        return 0.0
+
+    def forget(self, owner: str) -> None:
+        """The owner is gone."""
+        for known in [k for k in self._known if k[0] == owner]:
+            del self._known[known]
+
+
+@dataclass(frozen=True)
+class DaemonSetReconciler:
+    """Drives one DaemonSet."""
+
+    sets: Informer
+    pods: Informer
+    nodes: Informer
+    revisions: Informer
+    client: Client
+    control: PodControl
+    pod_claimer: Claimer
+    revision_claimer: Claimer
+    recorder: EventRecorder
+    expected: Expectations
+    backoff: FailureBackoff
+    clock: Clock
+    written: Written = field(default_factory=Written)
+
+    async def reconcile(self, key: str) -> float | None:
+        """One step; returns seconds until a pod becomes available or may be replaced."""
+        owner = self.sets.get(key)
+        if owner is None:
+            self.expected.forget(key)
+            self.written.forget(key)
+            return None
+        if self.written.is_stale(key, owner):
+            return None
+        selector = selector_of(owner)
+        if not selector or selector.nothing:
+            message = "This daemon set is selecting all pods. A non-empty selector is required."
+            self.recorder.warning(owner, "SelectingAll", message)
+            return None
+        collisions = int((owner.get("status") or {}).get("collisionCount") or 0)
+        known = await self.revision_claimer.claim(owner, selector, candidates(self.revisions, owner))
+        hand = RevisionHand(self.client)
+        try:
+            revision = await hand.write(plan_revision(owner, DAEMONSETS, known, collisions))
+        except Collision:
+            status = {**(owner.get("status") or _EMPTY), "collisionCount": collisions + 1}
+            await self._write_status(owner, status)
+            return None
+        settled = self.expected.settled(key)
+        pods = await self.pod_claimer.claim(owner, selector, candidates(self.pods, owner))
+        waits: list[float] = []
+
+        def may_kill(node: str) -> bool:
+            wait = self.backoff.wait(uid_of(owner), node)
+            if wait > 0:
+                waits.append(wait)
+            return wait <= 0
+
+        now = self.clock.now()
+        plan = plan_daemons(
+            owner,
+            self.nodes.list(),
+            pods,
+            labels_of(revision).get(HASH_LABEL, ""),
+            collisions,
+            now,
+            settled=settled,
+            may_kill_failed=may_kill,
+        )
+        for kind, reason, message in plan.events:
+            (self.recorder.normal if kind == "Normal" else self.recorder.warning)(owner, reason, message)
+        error = await self._carry_out(key, owner, plan, labels_of(revision).get(HASH_LABEL, ""))
+        await self._write_status(owner, plan.status)
+        if not is_deleting(owner):
+            digests = {revision_label(p) for p in pods}
+            used = {name_of(revision), *(name_of(r) for r in known if labels_of(r).get(HASH_LABEL) in digests)}
+            limit = owner["spec"].get("revisionHistoryLimit")
+            await hand.delete(surplus(known, used, 10 if limit is None else int(limit)))
+        if error is not None:
+            raise error
+        if (wait := next_availability(pods, int(owner["spec"].get("minReadySeconds") or 0), now)) is not None:
+            waits.append(wait)
+        return min(waits, default=None)
+
+    async def _carry_out(self, key: str, owner: Object, plan: DaemonPlan, digest: str) -> Exception | None:
+        if not plan.create and not plan.delete:
+            return None
+        self.expected.expect(key, creations=len(plan.create), deletions=map(uid_of, plan.delete))
+
+        async def create(number: int) -> None:
+            try:
+                await self.control.create(make_pod(owner, plan.create[number], digest), owner)
+            except BaseException as exc:
+                self.expected.created(key)
+                if not (isinstance(exc, Exception) and namespace_terminates(exc)):
+                    raise
+
+        async def delete(pod: Object) -> None:
+            try:
+                await self.control.delete(pod, owner)
+            except NotFound:
+                self.expected.deleted(key, uid_of(pod))
+            except BaseException:
+                self.expected.deleted(key, uid_of(pod))
+                raise
+
+        made = await slow_start(len(plan.create), create)
+        self.expected.created(key, made.skipped)
+        results = await asyncio.gather(*map(delete, plan.delete), return_exceptions=True)
+        failures = [r for r in results if isinstance(r, Exception)]
+        return made.error or next(iter(failures), None)
+
+    async def _write_status(self, owner: Object, status: Object) -> None:
+        if status != (owner.get("status") or {}):
+            changed = {**owner, "status": status}
+            self.written.note(await self.client.update(DAEMONSETS, changed, subresource="status"))
+
+
+_EMPTY = {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}
+
+
+def build(env: Environment) -> list[Controller]:
+    """The controller of DaemonSets."""
+    client = env.client_for(ACCOUNT)
+    sets, pods, nodes = env.informer(DAEMONSETS), env.informer(PODS), env.informer(NODES)
+    recorder = env.recorder("daemonset-controller", ACCOUNT)
+    expected, backoff = Expectations(env.clock), FailureBackoff(env.clock)
+    reconciler = DaemonSetReconciler(
+        sets=sets,
+        pods=pods,
+        nodes=nodes,
+        revisions=env.informer(CONTROLLERREVISIONS),
+        client=client,
+        control=PodControl(client, recorder),
+        pod_claimer=Claimer(client, DAEMONSETS, PODS),
+        revision_claimer=Claimer(client, DAEMONSETS, CONTROLLERREVISIONS),
+        recorder=recorder,
+        expected=expected,
+        backoff=backoff,
+        clock=env.clock,
+    )
+    controller = Controller("daemonset", reconciler.reconcile, workers=env.options.concurrent("daemonset"))
+
+    def set_changed(old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            backoff.forget(uid_of(old))
+        controller.enqueue(key_of(new or old or {}))
+
+    def node_changed(old: Object | None, new: Object | None) -> None:
+        """Heartbeats concern no daemon; labels and taints do."""
+        for owner in sets.list():
+            before = should_run(owner, old) if old is not None else (False, False)
+            after = should_run(owner, new) if new is not None else (False, False)
+            if before != after or (new is None and before != (False, False)):
+                controller.enqueue(key_of(owner))
+
+    sets.on_change(set_changed)
+    follow(pods, sets, DAEMONSETS, controller.enqueue, expectations=expected)
+    nodes.on_change(node_changed)
+    return [controller]

@@ -1,0 +1,1 @@
+"""Storage: claims bound to volumes, volumes reclaimed, protected, attached and grown."""
