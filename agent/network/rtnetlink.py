@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Any, Self
@@ -51,6 +51,7 @@ class KernelNetwork:
         self._heard: set[int] = set()  # links that routes lead over
         self._device: int | None = None
         self._destinations: frozenset[str] = frozenset()
+        self._listening = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._route.__aenter__()
@@ -80,6 +81,10 @@ class KernelNetwork:
                     self._heard.add(int(link["index"]))
             return sorted(found, key=lambda link: link.name)
 
+    async def listening(self) -> None:
+        """Wait until `changes` hears what happens from now on."""
+        await self._listening.wait()
+
     def _concerns(self, message: Any) -> bool:
         """Whether a message may be about what `apply` looks after: pods' own links come and go all the time."""
         match message["event"]:
@@ -94,10 +99,11 @@ class KernelNetwork:
                 return bool(message["ifindex"] == self._device)
         return True
 
-    async def changes(self) -> AsyncIterator[None]:
+    async def changes(self) -> AsyncGenerator[None]:
         """Something about links, addresses, neighbours or routes has changed, by whomever: once for each burst."""
         async with AsyncIPRoute() as ear:
             await ear.bind(groups=_GROUPS)
+            self._listening.set()
             while True:
                 heard = False
                 try:
