@@ -40,7 +40,7 @@ def _column(given: Object) -> Column:
 
 
 def _cell(path: JSONPath, kind: str) -> Callable[[Object], Any]:
-    convert = _CONVERT.get(kind, _nothing)
+    convert = _CONVERT.get(kind) or _nothing
 
     def cell(obj: Object) -> Any:
         found = path.find(obj)
