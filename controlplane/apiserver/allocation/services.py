@@ -12,9 +12,10 @@ from typing import Any
 from controlplane.apiserver.allocation.addresses import Addresses, NotAllocated, family_of, parse
 from controlplane.apiserver.allocation.ports import NodePorts
 from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN, Grant
-from controlplane.apiserver.registry.defaults.services import (
+from controlplane.apiserver.registry.service_addresses import (
     complete_ip_families,
-    externally_accessible,
+    drop_by_type,
+    normalise_addresses,
     patch_allocated,
 )
 from controlplane.apiserver.registry.strategy import Context
@@ -114,8 +115,9 @@ class ServiceAllocator:
             return NOTHING_TAKEN
         if old is not None:
             patch_allocated(new, old)
-            drop_type_dependent(spec, _spec(old))
-        _normalize(spec, _spec(old), created=old is None)
+        normalise_addresses(new, old)
+        if old is not None:
+            drop_by_type(new, old)
         taken = _Taken(self, new, old, dry_run=context.dry_run)
         if spec.get("type") == "ExternalName":
             return taken
@@ -254,61 +256,6 @@ class ServiceAllocator:
             raise InternalError(f"Internal error occurred: {told}") from exc
         spec["healthCheckNodePort"] = given
         taken.ports.add(given)
-
-
-def _normalize(spec: Object, before: Object, *, created: bool) -> None:
-    """Bring clusterIP and clusterIPs together: clients that know only one of them change only that."""
-    if spec.get("type") == "ExternalName":
-        return
-    ip, ips = spec.get("clusterIP") or "", spec.get("clusterIPs") or []
-    if created:
-        if ip and not ips:
-            spec["clusterIPs"] = [ip]
-        return
-    old_ip, old_ips = before.get("clusterIP") or "", before.get("clusterIPs") or []
-    if old_ips and not ips and old_ip == ip:
-        spec["clusterIPs"] = list(old_ips)
-    elif old_ip != ip and ips == old_ips:
-        if old_ip and not ip:
-            spec.pop("clusterIPs", None)
-        elif ip:
-            spec["clusterIPs"] = [ip]
-
-
-def drop_type_dependent(spec: Object, before: Object) -> None:
-    """Forget, when the type changes, what the new type has no use for, unless the client has changed it as well.
-
-    Source: pkg/registry/core/service/strategy.go (dropTypeDependentFields).
-    """
-    needs_ip, needed_ip = spec.get("type") != "ExternalName", before.get("type") != "ExternalName"
-    if needed_ip and not needs_ip:
-        if (spec.get("clusterIP"), spec.get("clusterIPs")) == (before.get("clusterIP"), before.get("clusterIPs")):
-            _drop(spec, "clusterIP", "clusterIPs")
-        for name in ("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
-            if spec.get(name) == before.get(name):
-                _drop(spec, name)
-    had_ports, has_ports = _wants_ports(before), _wants_ports(spec)
-    same_ports = {p.get("nodePort") for p in spec.get("ports") or ()} == {
-        p.get("nodePort") for p in before.get("ports") or ()
-    }
-    if had_ports and not has_ports and same_ports:
-        for port in spec.get("ports") or ():
-            _drop(port, "nodePort")
-    had_health, has_health = _wants_health_port(before), _wants_health_port(spec)
-    if had_health and not has_health and spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
-        _drop(spec, "healthCheckNodePort")
-    if before.get("type") == "LoadBalancer" and spec.get("type") != "LoadBalancer":
-        for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
-            if spec.get(name) == before.get(name):
-                _drop(spec, name)
-    was_open, is_open = externally_accessible(before), externally_accessible(spec)
-    if was_open and not is_open and spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy"):
-        _drop(spec, "externalTrafficPolicy")
-
-
-def _drop(obj: Object, *names: str) -> None:
-    for name in names:
-        obj.pop(name, None)
 
 
 def _plausible(spec: Object) -> bool:
