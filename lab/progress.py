@@ -11,6 +11,8 @@ from rich.status import Status
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+if not console.is_terminal:
+    console.width = 200  # nobody to wrap lines for
 
 
 class Steps:

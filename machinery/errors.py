@@ -65,6 +65,13 @@ class StatusError(NavarchError):
         self.message = message
         self.details = details
 
+    @classmethod
+    def plain(cls, message: str) -> StatusError:
+        """A failure that upstream did not think of: 500 without a reason."""
+        error = StatusError(message)
+        error.reason = ""
+        return error
+
     def to_status(self) -> dict[str, Any]:
         """The Status object to send."""
         status: dict[str, Any] = {

@@ -15,13 +15,20 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 
-def run(program: str, main: Callable[[], Awaitable[None]]) -> int:
+def run(
+    program: str,
+    main: Callable[[], Awaitable[None]],
+    *,
+    loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> int:
     """Run `main` until it ends or SIGTERM or SIGINT cancels it; returns the exit status.
 
-    0: ended, or stopped by a signal; 1: failed, with the reason on standard error.
+    0: ended, or stopped by a signal; 1: failed, with the reason on standard error.  `loop` makes the event loop:
+    another than uvloop's for what uvloop can't do (netlink sockets).
     """
     try:
-        uvloop.run(_until_signalled(main))
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(_until_signalled(main))
     except NavarchError as exc:
         _tell(program, [exc])
         return 1

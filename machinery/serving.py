@@ -70,9 +70,9 @@ class HealthServer:
 
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises SettingsError when the address is not to be had."""
-        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._bind, self.port, ssl_context=self._tls, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, self._bind, self.port, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as exc:

@@ -26,8 +26,6 @@ from machinery.api.meta import Object
 from machinery.api.quantity import Quantity
 from machinery.clock import Clock
 
-LOG_LINKS_DIR = "/var/log/containers"
-
 
 @dataclass(slots=True)
 class NodeFacts:
@@ -68,6 +66,11 @@ class Kit:
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""
         return os.path.join(self.root_dir, "pods", uid)
+
+    @property
+    def log_links_dir(self) -> str:
+        """Where log collectors look: /var/log/containers, beside the logs themselves."""
+        return os.path.join(os.path.dirname(self.settings.pod_logs_dir.rstrip("/")), "containers")
 
     def facts(self, pod_ips: tuple[str, ...]) -> PodFacts:
         """What a pod with these addresses may learn of itself."""

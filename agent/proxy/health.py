@@ -72,10 +72,10 @@ class HealthzServer:
         app.router.add_get("/healthz", self._eligible)
         app.router.add_get("/readyz", self._eligible)
         app.router.add_get("/livez", self._live)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self.port, shutdown_timeout=1.0).start()
+            await web.TCPSite(self._runner, self._host, self.port).start()
         except OSError as error:
             await self._runner.cleanup()
             raise SettingsError(f"cannot listen on {self._host}:{self.port}: {error.strerror}") from error

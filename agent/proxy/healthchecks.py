@@ -58,12 +58,12 @@ class HealthCheckServers:
             return self._answer(service)
 
         app.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         self._runners[key] = runner
         for address in self._addresses:
             try:
-                await web.TCPSite(runner, address, port, shutdown_timeout=0.5).start()
+                await web.TCPSite(runner, address, port).start()
             except OSError as error:
                 log.error(
                     "health check node port can't be served", service=service, address=address, port=port, error=error

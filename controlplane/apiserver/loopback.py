@@ -16,13 +16,11 @@ from controlplane.apiserver.handlers.forms import json_of
 from controlplane.apiserver.handlers.options import DeleteOptions, WriteOptions
 from controlplane.apiserver.handlers.read import find
 from controlplane.apiserver.handlers.write import Writer
-from controlplane.apiserver.request import RequestInfo, User
+from controlplane.apiserver.loopback_user import MANAGER, USER
+from controlplane.apiserver.request import RequestInfo
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.errors import BadRequest
-
-USER = User("system:apiserver", groups=("system:masters", "system:authenticated"))
-MANAGER = "kube-apiserver"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Written:
     record: Record
     created: bool = False
     removed: bool = False
+    revision: int = 0
+    """Of the removal, if there was one."""
 
 
 class Objects:
@@ -122,12 +124,13 @@ class Objects:
         expected = current.revision if current is not None else 0
         if isinstance(made, Remove):
             last = Record(key, envelope.with_revision(envelope.encode(made.last), expected), expected)
+            revision = expected
             if not dry_run:
                 try:
-                    await storage.delete(path, expected=expected)
+                    revision = await storage.delete(path, expected=expected)
                 except RevisionConflict:
                     return None
-            return Written(last, removed=True)
+            return Written(last, removed=True, revision=revision)
         value = envelope.encode(made)
         final = envelope.with_revision(value, expected) if current is not None else value
         if current is not None and _unchanged(final, current):

@@ -21,6 +21,8 @@ from controlplane.apiserver.app import App
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
+from controlplane.apiserver.customresources.controller import CustomResources
+from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
 from controlplane.apiserver.handlers.discovery import Discovery
@@ -30,6 +32,7 @@ from controlplane.apiserver.handlers.paths import Paths
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.pools import Pools
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.routing import Router
 from controlplane.apiserver.settings import Settings
@@ -59,7 +62,6 @@ class ApiServer:
         *,
         tls: ssl.SSLContext | None = None,
         clock: Clock | None = None,
-        own_hooks: dict[str, StartHook] | None = None,
     ) -> None:
         self.settings = settings
         self.storage = storage
@@ -70,7 +72,10 @@ class ApiServer:
         self.reader = CacheReader(self.resources, objects)
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
         self.loopback = LoopbackClient(self.api)
-        extensions = Extensions(start_hooks=own_hooks or {})
+        self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
+        self._pools = Pools.of(settings, storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
+        self.api.allocator = self._pools.allocator
+        extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
         for factory in factories:
             extensions |= factory(settings, self.reader, self.loopback, self._authorize)
         self.api.extensions = extensions
@@ -145,6 +150,10 @@ class ApiServer:
             raise
         for name, hook in self.api.extensions.start_hooks.items():
             self._spawn(self._hook_runner(name, hook))
+        self._spawn(self.custom.run)
+        self._spawn(self._pools.repair.run)
+        if self._pools.service is not None:
+            self._spawn(self._pools.service.run)
         self._announce()
         return self
 
@@ -154,13 +163,9 @@ class ApiServer:
 
     def _hook_runner(self, name: str, hook: StartHook) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            while True:
-                try:
-                    await hook(self.loopback, self.reader)
-                    break
-                except NavarchError as exc:
-                    log.warning("start hook failed; trying again", hook=name, reason=str(exc))
-                    await asyncio.sleep(_RETRY_SECONDS)
+            while (reason := await _attempt(hook, self.loopback, self.reader)) is not None:
+                log.warning("start hook failed; trying again", hook=name, reason=reason)
+                await asyncio.sleep(_RETRY_SECONDS)
             self._done.add(name)
             self._announce()
 
@@ -206,10 +211,34 @@ class ApiServer:
     async def _stop_tasks(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
+        follower, *others = self._tasks  # what the others do at their end still needs the cache
+        for task in others:
             task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        follower.cancel()
         assert self._group is not None
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            for close in self.api.extensions.closers:
+                await close()
+
+
+async def _attempt(hook: StartHook, loopback: LoopbackClient, reader: CacheReader) -> str | None:
+    """Run a hook; why it failed, or None."""
+    try:
+        await hook(loopback, reader)
+    except NavarchError as exc:
+        return str(exc)
+    except BaseExceptionGroup as group:
+        ours, defects = group.split(NavarchError)
+        if ours is None or defects is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        return str(first)
+    return None
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:

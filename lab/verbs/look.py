@@ -39,13 +39,21 @@ async def status(layout: Layout) -> int:
     reports = await Supervisor(layout).reports()
     addresses = {host.name: host.address for host in topology.hosts}
     table = Table(box=None, pad_edge=False)
-    for column in ("HOST", "ADDRESS", "COMPONENT", "STATE", "PID", "SINCE", "RESTARTS"):
-        table.add_column(column)
+    for column in ("HOST", "ADDRESS", "COMPONENT", "STATE", "PID", "SINCE", "RESTARTS", "LAST END"):
+        table.add_column(column, no_wrap=True)
     for report in sorted(reports, key=lambda each: (list(addresses).index(each.host), each.name)):
         colour = _COLOURS[report.state]
-        state = f"[{colour}]{report.state}[/{colour}]" + (f" ({report.ended})" if report.state is State.WAITING else "")
-        pid, since = str(report.pid or "-"), _age(report)
-        table.add_row(report.host, addresses[report.host], report.name, state, pid, since, str(report.restarts))
+        state, pid, since = f"[{colour}]{report.state}[/{colour}]", str(report.pid or "-"), _age(report)
+        table.add_row(
+            report.host,
+            addresses[report.host],
+            report.name,
+            state,
+            pid,
+            since,
+            str(report.restarts),
+            report.ended if report.restarts else "",
+        )
     console.print(table)
     return 0 if all(report.state is State.RUNNING for report in reports) else 1
 

@@ -79,4 +79,3 @@ def _maximum(into: Resources, other: Mapping[str, Quantity]) -> None:
     for name, amount in other.items():
         if name not in into or into[name] < amount:
             into[name] = amount
-

@@ -72,7 +72,8 @@ class SchemaSet:
 
     def __init__(self) -> None:
         self._types = Types(definitions())
-        self._compiler = Compiler()
+        self.compiler = Compiler()
+        """The decoders of single definitions, for what is embedded elsewhere (metadata in custom resources)."""
         self._names = {
             (g["group"], g["version"], g["kind"]): name
             for name, definition in definitions().items()
@@ -101,7 +102,7 @@ class SchemaSet:
         return self._names.get((group, version, kind))
 
     def _kind(self, key: tuple[str, str, str], root: Type) -> KindSchema:
-        compiler = self._compiler
+        compiler = self.compiler
         return KindSchema(
             *key, root, empty(root), compiler.decoder(root), lambda value: schema_strict.mismatch(compiler, root, value)
         )

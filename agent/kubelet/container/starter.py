@@ -18,7 +18,7 @@ from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
 from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
-from agent.kubelet.kit import LOG_LINKS_DIR, Kit
+from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
 from agent.kubelet.volumes.manager import MountedVolume
 from machinery.api import meta
@@ -189,8 +189,8 @@ class Starter:
         tell("Normal", "Created", "Container created")
         return container_id
 
-    @staticmethod
     def _link_log(
+        self,
         pod: Object,
         container: Object,
         container_id: str,
@@ -198,9 +198,10 @@ class Starter:
         sandbox_config: pb.PodSandboxConfig,
     ) -> None:
         """A link under the name that log collectors look for."""
-        link = os.path.join(LOG_LINKS_DIR, containerconfig.symlink_name(pod, container["name"], container_id))
+        links = self._kit.log_links_dir
+        link = os.path.join(links, containerconfig.symlink_name(pod, container["name"], container_id))
         try:
-            os.makedirs(LOG_LINKS_DIR, mode=0o755, exist_ok=True)
+            os.makedirs(links, mode=0o755, exist_ok=True)
             os.symlink(os.path.join(sandbox_config.log_directory, config.log_path), link)
         except FileExistsError:
             pass

@@ -115,6 +115,8 @@ def _os(pod: Object, node: Object) -> Verdict | None:
 
 
 def _affinity(pod: Object, node: Object) -> Verdict | None:
+    if not node:
+        return None  # not registered yet: a static pod of a node without an API server
     own = meta.labels_of(node)
     selector = pod["spec"].get("nodeSelector") or {}
     matches = all(own.get(name) == value for name, value in selector.items())

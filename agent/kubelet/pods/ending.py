@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agent.cri.errors import CriError
 from agent.kubelet.container.lifecycle import Hooks
-from agent.kubelet.kit import LOG_LINKS_DIR, Kit
+from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.reporter import Reporter
@@ -125,7 +125,7 @@ async def forget(kit: Kit, hooks: Hooks, mirrors: Mirrors, worker: EndingPod, *,
     await kit.references.release(uid)
     with contextlib.suppress(OSError):
         await asyncio.to_thread(shutil.rmtree, worker.log_directory, ignore_errors=True)
-    remove_log_links(pod)
+    remove_log_links(kit.log_links_dir, pod)
 
 
 async def _remove_records(kit: Kit, hooks: Hooks, uid: str) -> None:
@@ -140,10 +140,10 @@ async def _remove_records(kit: Kit, hooks: Hooks, uid: str) -> None:
             await kit.clock.sleep(_RETRY_SECONDS)
 
 
-def remove_log_links(pod: Object) -> None:
+def remove_log_links(directory: str, pod: Object) -> None:
     """Remove the links to the logs of a pod that is gone."""
     stem = f"{meta.name_of(pod)}_{meta.namespace_of(pod)}_"
-    for link in glob.glob(os.path.join(LOG_LINKS_DIR, glob.escape(stem) + "*.log")):
+    for link in glob.glob(os.path.join(directory, glob.escape(stem) + "*.log")):
         if not os.path.exists(link):
             with contextlib.suppress(OSError):
                 os.unlink(link)

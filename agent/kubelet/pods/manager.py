@@ -6,7 +6,7 @@ Source: kubelet's syncLoop, pod manager and HandlePodCleanups.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
@@ -30,7 +30,8 @@ _ORPHAN_GRACE_SECONDS = 1
 class PodManager:
     """Holds the workers of all pods. `run()` lives as long as the kubelet."""
 
-    def __init__(self, kit: Kit, mirrors: Mirrors) -> None:
+    def __init__(self, kit: Kit, mirrors: Mirrors, node: Callable[[], Object]) -> None:
+        """`node()` is this node's object; empty before it is registered."""
         self._kit = kit
         self._mirrors = mirrors
         self._hooks = Hooks(kit)
@@ -41,7 +42,7 @@ class PodManager:
         self._group: asyncio.TaskGroup | None = None
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
-        self.node: Object = {}  # this node's object, once it is registered
+        self._node = node
 
     # -- asked from outside ------------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class PodManager:
         if not meta.is_deleting(pod) and not _is_done(pod):
             others = [w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod)]
             verdict = admission.judge(
-                pod, self.node, others, self._kit.node.allocatable, self._kit.settings.allowed_unsafe_sysctls
+                pod, self._node(), others, self._kit.node.allocatable, self._kit.settings.allowed_unsafe_sysctls
             )
             if verdict is not None:
                 self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)

@@ -4,8 +4,8 @@ Most services need nothing but map elements: `service-ips` says how many endpoin
 services with that many picks one.  A destination is then two lookups, whatever the number of services, and a change
 is a few elements:
 
-    map service-ips { 10.96.0.10 . udp . 53 : goto balance-3 }
-    chain balance-3 { dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @endpoints-3 }
+    map service-ips { 10.96.0.10 . udp . 53 : goto balance-udp-3 }
+    chain balance-udp-3 { dnat ip to ip daddr . udp dport . numgen random mod 3 map @endpoints-udp-3 }
 
 Client affinity, and external traffic that must stay on its node, need chains of the service's own (`service-…`,
 `external-…`).
@@ -53,33 +53,33 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Balance:
-    """A chain that spreads connections over `count` endpoints by a map that all services with as many share."""
+    """A chain that spreads connections over `count` endpoints by a map that all services with as many share.
+
+    Each protocol has its own: nft 1.0.6 can't read a map's declaration with `th dport` back from the kernel.
+    """
 
     kind: str  # "": to a service's IP; "external": the same, masqueraded; "nodeport": to a node port, masqueraded
+    protocol: str
     count: int
 
     @property
     def chain(self) -> str:
         """The chain's name."""
-        return f"balance-{self.kind}-{self.count}" if self.kind else f"balance-{self.count}"
+        return "-".join(part for part in ("balance", self.kind, self.protocol, str(self.count)) if part)
 
     @property
     def map(self) -> str:
         """The map's name."""
-        return f"endpoints-nodeport-{self.count}" if self.kind == "nodeport" else f"endpoints-{self.count}"
+        return f"endpoints-{'nodeport-' if self.kind == 'nodeport' else ''}{self.protocol}-{self.count}"
 
     def key(self, ip: str) -> str:
         """What the map's key is made of."""
-        where = "meta l4proto . th dport" if self.kind == "nodeport" else f"{ip} daddr . meta l4proto . th dport"
+        where = f"{self.protocol} dport" if self.kind == "nodeport" else f"{ip} daddr . {self.protocol} dport"
         return where if self.count == 1 else f"{where} . numgen random mod {self.count}"
 
     def declaration(self, ip: str) -> str:
-        """The map's declaration.
-
-        `tcp dport` stands for any protocol's port: nft 1.0.6 can't read a declaration with `th dport` back from the
-        kernel.
-        """
-        return f"typeof {self.key(ip)} : {ip} daddr . th dport;".replace("th dport", "tcp dport")
+        """The map's declaration."""
+        return f"typeof {self.key(ip)} : {ip} daddr . {self.protocol} dport;"
 
     def rules(self, ip: str) -> tuple[str, ...]:
         """The chain's rules."""
@@ -144,15 +144,16 @@ class _Rendering:
         self.out.elements[to, where] = f"{self.comment} : {verdict}"
 
     def _balance(self, kind: str, to: str, where: str, endpoints: Sequence[Endpoint]) -> None:
-        balance = Balance(kind, len(endpoints))
+        balance = Balance(kind, self.rules.name.protocol, len(endpoints))
         self.out.shared.add(balance)
         self._say(to, where, f"goto {balance.chain}")
         elements, name = self.out.elements, balance.map
+        key = where.replace(f"{balance.protocol} . ", "", 1)  # the map's name says it
         if len(endpoints) == 1:
-            elements[name, where] = f" : {endpoints[0].ip} . {endpoints[0].port}"
+            elements[name, key] = f" : {endpoints[0].ip} . {endpoints[0].port}"
         else:
             for number, endpoint in enumerate(endpoints):
-                elements[name, f"{where} . {number}"] = f" : {endpoint.ip} . {endpoint.port}"
+                elements[name, f"{key} . {number}"] = f" : {endpoint.ip} . {endpoint.port}"
 
     def _external_chain(self) -> str:
         """The chain for traffic from outside; pods and the node itself are let in everywhere, as if they had been

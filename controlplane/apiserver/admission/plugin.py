@@ -49,3 +49,17 @@ def spec_of(obj: Object) -> Object:
     spec: Object = obj.get("spec") or {}
     obj["spec"] = spec
     return spec
+
+
+class AlwaysDeny(BasePlugin):
+    """Refuses everything."""
+
+    name = "AlwaysDeny"
+
+    def handles(self, operation: Operation) -> bool:
+        """Every operation."""
+        return True
+
+    async def validate(self, operation: Operation) -> None:
+        """Raises Forbidden."""
+        raise refuse(operation, "admission control is denying all modifications")

@@ -90,6 +90,8 @@ class Cacher:
         skip = len(self.prefix)
         for stored in found:
             key = stored.key[skip:]
+            if "/" not in key:
+                continue  # not an object: the servers' own marks
             prefix = collection_prefix(key)
             record = self.record(key[len(prefix) :], stored.value, stored.revision)
             if record is not None:
@@ -128,6 +130,8 @@ class Cacher:
         events: dict[Collection, list[Event]] = {}
         for change in batch.changes:
             key = change.key[skip:]
+            if "/" not in key:
+                continue
             prefix = collection_prefix(key)
             collection = self.collection(prefix)
             own = key[len(prefix) :]

@@ -12,10 +12,10 @@ from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import decoding, encoding, metadata, negotiated, virtual
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import conflict, not_found
+from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import manager_of, write_options
-from controlplane.apiserver.handlers.write import key_of, options_object
+from controlplane.apiserver.handlers.write import key_of, options_object, wrong_uid
 from controlplane.apiserver.objects import Remove
 from machinery.api import fielderror
 from machinery.api.catalogue import PODS
@@ -61,13 +61,17 @@ async def bind(api: Api, exchange: Exchange) -> Answer:
     async def change(current: Record | None) -> Object | Remove:
         if current is None:
             raise not_found(PODS, name)
-        bound = bound_pod(current.object, obj, api.now())
+        pod = current.object
+        uid = obj["metadata"].get("uid")
+        if uid and uid != pod["metadata"].get("uid"):
+            raise wrong_uid(api, pods, info.namespace, name, uid, pod)
+        bound = bound_pod(pod, obj, api.now())
         bound["metadata"]["managedFields"] = updated_managers(
             current.object, bound, manager, "binding", pods, api.now()
         )
         return bound
 
-    await api.objects.change(pods.prefix, key_of(info.namespace, name), change, dry_run=options.dry_run)
+    await api.objects.change(pods.prefix, key_of(pods, info.namespace, name), change, dry_run=options.dry_run)
     return encoding.encode(orjson.dumps(SUCCESS), form, 201)
 
 
@@ -81,9 +85,7 @@ def _check_target(binding: Object) -> None:
         required = "target.name: Required value"
         told = f"[{told}, {required}]" if told else required
     if told:
-        error = StatusError(told)
-        error.reason = ""
-        raise error
+        raise StatusError.plain(told)
 
 
 def bound_pod(pod: Object, binding: Object, now: str) -> Object:
@@ -94,15 +96,6 @@ def bound_pod(pod: Object, binding: Object, now: str) -> Object:
     """
     meta, given = pod["metadata"], binding["metadata"]
     name, spec = meta["name"], pod.get("spec") or {}
-    uid = given.get("uid")
-    if uid and uid != meta.get("uid"):
-        raise conflict(
-            PODS,
-            name,
-            f"StorageError: invalid object, Code: 4, Key: /registry/pods/{meta.get('namespace')}/{name}, "
-            f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, "
-            f"UID in object meta: {meta.get('uid')}",
-        )
     if meta.get("deletionTimestamp"):
         raise _refused(name, f"pod {name} is being deleted, cannot be assigned to a host")
     if spec.get("nodeName"):

@@ -146,6 +146,9 @@ class Extensions:
     start_hooks: Mapping[str, StartHook] = field(default_factory=dict)
     """By upstream's name (`rbac/bootstrap-roles`); each is the check `poststarthook/NAME` of /readyz and /livez."""
 
+    closers: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Awaited when the server has stopped: they release connections to webhooks."""
+
     def __or__(self, other: Extensions) -> Extensions:
         return replace(
             self,
@@ -157,6 +160,7 @@ class Extensions:
             updates={**self.updates, **other.updates},
             paths={**self.paths, **other.paths},
             start_hooks={**self.start_hooks, **other.start_hooks},
+            closers=(*self.closers, *other.closers),
         )
 
 

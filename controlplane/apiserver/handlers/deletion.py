@@ -13,6 +13,7 @@ import orjson
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.customresources import lifecycle
 from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
@@ -26,6 +27,7 @@ from controlplane.apiserver.request import User
 from controlplane.apiserver.resources import Served
 from machinery.api import catalogue as c
 from machinery.api.meta import Object, format_time, parse_time
+from machinery.api.resource import ResourceType
 from machinery.errors import NotFound
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
@@ -105,6 +107,25 @@ async def delete_object(
     return await deletion.run()
 
 
+def check_preconditions(kind: ResourceType, name: str, old: Object, options: DeleteOptions) -> None:
+    """Raise Conflict if the object is not the one, or not in the state, that the client means."""
+    meta = old["metadata"]
+    if options.uid is not None and options.uid != meta.get("uid"):
+        raise kind_conflict(
+            kind,
+            name,
+            f"the UID in the precondition ({options.uid}) does not match the UID in record ({meta.get('uid')}). "
+            "The object might have been deleted and then recreated",
+        )
+    if options.resource_version is not None and options.resource_version != meta.get("resourceVersion"):
+        raise kind_conflict(
+            kind,
+            name,
+            f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
+            f"ResourceVersion in record ({meta.get('resourceVersion')}). The object might have been modified",
+        )
+
+
 class _Deletion:
     def __init__(
         self,
@@ -118,7 +139,7 @@ class _Deletion:
     ) -> None:
         self.api, self.served, self.options, self.user = api, served, options, user
         self.namespace, self.name = namespace, name
-        self.key = key_of(namespace, name)
+        self.key = key_of(served, namespace, name)
         self.warnings = warnings
         self.told: Record | None = None
 
@@ -135,6 +156,7 @@ class _Deletion:
             written = await self._again(written)
         if written.removed and not self.options.dry_run:
             await self._release(written.record)
+            return Outcome(written.record.at(written.revision), True)
         return Outcome(written.record, written.removed)
 
     def _due(self, record: Record) -> bool:
@@ -148,7 +170,7 @@ class _Deletion:
         if revision is None:
             return None
         await self._release(record)
-        return record
+        return record.at(revision)
 
     async def _again(self, written: Written) -> Written:
         latest = await self.api.objects.latest(self.served.prefix, self.key)
@@ -163,10 +185,12 @@ class _Deletion:
         if current is None:
             raise not_found(self.served.type, self.name)
         old = current.object
-        self._check_preconditions(old)
+        check_preconditions(self.served.type, self.name, old, self.options)
         await self._admit(old)
         if self.served.stored == c.NAMESPACES:
             return self._namespace(old)
+        if self.served.stored == c.CUSTOMRESOURCEDEFINITIONS:
+            old = lifecycle.begin_deletion(old, self.api.now())
         graceful, pending, made = self._graceful(old)
         if pending:
             return old
@@ -198,23 +222,6 @@ class _Deletion:
         )
         await self.api.admission.admit(operation)
         await self.api.admission.validate(operation)
-
-    def _check_preconditions(self, old: Object) -> None:
-        meta, options, kind = old["metadata"], self.options, self.served.type
-        if options.uid is not None and options.uid != meta.get("uid"):
-            raise kind_conflict(
-                kind,
-                self.name,
-                f"the UID in the precondition ({options.uid}) does not match the UID in record ({meta.get('uid')}). "
-                "The object might have been deleted and then recreated",
-            )
-        if options.resource_version is not None and options.resource_version != meta.get("resourceVersion"):
-            raise kind_conflict(
-                kind,
-                self.name,
-                f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
-                f"ResourceVersion in record ({meta.get('resourceVersion')}). The object might have been modified",
-            )
 
     def _graceful(self, old: Object) -> tuple[bool, bool, Object]:
         """(whether it goes gracefully, whether it is going already and nothing changes, the object's next state)."""

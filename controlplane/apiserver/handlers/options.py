@@ -210,6 +210,12 @@ def _mistyped(given: object, where: str, name: str) -> BadRequest:
     return BadRequest(f"json: cannot unmarshal {shown} into Go struct field {where} of type {name}")
 
 
+def checked_delete_options(given: Object) -> DeleteOptions:
+    """Options that are part of another object. Raises BadRequest, Invalid."""
+    _check_types(given)
+    return _checked_delete({k: v for k, v in given.items() if v is not None and k not in ("kind", "apiVersion")})
+
+
 def _checked_delete(made: Object) -> DeleteOptions:
     errors: list[FieldError] = []
     propagation = made.get("propagationPolicy")
@@ -240,10 +246,16 @@ def parse_revision(text: str) -> int:
     if not text:
         return 0
     if not text.isascii() or not text.isdigit() or int(text) >= 2**64:
-        error = StatusError(f"resourceVersion: Invalid value: {fielderror.show(text)}: {_parse_uint(text)}")
-        error.reason = ""
-        raise error
+        raise StatusError.plain(f"resourceVersion: Invalid value: {fielderror.show(text)}: {_parse_uint(text)}")
     return int(text)
+
+
+def parse_object_revision(text: str) -> int:
+    """metadata.resourceVersion of an object that is written. Raises a StatusError as `parse_revision`."""
+    try:
+        return parse_revision(text)
+    except StatusError:
+        raise StatusError.plain(_parse_uint(text)) from None
 
 
 def _parse_uint(text: str) -> str:

@@ -47,7 +47,7 @@ async def get(api: Api, exchange: Exchange) -> Answer:
 
 async def find(api: Api, served: Served, namespace: str, name: str, resource_version: str = "") -> Record:
     """An object, not older than asked for ("": as of now, "0": any). Raises NotFound."""
-    key = key_of(namespace, name)
+    key = key_of(served, namespace, name)
     if not resource_version:
         record = await api.objects.fresh(served.prefix, key)
     else:
@@ -155,7 +155,9 @@ async def read_page(api: Api, served: Served, chosen: Selection, options: ListOp
     elif not await cacher.fresh():
         return await _stored(api, served, chosen, options.limit, "", 0)
     if chosen.name:
-        found = collection.records.get(key_of(chosen.namespace, chosen.name)) if _direct(served, chosen) else None
+        found = (
+            collection.records.get(key_of(served, chosen.namespace, chosen.name)) if _direct(served, chosen) else None
+        )
         if _direct(served, chosen):
             return Page([found] if found is not None and chosen.selects(found) else [], cacher.revision)
     return _page(collection.list(chosen.namespace), chosen, options.limit, cacher.revision)

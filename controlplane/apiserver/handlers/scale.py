@@ -15,9 +15,9 @@ from controlplane.apiserver.handlers import decoding, encoding, negotiated, patc
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import conflict, not_found
-from controlplane.apiserver.handlers.options import parse_revision, write_options
+from controlplane.apiserver.handlers.options import parse_object_revision, write_options
 from controlplane.apiserver.handlers.read import find
-from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of
+from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of, wrong_uid
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.resources import Served
 from machinery.api import catalogue, fielderror, labels, schema
@@ -92,6 +92,9 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
             expected = decoding.Expected("autoscaling", "v1", "Scale", own.schema)
             wanted = decoding.decode(exchange, body, expected, api.resources, options.validation)
             check_name(wanted, info)
+        uid = wanted["metadata"].get("uid")
+        if uid and uid != old["metadata"].get("uid"):
+            raise wrong_uid(api, served, info.namespace, info.name, uid, old)
         _check(wanted, old, served, info.name)
         replicas = (wanted.get("spec") or {}).get("replicas") or 0
         made: Object = orjson.loads(orjson.dumps(old))
@@ -106,13 +109,9 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
 def _check(wanted: Object, old: Object, served: Served, name: str) -> None:
     """Raise Conflict or Invalid if the Scale can't be had."""
     meta = wanted["metadata"]
-    given = parse_revision(meta.get("resourceVersion") or "")
+    given = parse_object_revision(meta.get("resourceVersion") or "")
     if given and str(given) != old["metadata"].get("resourceVersion"):
         raise conflict(served.type, name)
-    uid = meta.get("uid")
-    if uid and uid != old["metadata"].get("uid"):
-        told = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
-        raise conflict(served.type, name, told)
     replicas = (wanted.get("spec") or {}).get("replicas") or 0
     if replicas < 0:
         raise _negative(name, replicas)

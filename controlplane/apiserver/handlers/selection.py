@@ -58,7 +58,7 @@ def selection(exchange: Exchange, served: Served, namespace: str, name: str = ""
         name = exact if exact is not None else ""
         if exact == "":
             return Selection(namespace, "", lambda record: False)
-    return Selection(namespace, name, _test(by_label, rest, served))
+    return Selection(namespace if served.type.namespaced else "", name, _test(by_label, rest, served))
 
 
 def check_fields(selector: FieldSelector, served: Served) -> FieldSelector:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from controlplane.apiserver.handlers import binding, scale
+from controlplane.apiserver.handlers import binding, eviction, scale
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from machinery.api import catalogue as c
@@ -16,6 +16,7 @@ Handler = Callable[[Api, Exchange], Awaitable[Answer | web.StreamResponse]]
 
 SUBRESOURCES: dict[tuple[ResourceType | None, str], Handler] = {
     (c.PODS, "binding"): binding.bind,
+    (c.PODS, "eviction"): eviction.evict,
     (None, "scale"): scale.scale,
 }
 """By (stored resource or None for any, subresource)."""

@@ -109,7 +109,7 @@ def _needs_progress(api: Api, options: WatchOptions) -> bool:
 
     Source: k8s.io/apiserver/pkg/storage/cacher (watch with an unset resourceVersion and bookmarks).
     """
-    return options.bookmarks and not getattr(api.objects.cacher.storage, "progress_requests", True)
+    return options.bookmarks and not api.objects.cacher.storage.progress_requests
 
 
 class _Stream:

@@ -23,16 +23,17 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import already_exists, conflict, not_found
 from controlplane.apiserver.handlers.forms import viewed
 from controlplane.apiserver.handlers.managers import updated_managers
-from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_revision, write_options
+from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror
+from machinery.api import catalogue, fielderror, names
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
-from machinery.errors import BadRequest, Forbidden, Invalid
+from machinery.errors import BadRequest, Conflict, Forbidden, Invalid, StatusError
 
+_NAME_CHECKS = {"rbac.authorization.k8s.io": names.path_segment}
 _GENERATED_TRIES = 8  # names made from generateName that are tried before AlreadyExists is told
 
 
@@ -60,9 +61,9 @@ def expected_of(served: Served) -> decoding.Expected:
     return decoding.Expected(kind.group, kind.version, kind.kind, served.schema)
 
 
-def key_of(namespace: str, name: str) -> str:
-    """The key in a collection."""
-    return f"{namespace}/{name}" if namespace else name
+def key_of(served: Served, namespace: str, name: str) -> str:
+    """The key in a collection. (The namespace of a request for a Namespace is that itself.)"""
+    return f"{namespace}/{name}" if served.type.namespaced else name
 
 
 def options_object(kind: str, options: WriteOptions) -> Object:
@@ -96,8 +97,8 @@ async def create_object(api: Api, served: Served, obj: Object, namespace: str, w
     meta = obj["metadata"]
     metadata.wipe(meta)
     metadata.match_namespace(meta, namespace, namespaced=served.type.namespaced)
-    if parse_revision(meta.get("resourceVersion") or ""):
-        raise BadRequest("resourceVersion should not be set on objects to be created")
+    if meta.get("resourceVersion") and parse_object_revision(meta["resourceVersion"]):
+        raise StatusError.plain("resourceVersion should not be set on objects to be created")
     meta.pop("resourceVersion", None)
     metadata.tidy_owners(meta, writer.warnings, after_admission=False)
     served.strategy.default(obj)
@@ -148,13 +149,13 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
         metadata.fill(meta, api.now())
         context = api.context(writer.user, operation.namespace, meta.get("name") or "", dry_run=writer.options.dry_run)
         grant = NOTHING_TAKEN
-        served.stored_strategy.prepare_create(obj, context)
         if api.allocator.handles(served.stored):
             grant = await api.allocator.take(obj, None, context)
         try:
+            served.stored_strategy.prepare_create(obj, context)
             _validate_new(served, obj, writer)
             await api.admission.validate(operation)
-            key = key_of(operation.namespace, meta["name"])
+            key = key_of(served, operation.namespace, meta["name"])
             record = await api.objects.create(
                 served.prefix, key, obj, ttl_seconds=ttl_of(api, served), dry_run=writer.options.dry_run
             )
@@ -173,7 +174,8 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
 def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
     strategy = served.stored_strategy
     meta = obj["metadata"]
-    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=strategy.validate_name)
+    check = strategy.validate_name or _NAME_CHECKS.get(served.type.group)
+    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
     errors += strategy.validate(obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)
@@ -187,7 +189,7 @@ def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
 
 async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:
     error = already_exists(served.type, name)
-    present = await api.objects.latest(served.prefix, key_of(namespace, name))
+    present = await api.objects.latest(served.prefix, key_of(served, namespace, name))
     if present is not None and present.object["metadata"].get("deletionTimestamp"):
         error.message = f"object is being deleted: {error.message}"
     if generate:
@@ -253,8 +255,7 @@ async def update(api: Api, exchange: Exchange) -> Answer:
     async def produce(old: Object | None) -> Object:
         obj = first.pop() if first else decoded("Ignore")
         if old is not None and uid and old["metadata"].get("uid") != uid:
-            told = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
-            raise conflict(served.type, info.name, told)
+            raise wrong_uid(api, served, info.namespace, info.name, uid, old)
         served.strategy.default(obj)
         return obj
 
@@ -262,6 +263,17 @@ async def update(api: Api, exchange: Exchange) -> Answer:
     written = await change_object(api, served, info, produce, rules, writer_of(exchange, options))
     status = 201 if written.created else 200
     return encoding.one(written.record, served, form, negotiated.include(exchange, form), status)
+
+
+def wrong_uid(api: Api, served: Served, namespace: str, name: str, uid: str, old: Object) -> Conflict:
+    """The 409 of a writer who means another object of the name."""
+    key = f"{api.objects.cacher.prefix}{served.prefix}{key_of(served, namespace, name)}"
+    return conflict(
+        served.type,
+        name,
+        f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+        f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}",
+    )
 
 
 def check_name(obj: Object, info: RequestInfo) -> None:
@@ -277,7 +289,7 @@ async def change_object(
     api: Api, served: Served, info: RequestInfo, produce: Produce, rules: Rules, writer: Writer
 ) -> Written:
     """Change an object from state to state, under the rules; creates it where they allow that."""
-    key = key_of(info.namespace, info.name)
+    key = key_of(served, info.namespace, info.name)
     grants = _Grants(api)
 
     async def change(current: Record | None) -> Object | Remove:
@@ -363,7 +375,7 @@ async def _new_by_update(
 ) -> Object:
     obj = await produce(None)
     meta = obj["metadata"]
-    given_revision = parse_revision(meta.get("resourceVersion") or "")
+    given_revision = parse_object_revision(meta.get("resourceVersion") or "")
     if given_revision:
         raise not_found(served.type, info.name) if rules.manage else conflict(served.type, info.name)
     now = api.now()
@@ -380,8 +392,8 @@ async def _new_by_update(
     metadata.wipe(meta)
     metadata.fill(meta, now)
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
-    served.stored_strategy.prepare_create(obj, context)
     await grants.take(served, obj, None, context)
+    served.stored_strategy.prepare_create(obj, context)
     _validate_new(served, obj, writer)
     await api.admission.validate(operation)
     return obj
@@ -419,10 +431,12 @@ async def _changed(
         meta.pop("generation", None)
     else:
         meta["generation"] = old["metadata"]["generation"]
+    if not rules.subresource:
+        await grants.take(served, obj, old, context)
     rules.prepare(obj, old, context)
     metadata.keep(obj["metadata"], old["metadata"])
-    await grants.take(served, obj, old, context)
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
+    errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
     errors += rules.validate(obj, old)
     if errors:
         raise invalid(served, obj["metadata"].get("name") or "", errors)
@@ -444,7 +458,7 @@ def _set_managers(meta: Object, managers: list[Object]) -> None:
 
 
 def _check_revision(served: Served, name: str, meta: Object, current: Record, rules: Rules) -> None:
-    given = parse_revision(meta.get("resourceVersion") or "")
+    given = parse_object_revision(meta.get("resourceVersion") or "")
     if given == 0:
         if rules.unconditional:
             return

@@ -26,7 +26,7 @@ def generate_selector(job: Object) -> None:
     for key in (LEGACY_CONTROLLER_UID, CONTROLLER_UID):
         labels.setdefault(key, uid_of(job))
     own = child(job, "metadata")
-    if own.get("labels") is labels:  # the default of a Job's labels are its template's
+    if own.get("labels") is labels or not own.get("labels"):  # the default of a Job's labels are its template's
         own["labels"] = dict(labels)
     child(child(spec, "selector"), "matchLabels").setdefault(CONTROLLER_UID, uid_of(job))
 

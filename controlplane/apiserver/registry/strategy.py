@@ -93,6 +93,9 @@ class Strategy:
     warnings: Callable[[Object, Object | None], list[str]] = _no_warnings
     """(new, old or None): texts for Warning headers."""
 
+    deprecated: str = ""
+    """The text of a Warning header on every answer about the resource."""
+
     validate_name: Callable[[str], list[str]] | None = None
     """What is wrong with a name of this kind (None: a DNS-1123 subdomain)."""
 

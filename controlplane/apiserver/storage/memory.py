@@ -25,6 +25,8 @@ class _Entry:
 class MemoryStorage:
     """A revisioned map that fulfils the storage contract; for use by one event loop."""
 
+    progress_requests = True
+
     def __init__(self, *, history: int = _HISTORY) -> None:
         self._revision = 1
         self._oldest = 1  # reads of revisions below this are refused

@@ -7,6 +7,8 @@ from controlplane.apiserver.registry.job_selector import generate_selector
 from controlplane.apiserver.registry.objects import number
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import jobs
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -20,6 +22,10 @@ def _create_job(job: Object, context: Context) -> None:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.JOBS: Strategy(
         default=default_job,
+        warnings=warnings.named_workload,
+        validate=jobs.job,
+        validate_update=jobs.job_update,
+        validate_status_update=jobs.job_status,
         prepare_create=_create_job,
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
@@ -28,6 +34,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.CRONJOBS: Strategy(
         default=default_cron_job,
+        warnings=warnings.cron_job,
+        validate=jobs.cron_job,
+        validate_update=jobs.cron_job_update,
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controlplane.apiserver.registry.defaults.others import (
     default_limit_range,
     default_namespace,
@@ -11,7 +13,10 @@ from controlplane.apiserver.registry.defaults.others import (
 from controlplane.apiserver.registry.objects import child, set_or_drop, sub, text, values
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from machinery.api import catalogue
+from controlplane.apiserver.registry.validation import configuration as rules
+from controlplane.apiserver.registry.validation import endpoints, quotas
+from controlplane.apiserver.registry.warnings import others as warnings
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -32,22 +37,29 @@ def _update_namespace(new: Object, old: Object, context: Context) -> None:
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.CONFIGMAPS: _PLAIN,
+    catalogue.CONFIGMAPS: replace(_PLAIN, validate=rules.config_map, validate_update=rules.config_map_update),
     catalogue.SECRETS: Strategy(
         default=default_secret,
+        validate=rules.secret,
+        validate_update=rules.secret_update,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         fields={"type": lambda secret: text(secret, "type")},
     ),
-    catalogue.SERVICEACCOUNTS: _PLAIN,
+    catalogue.SERVICEACCOUNTS: replace(_PLAIN, warnings=warnings.service_account),
     catalogue.LIMITRANGES: Strategy(
         default=default_limit_range,
+        validate=quotas.limit_range,
+        validate_update=lambda new, old: quotas.limit_range(new),
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         allow_create_on_update=True,
     ),
     catalogue.RESOURCEQUOTAS: Strategy(
         default=default_quota,
+        validate=quotas.quota,
+        validate_update=quotas.quota_update,
+        validate_status_update=quotas.quota_status,
         prepare_create=prepare_create(status={}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
@@ -55,6 +67,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.NAMESPACES: Strategy(
         default=default_namespace,
+        validate=rules.namespace,
+        validate_status_update=rules.namespace_status,
+        validate_name=names.dns1123_label,
         prepare_create=_create_namespace,
         prepare_update=_update_namespace,
         prepare_status_update=prepare_status_update(),
@@ -62,6 +77,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         fields={"status.phase": lambda namespace: text(namespace, "status", "phase")},
     ),
     catalogue.LEASES: Strategy(
+        validate=endpoints.lease,
+        validate_update=lambda new, old: endpoints.lease(new),
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         allow_create_on_update=True,

@@ -8,6 +8,7 @@ from controlplane.apiserver.registry.defaults.services import default_ingress_cl
 from controlplane.apiserver.registry.objects import text
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -25,6 +26,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.INGRESSCLASSES: _spec(default_ingress_class),
     catalogue.NETWORKPOLICIES: _spec(default_network_policy),
     catalogue.INGRESSES: Strategy(
+        warnings=warnings.ingress,
         prepare_create=prepare_create(status={"loadBalancer": {}}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),

@@ -6,12 +6,18 @@ from controlplane.apiserver.registry.defaults.others import default_node, defaul
 from controlplane.apiserver.registry.objects import flag
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.validation import configuration as rules
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.resource import ResourceType
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.NODES: Strategy(
         default=default_node,
+        warnings=warnings.node,
+        validate=rules.node,
+        validate_update=rules.node_update,
+        validate_status_update=rules.node_update,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
@@ -19,6 +25,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         fields={"spec.unschedulable": lambda node: "true" if flag(node, "spec", "unschedulable") else "false"},
     ),
     catalogue.RUNTIMECLASSES: Strategy(
-        default=default_runtime_class, prepare_create=prepare_create(), prepare_update=prepare_update()
+        default=default_runtime_class,
+        warnings=warnings.runtime_class,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
     ),
 }

@@ -18,6 +18,9 @@ from controlplane.apiserver.registry.rules import (
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import pods
+from controlplane.apiserver.registry.validation.workloads import pod_template_object
+from controlplane.apiserver.registry.warnings import others as other_warnings
+from controlplane.apiserver.registry.warnings import pods as pod_warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -56,6 +59,7 @@ def _pod_ips(pod: Object) -> str:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PODS: Strategy(
         default=default_pod,
+        warnings=pod_warnings.pod,
         prepare_create=_prepare_create,
         prepare_update=_prepare_update,
         prepare_status_update=_prepare_status_update,
@@ -79,6 +83,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.PODTEMPLATES: Strategy(
         default=default_pod_template,
+        warnings=other_warnings.pod_template,
+        validate=pod_template_object,
+        validate_update=lambda new, old: pod_template_object(new),
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("template",)),
     ),

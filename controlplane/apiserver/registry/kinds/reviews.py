@@ -8,7 +8,7 @@ from machinery.api.resource import ResourceType
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.BINDINGS: Strategy(),
-    catalogue.COMPONENTSTATUSES: Strategy(),
+    catalogue.COMPONENTSTATUSES: Strategy(deprecated="v1 ComponentStatus is deprecated in v1.19+"),
     catalogue.SELFSUBJECTREVIEWS: Strategy(),
     catalogue.TOKENREVIEWS: Strategy(),
     catalogue.SUBJECTACCESSREVIEWS: Strategy(),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from controlplane.apiserver.registry.defaults.services import (
-    complete_ip_families,
     default_endpoint_slice,
     default_endpoints,
     default_service,
-    patch_allocated,
 )
 from controlplane.apiserver.registry.objects import child, text
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.service_addresses import (
+    complete_ip_families,
+    drop_by_type,
+    normalise_addresses,
+    patch_allocated,
+)
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from machinery.api import catalogue
+from controlplane.apiserver.registry.validation import endpoints
+from controlplane.apiserver.registry.validation import services as rules
+from controlplane.apiserver.registry.warnings import others as warnings
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -25,18 +32,26 @@ def _event_source(event: Object) -> str:
 
 def _create_service(service: Object, context: Context) -> None:
     prepare_create(status={"loadBalancer": {}})(service, context)
+    normalise_addresses(service, None)
     complete_ip_families(child(service, "spec"))
 
 
 def _update_service(new: Object, old: Object, context: Context) -> None:
     prepare_update(status=True)(new, old, context)
     patch_allocated(new, old)
+    normalise_addresses(new, old)
+    drop_by_type(new, old)
     complete_ip_families(child(new, "spec"))
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.SERVICES: Strategy(
         default=default_service,
+        warnings=warnings.service,
+        validate=rules.service,
+        validate_update=rules.service_update,
+        validate_status_update=rules.service_status,
+        validate_name=names.dns1035_label,
         prepare_create=_create_service,
         prepare_update=_update_service,
         prepare_status_update=prepare_status_update(),
@@ -48,16 +63,23 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.ENDPOINTS: Strategy(
         default=default_endpoints,
+        deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        validate=endpoints.endpoints,
+        validate_update=lambda new, old: endpoints.endpoints(new),
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         allow_create_on_update=True,
     ),
     catalogue.ENDPOINTSLICES: Strategy(
         default=default_endpoint_slice,
+        validate=endpoints.endpoint_slice,
+        validate_update=endpoints.endpoint_slice_update,
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("endpoints", "ports", "addressType"), metadata_counts=("labels",)),
     ),
     catalogue.EVENTS: Strategy(
+        validate=endpoints.event,
+        validate_update=lambda new, old: endpoints.event(new),
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         allow_create_on_update=True,
@@ -70,6 +92,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         },
     ),
     catalogue.EVENTS_K8S_IO: Strategy(
+        validate=endpoints.event_k8s_io,
+        validate_update=endpoints.event_k8s_io_update,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
         allow_create_on_update=True,

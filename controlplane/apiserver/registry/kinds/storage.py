@@ -13,6 +13,7 @@ from controlplane.apiserver.registry.defaults.volumes import (
 from controlplane.apiserver.registry.objects import set_or_drop
 from controlplane.apiserver.registry.rules import keep_generation, prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -36,6 +37,7 @@ def _volume_status(new: Object, old: Object, context: Context) -> None:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PERSISTENTVOLUMES: Strategy(
         default=default_persistent_volume,
+        warnings=warnings.persistent_volume,
         prepare_create=_create_volume,
         prepare_update=prepare_update(status=True),
         prepare_status_update=_volume_status,
@@ -43,17 +45,21 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.PERSISTENTVOLUMECLAIMS: Strategy(
         default=default_claim,
+        warnings=warnings.claim,
         prepare_create=prepare_create(status={"phase": "Pending"}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
-    catalogue.STORAGECLASSES: replace(_PLAIN, default=default_storage_class),
+    catalogue.STORAGECLASSES: replace(_PLAIN, default=default_storage_class, warnings=warnings.storage_class),
     catalogue.VOLUMEATTRIBUTESCLASSES: _PLAIN,
     catalogue.CSINODES: _PLAIN,
     catalogue.CSISTORAGECAPACITIES: _PLAIN,
     catalogue.CSIDRIVERS: Strategy(
-        default=default_csi_driver, prepare_create=prepare_create(), prepare_update=prepare_update(counts=("spec",))
+        default=default_csi_driver,
+        warnings=warnings.csi_driver,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(counts=("spec",)),
     ),
     catalogue.VOLUMEATTACHMENTS: Strategy(
         prepare_create=prepare_create(status={"attached": False}),

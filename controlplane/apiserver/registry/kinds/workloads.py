@@ -14,7 +14,9 @@ from controlplane.apiserver.registry.defaults.workloads import (
 from controlplane.apiserver.registry.objects import child, number, sub
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from machinery.api import catalogue
+from controlplane.apiserver.registry.validation import workloads as rules
+from controlplane.apiserver.registry.warnings import others as warnings
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -40,6 +42,10 @@ def _update_daemon_set(new: Object, old: Object, context: Context) -> None:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEPLOYMENTS: Strategy(
         default=default_deployment,
+        warnings=warnings.named_workload,
+        validate=rules.deployment,
+        validate_update=rules.deployment_update,
+        validate_status_update=rules.deployment_status,
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",), metadata_counts=("annotations",)),
         prepare_status_update=prepare_status_update(metadata=("labels",)),
@@ -47,6 +53,10 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.REPLICASETS: Strategy(
         default=default_replica_set,
+        warnings=warnings.named_workload,
+        validate=rules.replica_set,
+        validate_update=rules.replica_set_update,
+        validate_status_update=rules.replicas_status,
         prepare_create=prepare_create(status={"replicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
@@ -55,6 +65,10 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.REPLICATIONCONTROLLERS: Strategy(
         default=default_replication_controller,
+        warnings=warnings.named_workload,
+        validate=rules.replication_controller,
+        validate_update=lambda new, old: rules.replication_controller(new),
+        validate_status_update=rules.replicas_status,
         prepare_create=prepare_create(status={"replicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
@@ -63,6 +77,10 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.DAEMONSETS: Strategy(
         default=default_daemon_set,
+        warnings=warnings.workload,
+        validate=rules.daemon_set,
+        validate_update=rules.daemon_set_update,
+        validate_status_update=rules.daemon_set_status,
         prepare_create=_create_daemon_set,
         prepare_update=_update_daemon_set,
         prepare_status_update=prepare_status_update(),
@@ -70,10 +88,20 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.STATEFULSETS: Strategy(
         default=default_stateful_set,
+        warnings=warnings.stateful_set,
+        validate=rules.stateful_set,
+        validate_update=rules.stateful_set_update,
+        validate_status_update=rules.stateful_set_status,
+        validate_name=names.dns1123_label,
         prepare_create=prepare_create(status={"replicas": 0, "availableReplicas": 0}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
-    catalogue.CONTROLLERREVISIONS: Strategy(prepare_create=prepare_create(), prepare_update=prepare_update()),
+    catalogue.CONTROLLERREVISIONS: Strategy(
+        validate=rules.controller_revision,
+        validate_update=rules.controller_revision_update,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+    ),
 }

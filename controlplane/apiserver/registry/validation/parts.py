@@ -203,6 +203,11 @@ def qualified_key(field: str, value: str) -> list[FieldError]:
     return check_names(field, value, names.qualified_name)
 
 
+def ordered(found: dict[str, str]) -> dict[str, str] | None:
+    """A map as messages show it: in the order of its keys, and null if it is empty."""
+    return dict(sorted(found.items())) or None
+
+
 def dictionary(obj: Any, *path: str) -> Object | None:
     """The object at this path, if there is one."""
     found = sub(obj, *path[:-1]).get(path[-1])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from controlplane.apiserver.registry.objects import flag, integer, items, strings, sub, text, values
+from controlplane.apiserver.registry.objects import flag, integer, items, number, strings, sub, text, values
 from controlplane.apiserver.registry.pod_apparmor import ANNOTATION_PREFIX, annotation_of
 from controlplane.apiserver.registry.validation.parts import check_names, dictionary, repeated, unsupported
 from machinery.api import names
@@ -221,14 +221,15 @@ _HOST_FLAGS = ("hostNetwork", "hostPID", "hostIPC")
 def host_namespaces(field: str, spec: Object) -> list[FieldError]:
     """What shares the host's namespaces must be consistent with that."""
     errors: list[FieldError] = []
-    if flag(spec, "hostNetwork"):
-        for kind in ("containers", "initContainers"):
-            for index, container in enumerate(items(spec, kind)):
-                for position, port in enumerate(items(container, "ports")):
-                    if port.get("hostPort", 0) != port.get("containerPort", 0):
-                        detail = "must match `hostPort` when `hostNetwork` is true"
-                        at = f"{kind}[{index}].ports[{position}].containerPort"
-                        errors.append(invalid(f"spec.{at}", port.get("containerPort", 0), detail))
+    at_pod = field == "spec"
+    for kind in ("containers", "initContainers", "ephemeralContainers") if flag(spec, "hostNetwork") else ():
+        for index, container in enumerate(items(spec, kind)):
+            for position, port in enumerate(items(container, "ports")):
+                outside, inside = number(port, "hostPort"), number(port, "containerPort")
+                # Pods made from a template get their host ports when they are made.
+                if outside != inside and (outside or at_pod):
+                    at = f"{field}.{kind}[{index}].ports[{position}].hostPort"
+                    errors.append(invalid(at, outside, "must match `containerPort` when `hostNetwork` is true"))
     if flag(spec, "shareProcessNamespace") and flag(spec, "hostPID"):
         errors.append(
             invalid(

@@ -38,13 +38,15 @@ class EtcdStorage:
 
     def __init__(self, urls: Sequence[str], tls: TLS | None = None) -> None:
         self._endpoints = Endpoints(urls, tls)
+        self.progress_requests = False  # known once `check` has been told etcd's version
         self._known = 0  # the highest revision any answer has told
-        self._lease: tuple[int, int, float] = (0, 0, 0.0)  # id, TTL asked for, until when it is shared
+        self._leases: dict[int, tuple[int, float]] = {}  # by TTL asked for: id, and until when it is shared
         self._lease_lock = asyncio.Lock()
 
     async def check(self) -> str:
         """The version of a member that answers. Raises StorageUnavailable."""
         response = await self._endpoints.call(lambda stub, timeout: stub.status(pb.StatusRequest(), timeout=timeout))
+        self.progress_requests = _answers_progress(response.version)
         return str(response.version)
 
     def _learn(self, header: pb.ResponseHeader) -> int:
@@ -94,7 +96,7 @@ class EtcdStorage:
             try:
                 return await self._write(name, operation, expected, value)
             except _LeaseGone:
-                self._lease = (0, 0, 0.0)
+                self._leases.pop(ttl_seconds, None)
         raise StorageUnavailable(f"etcd ({', '.join(self._endpoints.urls)}): a lease just granted is not known")
 
     async def delete(self, key: str, *, expected: int) -> int:
@@ -143,14 +145,14 @@ class EtcdStorage:
 
     async def _lease_for(self, ttl_seconds: int) -> int:
         async with self._lease_lock:
-            lease, ttl, until = self._lease
+            lease, until = self._leases.get(ttl_seconds, (0, 0.0))
             now = time.monotonic()
-            if ttl != ttl_seconds or now >= until:
+            if now >= until:
                 shared = min(_LEASE_SHARE_SECONDS, max(1, ttl_seconds // 20))
                 request = pb.LeaseGrantRequest(TTL=ttl_seconds + shared)
                 response = await self._endpoints.call(lambda stub, timeout: stub.lease_grant(request, timeout=timeout))
                 lease = int(response.ID)
-                self._lease = (lease, ttl_seconds, now + shared)
+                self._leases[ttl_seconds] = (lease, now + shared)
             return lease
 
     async def watch(self, prefix: str, *, after: int) -> AsyncGenerator[Batch]:
@@ -242,6 +244,18 @@ class _Progress:
 
 class _LeaseGone(Exception):
     """The lease of a put is not there any more."""
+
+
+def _answers_progress(version: str) -> bool:
+    """Whether this etcd answers requests for a watch's progress reliably.
+
+    Source: k8s.io/apiserver/pkg/storage/feature (RequestWatchProgress).
+    """
+    try:
+        major, minor, patch = (int(part) for part in version.split("-")[0].split("."))
+    except ValueError:
+        return False
+    return (major, minor, patch) >= (3, 5, 8) or ((major, minor) == (3, 4) and patch >= 25)
 
 
 def _stored(kv: pb.KeyValue) -> Stored:

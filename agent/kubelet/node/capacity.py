@@ -1,0 +1,82 @@
+"""What the node has, and what of it pods may use.
+
+Source: Reserve Compute Resources for System Daemons; kubelet's cm (GetNodeAllocatableReservation).
+"""
+
+from __future__ import annotations
+
+from agent.kubelet.node.machine import Machine
+from agent.kubelet.settings import Settings
+from machinery.api import quantity
+from machinery.api.quantity import BINARY_SI, Quantity
+from machinery.errors import SettingsError
+
+Amounts = dict[str, Quantity]
+
+
+def capacity(machine: Machine, settings: Settings, disk_bytes: int) -> Amounts:
+    """status.capacity."""
+    pods = settings.max_pods
+    if settings.pods_per_core > 0:
+        pods = min(pods, settings.pods_per_core * machine.cpus)
+    found: Amounts = {
+        "cpu": quantity.of(machine.cpus),
+        "memory": quantity.of(machine.memory_bytes, BINARY_SI),
+        "pods": quantity.of(pods),
+    }
+    if settings.local_storage_isolation:
+        found["ephemeral-storage"] = quantity.of(disk_bytes, BINARY_SI)
+    for size, total in machine.hugepages.items():
+        found[f"hugepages-{size}"] = quantity.of(total, BINARY_SI)
+    return found
+
+
+def allocatable(of_node: Amounts, settings: Settings) -> Amounts:
+    """status.allocatable: capacity without what is reserved and what is kept free by eviction."""
+    reserved = reservations(settings)
+    found: Amounts = {}
+    for name, amount in of_node.items():
+        left = amount - reserved[name] if name in reserved else amount
+        signal = {"memory": "memory.available", "ephemeral-storage": "nodefs.available"}.get(name)
+        threshold = settings.eviction_hard.get(signal or "")
+        if threshold:
+            left = left - threshold_amount(threshold, amount)
+        # Huge pages are taken out of the memory that everybody can use.
+        found[name] = left if left.nanos > 0 else quantity.ZERO
+    for name, amount in of_node.items():
+        if name.startswith("hugepages-") and amount:
+            found["memory"] = found["memory"] - amount
+    return found
+
+
+def reservations(settings: Settings) -> Amounts:
+    """systemReserved and kubeReserved together. Raises SettingsError."""
+    total: Amounts = {}
+    for source in (settings.system_reserved, settings.kube_reserved):
+        for name, text in source.items():
+            try:
+                amount = quantity.parse(text)
+            except ValueError as error:
+                raise SettingsError(f"systemReserved or kubeReserved: {name}: {error}") from error
+            total[name] = total[name] + amount if name in total else amount
+    return total
+
+
+def threshold_amount(text: str, of_total: Quantity) -> Quantity:
+    """An eviction threshold (`100Mi` or `10%`) as an amount. Raises SettingsError."""
+    try:
+        if text.endswith("%"):
+            return quantity.of(int(of_total.value() * float(text[:-1]) / 100), BINARY_SI)
+        return quantity.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"eviction threshold {text!r}: {error}") from error
+
+
+def shown(amounts: Amounts) -> dict[str, str]:
+    """As the API shows them: memory in Ki."""
+    found = {}
+    for name, amount in sorted(amounts.items()):
+        value = amount.value()
+        in_kibi = name == "memory" or (name == "ephemeral-storage" and value % 1024 == 0)
+        found[name] = f"{value // 1024}Ki" if in_kibi and value >= 1024 else str(amount)
+    return found

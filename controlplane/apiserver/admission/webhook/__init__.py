@@ -1,0 +1,1 @@
+"""Admission webhooks: asking other servers to change or refuse what is written."""

@@ -1,0 +1,76 @@
+"""Putting an API server together from its settings.
+
+settings → storage (etcd) → server with authentication, authorisation, admission → serve until cancelled
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from controlplane.apiserver.admission import factory as admission
+from controlplane.apiserver.authn import factory as authn
+from controlplane.apiserver.authz import factory as authz
+from controlplane.apiserver.server import ApiServer
+from controlplane.apiserver.settings import Settings
+from controlplane.apiserver.storage.compaction import compact_regularly
+from controlplane.apiserver.storage.etcd.endpoints import TLS
+from controlplane.apiserver.storage.etcd.storage import EtcdStorage
+from controlplane.apiserver.tls import server_context
+from machinery.clock import SystemClock
+from machinery.errors import SettingsError, StorageUnavailable
+from machinery.log import get_logger
+
+log = get_logger(__name__)
+
+_START_SECONDS = 60.0  # how long etcd may take to answer at the start. Source: --storage-initialization-timeout
+
+
+def etcd_storage(settings: Settings) -> EtcdStorage:
+    """Storage on the etcd of the settings."""
+
+    def read(path: str) -> bytes | None:
+        return Path(path).read_bytes() if path else None
+
+    tls = TLS(read(settings.etcd_cafile), read(settings.etcd_certfile), read(settings.etcd_keyfile))
+    return EtcdStorage(settings.etcd_servers, tls)
+
+
+async def serve(settings: Settings) -> None:
+    """Run an API server until cancelled.
+
+    Raises:
+        SettingsError: something configured is wrong.
+        StorageUnavailable: etcd can't be reached.
+    """
+    tls = server_context(settings)
+    storage = etcd_storage(settings)
+    try:
+        await _until_etcd_answers(storage)
+        server = ApiServer(settings, storage, (authn.build, authz.build, admission.build), tls=tls)
+        async with server, asyncio.TaskGroup() as group:
+            log.info("serving", address=settings.bind_address, port=server.port)
+            if settings.etcd_compaction_interval_seconds:
+                interval = settings.etcd_compaction_interval_seconds
+                group.create_task(compact_regularly(storage, server.cacher.prefix, interval, SystemClock()))
+            await server.ready()
+            log.info("ready")
+            await asyncio.Event().wait()
+    finally:
+        await storage.close()
+
+
+async def _until_etcd_answers(storage: EtcdStorage) -> None:
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                try:
+                    version = await storage.check()
+                    break
+                except StorageUnavailable as exc:
+                    log.warning("waiting for etcd", reason=str(exc))
+                    last = exc
+                    await asyncio.sleep(1.0)
+    except TimeoutError:
+        raise SettingsError(f"--etcd-servers: {last}") from None
+    log.info("connected to etcd", version=version)

@@ -1,0 +1,78 @@
+"""Table columns of custom resources.
+
+Source: k8s.io/apiextensions-apiserver/pkg/registry/customresource/tableconvertor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from controlplane.apiserver.registry import printing
+from controlplane.apiserver.registry.columns.parts import AGE, NAME
+from controlplane.apiserver.registry.strategy import Column
+from machinery.api import jsonpath
+from machinery.api.jsonpath import JSONPath
+from machinery.api.meta import Object
+
+
+def columns_of(version: Object) -> Sequence[Column]:
+    """The columns of one version: the name, then what the definition asks for, or the age."""
+    given = version.get("additionalPrinterColumns")
+    if not given:
+        return (NAME, AGE)
+    return (NAME, *(_column(each) for each in given))
+
+
+def _column(given: Object) -> Column:
+    path = given["jsonPath"]
+    told = given.get("description") or f"Custom resource definition column (in JSONPath format): {path}"
+    return Column(
+        name=given["name"],
+        type=given["type"],
+        cell=_cell(jsonpath.parse(path), given["type"]),
+        format=given.get("format", ""),
+        description=told,
+        priority=given.get("priority", 0),
+    )
+
+
+def _cell(path: JSONPath, kind: str) -> Callable[[Object], Any]:
+    convert = _CONVERT.get(kind) or _nothing
+
+    def cell(obj: Object) -> Any:
+        found = path.find(obj)
+        return None if not found or found[0] is None else convert(found[0])
+
+    return cell
+
+
+def _nothing(value: Any) -> None:
+    return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "string": _text,
+    "integer": _integer,
+    "number": _number,
+    "boolean": lambda value: value if isinstance(value, bool) else None,
+    "date": lambda value: printing.Age(value) if isinstance(value, str) else None,
+}

@@ -1,0 +1,194 @@
+"""A CustomResourceDefinition as resources that the handlers can serve.
+
+Source: k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go, pkg/registry/customresource/strategy.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.apiserver.customresources.printing import columns_of
+from controlplane.apiserver.registry.rules import METADATA_KEPT_BY_STATUS, keep_generation, keep_metadata
+from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.resources import Served
+from controlplane.apiserver.views import View
+from machinery.api import jsonpath
+from machinery.api.fielderror import FieldError, invalid
+from machinery.api.meta import Object
+from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
+from machinery.api.structural.custom import CustomSchema, compile_schema
+
+VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+"""In the order in which upstream's discovery tells them."""
+
+_METADATA = ("apiVersion", "kind", "metadata")
+
+
+def served_of(definition: Object) -> list[Served]:
+    """The resources of an established definition, one for each version that is served."""
+    versions = definition["spec"]["versions"]
+    stored = next(version for version in versions if version.get("storage"))
+    stored_type = resource_type(definition, stored)
+    stored_schema = _schema(definition, stored)
+    stored_strategy = _strategy(stored, stored_schema)
+    prefix = f"{stored_type.group}/{stored_type.plural}/"
+    made = []
+    for version in versions:
+        if not version.get("served"):
+            continue
+        kind = resource_type(definition, version)
+        same = version is stored
+        schema = stored_schema if same else _schema(definition, version)
+        view = None if same else _view(stored_type, kind)
+        strategy = stored_strategy if same else _strategy(version, schema)
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, view))
+    return made
+
+
+def resource_type(definition: Object, version: Object) -> ResourceType:
+    """The resource type of one version, under the names it was given."""
+    spec, names = definition["spec"], definition["status"]["acceptedNames"]
+    subresources: list[Subresource] = []
+    given = version.get("subresources") or {}
+    if given.get("status") is not None:
+        subresources.append(STATUS)
+    if given.get("scale") is not None:
+        subresources.append(SCALE)
+    return ResourceType(
+        group=spec["group"],
+        version=version["name"],
+        plural=names["plural"],
+        kind=names["kind"],
+        singular=names.get("singular", ""),
+        namespaced=spec["scope"] == "Namespaced",
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        verbs=VERBS,
+        subresources=tuple(subresources),
+    )
+
+
+def _schema(definition: Object, version: Object) -> CustomSchema:
+    spec = definition["spec"]
+    given = (version.get("schema") or {}).get("openAPIV3Schema")
+    return compile_schema(spec["group"], version["name"], spec["names"]["kind"], given)
+
+
+def _view(stored: ResourceType, served: ResourceType) -> View:
+    """Conversion strategy None: versions differ in apiVersion alone."""
+
+    def told_as(kind: ResourceType) -> Callable[[Object], Object]:
+        return lambda obj: {**obj, "apiVersion": kind.api_version}
+
+    return View(stored, told_as(stored), told_as(served))
+
+
+def _strategy(version: Object, schema: CustomSchema) -> Strategy:
+    subresources = version.get("subresources") or {}
+    rules = _Rules(schema, subresources.get("status") is not None, subresources.get("scale"))
+    warning = _deprecation(version)
+    return Strategy(
+        default=schema.default,
+        prepare_create=rules.prepare_create,
+        prepare_update=rules.prepare_update,
+        prepare_status_update=rules.prepare_status_update,
+        validate=rules.validate,
+        validate_update=rules.validate_update,
+        validate_status_update=rules.validate_update,
+        warnings=lambda new, old: [warning] if warning else [],
+        has_status=rules.has_status,
+        columns=columns_of(version),
+        fields={path: _field(path) for path in _selectable(version)},
+        allow_unconditional_update=False,
+    )
+
+
+def _deprecation(version: Object) -> str:
+    return str(version.get("deprecationWarning") or "") if version.get("deprecated") else ""
+
+
+def _selectable(version: Object) -> list[str]:
+    return [given["jsonPath"].removeprefix(".") for given in version.get("selectableFields") or ()]
+
+
+def _field(path: str) -> Callable[[Object], str]:
+    parsed = jsonpath.parse(f".{path}")
+
+    def value(obj: Object) -> str:
+        found = parsed.find(obj)
+        if not found or found[0] is None:
+            return ""
+        return (
+            found[0]
+            if isinstance(found[0], str)
+            else str(found[0]).lower()
+            if isinstance(found[0], bool)
+            else str(found[0])
+        )
+
+    return value
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What writes of one version go through."""
+
+    schema: CustomSchema
+    has_status: bool
+    scale: Mapping[str, Any] | None
+
+    def prepare_create(self, obj: Object, context: Context) -> None:
+        """A new object has no status yet, and its first generation."""
+        if self.has_status:
+            obj.pop("status", None)
+        obj["metadata"]["generation"] = 1
+
+    def prepare_update(self, new: Object, old: Object, context: Context) -> None:
+        """The status stays; any other change outside metadata is a new generation."""
+        if self.has_status:
+            if "status" in old:
+                new["status"] = old["status"]
+            else:
+                new.pop("status", None)
+        keep_generation(new, old)
+        left_out = (*_METADATA, "status") if self.has_status else _METADATA
+        if _without(new, left_out) != _without(old, left_out):
+            new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
+
+    def prepare_status_update(self, new: Object, old: Object, context: Context) -> None:
+        """Only the status changes."""
+        status = new.get("status")
+        for key in [key for key in new if key not in _METADATA]:
+            del new[key]
+        new |= {key: value for key, value in old.items() if key not in (*_METADATA, "status")}
+        if status is not None:
+            new["status"] = status
+        keep_generation(new, old)
+        keep_metadata(new, old, METADATA_KEPT_BY_STATUS)
+
+    def validate(self, obj: Object) -> list[FieldError]:
+        """Errors of a new object."""
+        return [*self.schema.validate(obj), *self._scale_errors(obj)]
+
+    def validate_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Errors of a changed object; what was wrong before and did not change is let be."""
+        return [*self.schema.validate(new, old), *self._scale_errors(new)]
+
+    def _scale_errors(self, obj: Object) -> list[FieldError]:
+        """Source: pkg/registry/customresource/validator.go, ValidateScaleSpec and -Status."""
+        errors = []
+        for field in ("specReplicasPath", "statusReplicasPath"):
+            path = str((self.scale or {}).get(field) or "")
+            found = jsonpath.parse(path).find(obj) if path else []
+            number = found[0] if found else 0
+            if isinstance(number, int) and number < 0:
+                errors.append(invalid(path, number, "should be a non-negative integer"))
+            elif isinstance(number, int) and number > 2**31 - 1:
+                errors.append(invalid(path, number, f"should be less than or equal to {2**31 - 1}"))
+        return errors
+
+
+def _without(obj: Object, keys: tuple[str, ...]) -> Object:
+    return {key: value for key, value in obj.items() if key not in keys}

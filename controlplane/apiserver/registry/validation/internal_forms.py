@@ -1,0 +1,114 @@
+"""Values as upstream's messages show them: in the form of its internal types, which have no JSON names.
+
+Only what messages can contain is here. A form is a list of `GoName=jsonName:zero`; the JSON name is left out where it
+is the Go name with a small first letter, and the zero where it is null.
+
+Source: pkg/apis/core/types.go and its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from controlplane.apiserver.registry.objects import sub
+from machinery.api.meta import Object
+
+Form = Callable[[Any], Any]
+_ZEROS: Final = {"s": "", "b": False, "i": 0, "n": None}
+
+
+def _small(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _form(text: str, nested: dict[str, Form] | None = None) -> Form:
+    fields = []
+    for word in text.split():
+        named, _, zero = word.partition(":")
+        name, _, key = named.partition("=")
+        fields.append((name, key or _small(name), _ZEROS[zero or "n"]))
+    return partial(_show, fields, nested or {})
+
+
+def _show(fields: list[tuple[str, str, Any]], nested: dict[str, Form], value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    shown: Object = {}
+    for name, key, zero in fields:
+        found = value.get(key, zero)
+        form = nested.get(name)
+        if form is None or found is None:
+            shown[name] = zero if found in ({}, []) else found
+        elif isinstance(found, list):
+            shown[name] = [form(e) for e in found] or None
+        else:
+            shown[name] = form(found)
+    return shown
+
+
+_RESOURCES = _form("Limits Requests Claims")
+_CONTAINER_TEXT = (
+    "Name:s Image:s Command Args WorkingDir:s Ports EnvFrom Env Resources ResizePolicy RestartPolicy "
+    "RestartPolicyRules VolumeMounts VolumeDevices LivenessProbe ReadinessProbe StartupProbe Lifecycle "
+    "TerminationMessagePath:s TerminationMessagePolicy:s ImagePullPolicy:s SecurityContext Stdin:b StdinOnce:b "
+    "TTY=tty:b"
+)
+_SECURITY = _form(
+    "Capabilities Privileged SELinuxOptions=seLinuxOptions WindowsOptions RunAsUser RunAsGroup RunAsNonRoot "
+    "ReadOnlyRootFilesystem AllowPrivilegeEscalation ProcMount SeccompProfile AppArmorProfile",
+    {"Capabilities": _form("Add Drop")},
+)
+_PARTS: dict[str, Form] = {
+    "Ports": _form("Name:s HostPort:i ContainerPort:i Protocol:s HostIP=hostIP:s"),
+    "Env": _form("Name:s Value:s ValueFrom"),
+    "Resources": _RESOURCES,
+    "VolumeMounts": _form("Name:s ReadOnly:b RecursiveReadOnly MountPath:s SubPath:s MountPropagation SubPathExpr:s"),
+    "VolumeDevices": _form("Name:s DevicePath:s"),
+    "SecurityContext": _SECURITY,
+}
+container: Form = _form(_CONTAINER_TEXT, _PARTS)
+ephemeral_container: Form = _form(_CONTAINER_TEXT + " TargetContainerName:s", _PARTS)
+security_context: Form = _SECURITY
+
+_POD_SECURITY = _form(
+    "HostNetwork:b HostPID=hostPID:b HostIPC=hostIPC:b ShareProcessNamespace HostUsers SELinuxOptions=seLinuxOptions "
+    "WindowsOptions RunAsUser RunAsGroup RunAsNonRoot SupplementalGroups SupplementalGroupsPolicy FSGroup=fsGroup "
+    "FSGroupChangePolicy=fsGroupChangePolicy Sysctls SeccompProfile AppArmorProfile "
+    "SELinuxChangePolicy=seLinuxChangePolicy"
+)
+_POD_SPEC = _form(
+    "Volumes InitContainers Containers EphemeralContainers RestartPolicy:s TerminationGracePeriodSeconds "
+    "ActiveDeadlineSeconds DNSPolicy=dnsPolicy:s NodeSelector ServiceAccountName:s AutomountServiceAccountToken "
+    "NodeName:s SecurityContext ImagePullSecrets Hostname:s Subdomain:s SetHostnameAsFQDN Affinity SchedulerName:s "
+    "Tolerations HostAliases PriorityClassName:s Priority PreemptionPolicy DNSConfig=dnsConfig ReadinessGates "
+    "RuntimeClassName Overhead EnableServiceLinks TopologySpreadConstraints OS=os SchedulingGates ResourceClaims "
+    "Resources HostnameOverride SchedulingGroup",
+    {
+        "InitContainers": container,
+        "Containers": container,
+        "EphemeralContainers": ephemeral_container,
+        "SecurityContext": _POD_SECURITY,
+        "Tolerations": _form("Key:s Operator:s Value:s Effect:s TolerationSeconds"),
+        "ImagePullSecrets": _form("Name:s"),
+        "Resources": _RESOURCES,
+    },
+)
+_OF_THE_SPEC = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
+
+
+def pod_spec(spec: Object) -> Any:
+    """The spec of a pod: its host namespaces stand in its security context there."""
+    context = {**sub(spec, "securityContext"), **{k: spec[k] for k in _OF_THE_SPEC if k in spec}}
+    shown = {**spec, "securityContext": context} if "securityContext" in spec else spec
+    return _POD_SPEC(shown)
+
+
+service_port: Form = _form("Name:s Protocol:s AppProtocol Port:i TargetPort:i NodePort:i")
+taint: Form = _form("Key:s Value:s Effect:s TimeAdded")
+disruption_budget_spec: Form = _form("MinAvailable Selector MaxUnavailable UnhealthyPodEvictionPolicy")
+update_strategy: Form = _form("Type:s RollingUpdate")
+success_policy: Form = _form("Rules", {"Rules": _form("SucceededIndexes SucceededCount")})
+resource_claim: Form = _form("Name:s ResourceClaimName ResourceClaimTemplateName")
+role_ref: Form = _form("APIGroup=apiGroup:s Kind:s Name:s")

@@ -1,0 +1,304 @@
+from typing import Any
+
+import pytest
+
+from machinery.api.patch import apply as ssa
+from machinery.api.structural import custom, definition, formats, regex, validation
+
+SPEC: dict[str, Any] = {
+    "type": "object",
+    "required": ["size"],
+    "properties": {
+        "size": {"type": "integer", "minimum": 1, "maximum": 10, "exclusiveMaximum": True},
+        "mode": {"type": "string", "enum": ["fast", "slow"], "default": "slow"},
+        "name": {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 5},
+        "ratio": {"type": "number", "multipleOf": 0.5},
+        "port": {"x-kubernetes-int-or-string": True},
+        "tags": {"type": "array", "maxItems": 2, "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+        "opts": {"type": "object", "maxProperties": 2, "additionalProperties": {"type": "integer"}},
+        "ip": {"type": "string", "format": "ipv4"},
+        "nil": {"type": "string", "nullable": True},
+        "inner": {"type": "object", "properties": {"deep": {"type": "integer", "default": 7}}},
+        "free": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": True,
+            "properties": {"known": {"type": "object", "properties": {"x": {"type": "integer"}}}},
+        },
+        "emb": {
+            "type": "object",
+            "x-kubernetes-embedded-resource": True,
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
+        "rows": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name", "proto"],
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "proto": {"type": "string", "default": "TCP"},
+                    "v": {"type": "integer", "maximum": 5},
+                },
+            },
+        },
+        "one": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+        },
+    },
+}
+DEFINITION = {"type": "object", "properties": {"spec": SPEC}}
+WIDGETS = custom.compile_schema("x.example.com", "v1", "Widget", DEFINITION)
+
+
+def widget(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "x.example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"size": 1, **spec}}
+
+
+def test_unknown_fields_go_except_where_they_are_to_stay() -> None:
+    sent = widget(b=2, free={"z": [1, {"y": None}], "known": {"x": 1, "y": 2}}) | {"top": 1}
+    sent["metadata"] |= {"zap": 1, "labels": {}}
+    decoded = WIDGETS.decode(sent)
+    assert decoded.object == {
+        "apiVersion": "x.example.com/v1",
+        "kind": "Widget",
+        "metadata": {"name": "w"},
+        "spec": {"size": 1, "free": {"z": [1, {"y": None}], "known": {"x": 1}}},
+    }
+    assert decoded.unknown == (
+        'unknown field "metadata.zap"',
+        'unknown field "spec.b"',
+        'unknown field "spec.free.known.y"',
+        'unknown field "top"',
+    )
+
+
+def test_an_embedded_resource_keeps_its_own_fields_and_has_its_metadata_read() -> None:
+    sent = widget(emb={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "odd": 1}, "foo": "bar"})
+    decoded = WIDGETS.decode(sent)
+    assert decoded.object["spec"]["emb"] == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "x"},
+        "foo": "bar",
+    }
+    assert decoded.unknown == ('unknown field "spec.emb.metadata.odd"',)
+
+
+def test_metadata_of_the_wrong_type_makes_the_object_unreadable() -> None:
+    errors = WIDGETS.decode(widget() | {"metadata": {"labels": {"a": 1}}}).errors
+    assert errors == ("json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",)
+
+
+def test_duplicates_are_found_everywhere_in_a_custom_resource() -> None:
+    text = b'{"metadata":{"zap":1},"spec":{"a":1,"free":{"q":{"w":1,"w":2}},"size":1,"size":2}}'
+    assert WIDGETS.strict_errors(text) == [
+        'unknown field "metadata.zap"',
+        'unknown field "spec.a"',
+        'duplicate field "spec.free.q.w"',
+        'duplicate field "spec.size"',
+    ]
+
+
+def test_defaults_come_where_their_parent_is() -> None:
+    obj = widget(inner={}, mode=None, rows=[{"name": "a"}], nil=None)
+    WIDGETS.default(obj)
+    assert obj["spec"] == {
+        "size": 1,
+        "mode": "slow",
+        "inner": {"deep": 7},
+        "rows": [{"name": "a", "proto": "TCP"}],
+        "nil": None,
+    }
+    bare = widget()
+    WIDGETS.default(bare)
+    assert "inner" not in bare["spec"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"size": 10}, "spec.size: Invalid value: 10: spec.size in body should be less than 10"),
+        ({"size": 0}, "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+        ({"size": "3"}, 'spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"'),
+        ({"size": None}, 'spec.size: Invalid value: "null": spec.size in body must be of type integer: "null"'),
+        ({"mode": "odd"}, 'spec.mode: Unsupported value: "odd": supported values: "fast", "slow"'),
+        ({"name": "ABC"}, "spec.name: Invalid value: \"ABC\": spec.name in body should match '^[a-z]+$'"),
+        ({"name": "a"}, 'spec.name: Invalid value: "a": spec.name in body should be at least 2 chars long'),
+        ({"name": "abcdef"}, "spec.name: Too long: may not be more than 5 bytes"),
+        ({"ratio": 0.3}, "spec.ratio: Invalid value: 0.3: spec.ratio in body should be a multiple of 0.5"),
+        (
+            {"port": 1.5},
+            'spec.port: Invalid value: "number": spec.port in body must be of type integer,string: "number"',
+        ),
+        ({"tags": ["a", "b", "c"]}, "spec.tags: Too many: 3: must have at most 2 items"),
+        ({"tags": ["a", "a"]}, 'spec.tags[1]: Duplicate value: "a"'),
+        (
+            {"opts": {"x": "1"}},
+            'spec.opts.x: Invalid value: "string": spec.opts.x in body must be of type integer: "string"',
+        ),
+        ({"ip": "1.2.3"}, 'spec.ip: Invalid value: "1.2.3": spec.ip in body must be of type ipv4: "1.2.3"'),
+        ({"emb": {"kind": "Pod"}}, "spec.emb.apiVersion: Required value"),
+        (
+            {"rows": [{"name": "a"}, {"name": "a", "proto": "TCP"}]},
+            'spec.rows[1]: Duplicate value: {"name":"a","proto":"TCP"}',
+        ),
+        (
+            {"one": {"a": 1, "b": 2}},
+            'spec.one: Invalid value: "": "spec.one" must validate one and only one schema (oneOf). '
+            "Found 2 valid alternatives",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_in_upstreams_words(spec: Any, message: str) -> None:
+    assert [str(e) for e in WIDGETS.validate(widget(**spec))] == [message]
+
+
+def test_what_was_wrong_before_and_did_not_change_is_borne() -> None:
+    old = widget(name="TOO-LONG", rows=[{"name": "a", "proto": "TCP", "v": 9}])
+    new = widget(name="TOO-LONG", mode="fast", rows=[{"name": "b"}, {"name": "a", "proto": "TCP", "v": 9}])
+    assert WIDGETS.validate(new, old) == []
+    assert len(WIDGETS.validate(new)) == 3
+
+
+def test_rules_can_not_run_on_an_object_of_the_wrong_shape() -> None:
+    assert validation.blocks_rules(WIDGETS.validate(widget(size="x")))
+    assert not validation.blocks_rules(WIDGETS.validate(widget(size=99)))
+
+
+def test_apply_merges_custom_lists_by_their_keys() -> None:
+    def apply(live: Any, manager: str, **spec: Any) -> Any:
+        applied = {
+            "apiVersion": "x.example.com/v1",
+            "kind": "Widget",
+            "metadata": {"name": "w"},
+            "spec": spec,
+        }
+        return ssa.apply(live, applied, manager, WIDGETS, api_version="x.example.com/v1", now="T")
+
+    live = apply(None, "a", rows=[{"name": "x", "v": 1}], free={"k": {"l": 1}})
+    made = apply(live, "b", rows=[{"name": "y"}], free={"k": {"m": 2}})
+    assert made["spec"] == {"rows": [{"name": "x", "v": 1}, {"name": "y"}], "free": {"k": {"l": 1, "m": 2}}}
+    fields = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert fields["f:rows"] == {'k:{"name":"x","proto":"TCP"}': {".": {}, "f:name": {}, "f:v": {}}}
+    assert fields["f:free"] == {"f:k": {".": {}, "f:l": {}}}
+
+
+def test_without_a_schema_everything_stays() -> None:
+    free = custom.compile_schema("x.example.com", "v1", "Free", None)
+    assert free.decode(widget(a={"b": [None]})).object == widget(a={"b": [None]})
+    assert free.validate(widget()) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "string"}, 's.type: Invalid value: "string": must be object at the root'),
+        ({}, "s.type: Required value: must not be empty at the root"),
+        (
+            {"type": "object", "properties": {"a": {}}},
+            "s.properties[a].type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "array"}}},
+            "s.properties[a].items: Required value: must be specified",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "odd"}}},
+            's.properties[a].type: Unsupported value: "odd": supported values: "array", "boolean", "integer", '
+            '"number", "object", "string"',
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "uniqueItems": True}}},
+            "s.properties[a].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity "
+            "becomes quadratic",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "default": 5}}},
+            's.properties[a].default: Invalid value: "integer": must be of type string: "integer"',
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "anyOf": [{"type": "string"}]}}},
+            "s.properties[a].anyOf[0].type: Forbidden: must be empty to be structural",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {
+                    "a": {
+                        "type": "array",
+                        "x-kubernetes-list-type": "map",
+                        "x-kubernetes-list-map-keys": ["k"],
+                        "items": {"type": "object", "properties": {"k": {"type": "string"}}},
+                    }
+                },
+            },
+            "s.properties[a].items.properties[k].default: Required value: this property is in "
+            "x-kubernetes-list-map-keys, so it must have a default or be a required property",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<x>a)(?=b)"}}},
+            's.properties[a].pattern: Invalid value: "(?<x>a)(?=b)": must be a valid regular expression, but isn\'t: '
+            "error parsing regexp: invalid or unsupported Perl syntax: `(?<x>a)(?=b)`",
+        ),
+    ],
+)
+def test_a_schema_that_is_not_structural_is_refused(schema: Any, message: str) -> None:
+    assert [str(e) for e in definition.errors(schema, "s")] == [message]
+
+
+def test_a_good_schema_has_no_errors() -> None:
+    assert definition.errors(DEFINITION, "s") == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "refuses"),
+    [
+        (r"^[[:alpha:]_]\d+$", "a12", "a12\n"),
+        (r"(?i)^abc", "ABCD", "xabc"),
+        (r"\Aa\z", "a", "ab"),
+        (r"^\Qa.b\E$", "a.b", "axb"),
+        (r"^\x{41}[]x]$", "A]", "A["),
+        (r"^\pL+$", "ab", "a1"),
+        (r"(?m)^b$", "a\nb\nc", "a\nbb"),
+    ],
+)
+def test_patterns_mean_what_they_mean_in_go(pattern: str, matches: str, refuses: str) -> None:
+    compiled = regex.compile_go(pattern)
+    assert compiled.search(matches)
+    assert not compiled.search(refuses)
+
+
+@pytest.mark.parametrize("pattern", ["(", r"(a)\1", "(?=a)", "a++", r"\y", r"\C", "[[:odd:]]", "(?P=x)"])
+def test_what_go_can_not_compile_is_refused(pattern: str) -> None:
+    with pytest.raises(regex.PatternError):
+        regex.compile_go(pattern)
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        ("date-time", "2020-01-01T00:00:00Z", "2020-13-01T00:00:00Z"),
+        ("date", "2020-02-29", "2021-02-29"),
+        ("duration", "1h30m", "soon"),
+        ("ipv6", "::1", "1.2.3.4"),
+        ("cidr", "10.0.0.0/8", "10.0.0.0"),
+        ("mac", "01:23:45:67:89:ab", "01:23"),
+        ("uuid", "4b0c3d6a-0000-4000-8000-000000000001", "x"),
+        ("uuid3", "4b0c3d6a-0000-3000-8000-000000000001", "4b0c3d6a-0000-4000-8000-000000000001"),
+        ("hostname", "a.b-c", "-a"),
+        ("email", "a@b.c", "a"),
+        ("byte", "YQ==", "Y"),
+        ("isbn", "978-3-16-148410-0", "978-3-16-148410-1"),
+        ("creditcard", "4111 1111 1111 1111", "4111 1111 1111 1112"),
+        ("hexcolor", "#fff", "#ff"),
+        ("rgbcolor", "rgb(1, 2, 255)", "rgb(1,2,256)"),
+        ("uri", "https://x/y", "x y"),
+    ],
+)
+def test_formats(form: str, good: str, bad: str) -> None:
+    assert formats.CHECKS[form](good)
+    assert not formats.CHECKS[form](bad)

@@ -1,0 +1,146 @@
+"""The iptables ruleset: which chains a change writes, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.proxy.iptables import saved
+from agent.proxy.iptables.rendering import by_address, by_port, chances
+from agent.proxy.iptables.ruleset import Ruleset
+from agent.proxy.iptables.skeleton import JUMPS, NAT_NODEPORTS, NAT_SERVICES, ChainName
+from agent.proxy.model import Endpoint, Family, PortRules, ServicePortName
+from agent.proxy.naming import port_hash
+from agent.proxy.settings import LocalDetector, RuleSettings
+
+SETTINGS = RuleSettings(Family.IPV4, local=LocalDetector("ClusterCIDR", "10.244.0.0/16"))
+A, B = (Endpoint(f"10.244.0.{n}", 8080) for n in (1, 2))
+NAME = ServicePortName("ns", "web", "http", "tcp")
+WEB = PortRules(NAME, port=80, cluster_ip="10.96.0.1", cluster=(A, B))
+
+
+def fresh(*rules: PortRules) -> Ruleset:
+    made = Ruleset(SETTINGS)
+    made.replace({r.name: r for r in rules}, (), ())
+    return made
+
+
+def chains(text: bytes) -> list[str]:
+    return [line[1:].split()[0] for line in text.decode().splitlines() if line.startswith(":")]
+
+
+def test_a_new_service_writes_its_chain_and_its_shard() -> None:
+    neighbour = replace(WEB, name=NAME._replace(name="other"), cluster_ip="10.96.7.1")
+    text = fresh(neighbour).change({NAME: WEB})
+    assert chains(text) == ["KUBE-SERVICES-01", f"KUBE-SVC-{port_hash(NAME)}"]
+    assert text.decode().splitlines()[-1] == "COMMIT"
+    assert b"ns/other:http cluster IP" in text
+
+
+def test_a_moved_endpoint_writes_one_chain() -> None:
+    text = fresh(WEB).change({NAME: replace(WEB, cluster=(A,))})
+    assert chains(text) == [f"KUBE-SVC-{port_hash(NAME)}"]
+
+
+def test_a_new_shard_is_led_to() -> None:
+    text = fresh().change({NAME: WEB}).decode()
+    assert "-A KUBE-SERVICES -d 0.0.0.1/0.0.0.255 -j KUBE-SERVICES-01" in text
+    assert text.index("-A KUBE-SERVICES -d 0.0.0.1") < text.index("NOTE: this must be the last rule")
+
+
+def test_a_removed_service_removes_its_chain_and_empties_its_shard() -> None:
+    text = fresh(WEB).change({NAME: None}).decode().splitlines()
+    assert text == [
+        "*nat",
+        ":KUBE-SERVICES-01 - [0:0]",
+        f":KUBE-SVC-{port_hash(NAME)} - [0:0]",
+        f"-X KUBE-SVC-{port_hash(NAME)}",
+        "COMMIT",
+    ]
+
+
+def test_nothing_is_sent_when_nothing_changed() -> None:
+    ruleset = fresh(WEB)
+    assert ruleset.change({NAME: WEB}) == b""
+    assert ruleset.change({NAME._replace(name="never-there"): None}) == b""
+
+
+def test_a_service_that_loses_its_last_endpoint_moves_from_nat_to_filter() -> None:
+    text = fresh(WEB).change({NAME: replace(WEB, cluster=(), internal_refusal="reject")}).decode()
+    assert '-A KUBE-SERVICES-01 -m comment --comment "ns/web:http has no endpoints"' in text
+    assert "-j REJECT --reject-with tcp-reset" in text
+    assert f"-X KUBE-SVC-{port_hash(NAME)}" in text
+    assert text.index("*filter") < text.index("*nat")
+
+
+def test_a_replacement_inserts_missing_jumps_and_removes_stale_chains_of_ours() -> None:
+    there = [ChainName(j.table, f"{j.source}>{j.target}") for j in JUMPS if j.table == "filter"]
+    stale = [ChainName("nat", "KUBE-SVC-OLD"), ChainName("nat", "KUBE-KUBELET-CANARY"), ChainName("nat", "DOCKER")]
+    text = Ruleset(SETTINGS).replace({}, stale, there).decode()
+    assert "-X KUBE-SVC-OLD" in text
+    assert "CANARY" not in text
+    assert "DOCKER" not in text
+    assert [line for line in text.splitlines() if line.startswith("-I ")] == [
+        '-I OUTPUT 1 -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-I PREROUTING 1 -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-I POSTROUTING 1 -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
+    ]
+
+
+def test_chances_add_up_to_equal_shares() -> None:
+    def share(position: int, count: int) -> float:
+        left = 1.0
+        for n, chance in enumerate(chances(count)):
+            probability = float(chance.split()[-1]) if chance else 1.0
+            if n == position:
+                return left * probability
+            left *= 1 - probability
+        raise AssertionError
+
+    for count in (1, 2, 3, 7):
+        assert [share(n, count) for n in range(count)] == pytest.approx([1 / count] * count, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shard", "chain", "match"),
+    [
+        (by_address(NAT_SERVICES, "10.96.1.42"), "KUBE-SERVICES-2A", "-d 0.0.0.42/0.0.0.255"),
+        (by_address(NAT_SERVICES, "fd00::12ab"), "KUBE-SERVICES-AB", "-d ::ab/::ff"),
+        (by_address(NAT_SERVICES, "fd00::"), "KUBE-SERVICES-00", "-d ::0/::ff"),
+        (by_port(NAT_NODEPORTS, "udp", 30053), "KUBE-NODEPORTS-U1D5", "-p udp -m udp --dport 30016:30079"),
+    ],
+)
+def test_shards(shard: object, chain: str, match: str) -> None:
+    assert (shard.name.chain, shard.match) == (chain, match)  # type: ignore[attr-defined]
+
+
+def test_names_of_chains_fit() -> None:
+    every = replace(
+        WEB,
+        node_port=32767,
+        external_ips=("192.0.2.1",),
+        load_balancer_ips=("192.0.2.2",),
+        source_ranges=("10.0.0.0/8",),
+        affinity_seconds=5,
+        external_local=True,
+        external_refusal="drop",
+    )
+    assert all(len(chain) <= 28 for chain in chains(fresh().change({NAME: every})))
+
+
+def test_reading_what_iptables_saves() -> None:
+    text = """# Generated by iptables-save
+*nat
+:PREROUTING ACCEPT [12:34]
+:KUBE-SERVICES - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A KUBE-SERVICES -j RETURN
+COMMIT
+"""
+    found = saved.parse(text)
+    assert found.chains == (ChainName("nat", "PREROUTING"), ChainName("nat", "KUBE-SERVICES"))
+    assert found.jumps == [ChainName("nat", "PREROUTING>KUBE-SERVICES")]
+    moved = text.replace("[12:34]", "[99:99]").replace("# Generated", "# Completed")
+    assert saved.digest(text.encode()) == saved.digest(moved.encode())
+    assert saved.digest(text.encode()) != saved.digest(text.replace("RETURN", "DROP").encode())
