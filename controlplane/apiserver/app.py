@@ -124,8 +124,6 @@ class App:
                 form = Form(found.media)
             except NotAcceptable:
                 form = PLAIN
-        if form.media not in ("application/json", "application/yaml"):
-            form = PLAIN
         answer = encode(orjson.dumps(error.to_status()), form, error.code)
         seconds = (error.details or {}).get("retryAfterSeconds")
         if seconds:

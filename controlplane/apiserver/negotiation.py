@@ -12,7 +12,7 @@ from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML
 from machinery.errors import NotAcceptable, UnsupportedMediaType
 
 ACCEPTED = (JSON, YAML, PROTOBUF)
-_TOLD = ", ".join(ACCEPTED)
+_WITHOUT_PROTOBUF = (JSON, YAML)
 _META_VERSIONS = ("v1", "v1beta1")
 
 
@@ -31,23 +31,25 @@ class Form:
 PLAIN = Form()
 
 
-def not_acceptable() -> NotAcceptable:
+def not_acceptable(*, protobuf: bool = True) -> NotAcceptable:
     """The 406 of a client whose wishes can't be met."""
-    return NotAcceptable(f"only the following media types are accepted: {_TOLD}")
+    told = ", ".join(ACCEPTED if protobuf else _WITHOUT_PROTOBUF)
+    return NotAcceptable(f"only the following media types are accepted: {told}")
 
 
 def unsupported_body() -> UnsupportedMediaType:
     """The 415 of a body in an unknown format."""
     return UnsupportedMediaType(
-        f"the body of the request was in an unknown format - accepted media types include: {_TOLD}"
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(ACCEPTED)}"
     )
 
 
 @lru_cache(maxsize=1024)
-def negotiate(accept: str, *, shapes: bool, list_or_watch: bool = False) -> Form:
+def negotiate(accept: str, *, shapes: bool, list_or_watch: bool = False, protobuf: bool = True) -> Form:
     """The representation for an Accept header.
 
-    `shapes`: whether Table and partial metadata can be had; `list_or_watch`: whether the path has streams.
+    `shapes`: whether Table and partial metadata can be had; `list_or_watch`: whether the path has streams;
+    `protobuf`: whether the kind has a protobuf form.
 
     Raises:
         NotAcceptable: none of those asked for.
@@ -56,14 +58,14 @@ def negotiate(accept: str, *, shapes: bool, list_or_watch: bool = False) -> Form
     _route_matches(header, list_or_watch=list_or_watch)
     for media, parameters in _clauses(header):
         main, _, sub = media.partition("/")
-        for accepted in ACCEPTED:
+        for accepted in ACCEPTED if protobuf else _WITHOUT_PROTOBUF:
             accepted_main, _, accepted_sub = accepted.partition("/")
             if main not in ("*", accepted_main) or sub not in ("*", accepted_sub):
                 continue
             form = _form(accepted, parameters, shapes=shapes)
             if form is not None:
                 return form
-    raise not_acceptable()
+    raise not_acceptable(protobuf=protobuf)
 
 
 def _form(media: str, parameters: dict[str, str], *, shapes: bool) -> Form | None:
@@ -73,6 +75,8 @@ def _form(media: str, parameters: dict[str, str], *, shapes: bool) -> Form | Non
     version = parameters.get("v", "")
     known = shape in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
     if not (shapes and known and version in _META_VERSIONS and parameters.get("g") == "meta.k8s.io"):
+        return None
+    if shape == "Table" and media == PROTOBUF:
         return None
     return Form(media, shape, version, parameters.get("pretty") == "1", parameters.get("stream") == "watch")
 

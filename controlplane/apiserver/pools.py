@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.apiserver.allocation.addresses import Addresses
+from controlplane.apiserver.allocation.addresses import Addresses, parse
 from controlplane.apiserver.allocation.ports import NodePorts
 from controlplane.apiserver.allocation.repair import Repair, ensure_default_cidr, networks
 from controlplane.apiserver.allocation.services import ServiceAllocator
@@ -16,6 +16,12 @@ from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.storage.contract import Storage
 from machinery.api.meta import format_time
 from machinery.clock import Clock
+
+
+def _reachable(address: str) -> bool:
+    """Whether others can reach a server at the address: Endpoints may not name a loopback one."""
+    parsed = parse(address)
+    return parsed is not None and not parsed.is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Pools:
         addresses = Addresses(ranges, reader, loopback)
         ports = NodePorts(storage, prefix, settings.service_node_port_range)
         service = None
-        if settings.endpoint_reconciler_type == "lease" and settings.advertise_address:
+        if settings.endpoint_reconciler_type == "lease" and _reachable(settings.advertise_address):
             service = KubernetesService(
                 loopback, storage, prefix, settings.advertise_address, settings.secure_port, ranges[0], clock
             )

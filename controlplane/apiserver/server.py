@@ -207,6 +207,8 @@ class ApiServer:
                 handler.close()
             await self._runner.cleanup()
         await self._stop_tasks(kind, error, trace)
+        for close in self.api.extensions.closers:
+            await close()
 
     async def _stop_tasks(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -17,6 +17,8 @@ from controlplane.apiserver.negotiation import unsupported_body
 from controlplane.apiserver.resources import Resources
 from machinery.api import jsontext, schema
 from machinery.api.meta import Object
+from machinery.api.protobuf import envelope
+from machinery.api.protobuf.wire import DecodeError
 from machinery.api.schema import KindSchema
 from machinery.errors import BadRequest
 
@@ -59,7 +61,10 @@ def parse(body: bytes, media: str) -> Parsed:
         if body[:4] != b"k8s\0":
             told = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
             raise Unrecognized(told)
-        raise Unrecognized("protobuf bodies are not supported")
+        try:
+            return Parsed(envelope.decode(body), b"")
+        except (DecodeError, envelope.UnsupportedKindError) as exc:
+            raise Unrecognized(str(exc)) from exc
     if media == YAML:
         return _parse_yaml(body)
     try:
@@ -225,7 +230,7 @@ def _checked(
     told: list[str] = []
     if validation in ("Strict", "Warn"):
         told = [*parsed.strict, *decoded.unknown]
-        if not parsed.strict and len(parsed.json) and _may_repeat(parsed):
+        if not parsed.strict and parsed.json and _may_repeat(parsed):
             told = list(expected.schema.strict_errors(parsed.json))
     if told and validation == "Strict":
         raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")

@@ -17,9 +17,16 @@ from controlplane.apiserver import yamltext
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import table
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Answer
-from controlplane.apiserver.handlers.forms import json_of, metadata_of
+from controlplane.apiserver.handlers.forms import (
+    json_of,
+    message_of,
+    metadata_message_of,
+    metadata_of,
+    protobuf_of,
+)
 from controlplane.apiserver.negotiation import Form, not_acceptable
 from controlplane.apiserver.resources import Served
+from machinery.api.protobuf import envelope
 
 
 def encode(data: bytes, form: Form, status: int = 200) -> Answer:
@@ -27,7 +34,10 @@ def encode(data: bytes, form: Form, status: int = 200) -> Answer:
     if form.media == YAML:
         return Answer(yamltext.dumps(orjson.loads(data)), YAML, status)
     if form.media == PROTOBUF:
-        raise not_acceptable()
+        try:
+            return Answer(envelope.encode(orjson.loads(data)), PROTOBUF, status)
+        except envelope.UnsupportedKindError as exc:
+            raise not_acceptable() from exc
     if form.pretty:
         return Answer(orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2) + b"\n", JSON, status)
     return Answer(data, JSON, status)
@@ -38,6 +48,8 @@ def one(record: Record, served: Served, form: Form, include: str = "", status: i
     if not form.shape:
         if form.media == JSON and not form.pretty:
             return Answer(json_of(record, served), JSON, status)
+        if form.media == PROTOBUF:
+            return Answer(protobuf_of(record, served), PROTOBUF, status)
         return encode(json_of(record, served), form, status)
     if form.shape == "PartialObjectMetadata":
         return encode(metadata_of(record, form.shape_version), form, status)
@@ -50,6 +62,8 @@ def one(record: Record, served: Served, form: Form, include: str = "", status: i
 
 def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[str, Any], include: str = "") -> Answer:
     """The answer that is a list; `metadata` is the list's."""
+    if form.media == PROTOBUF and form.shape != "Table":
+        return Answer(_protobuf_list(records, served, form, metadata), PROTOBUF)
     if not form.shape:
         data = _list(records, served, metadata)
         return Answer(data) if form.media == JSON and not form.pretty else encode(data, form)
@@ -63,6 +77,16 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
         )
         return encode(head + items + b"]}", form)
     raise not_acceptable()
+
+
+def _protobuf_list(records: Sequence[Record], served: Served, form: Form, metadata: dict[str, Any]) -> bytes:
+    if form.shape:
+        api_version = f"meta.k8s.io/{form.shape_version}"
+        items = [metadata_message_of(record, form.shape_version) for record in records]
+        return envelope.encode_list(api_version, "PartialObjectMetadataList", metadata, items)
+    kind = served.type
+    messages = [message_of(record, served) for record in records]
+    return envelope.encode_list(kind.api_version, kind.list_kind, metadata, messages)
 
 
 def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ import orjson
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
+from machinery.api.protobuf import envelope
 
 
 def kept(record: Record, key: Any, make: Callable[[], Any]) -> Any:
@@ -41,6 +42,33 @@ def json_of(record: Record, served: Served) -> bytes:
     if served.view is None:
         return record.value
     found: bytes = kept(record, ("json", served.type), lambda: orjson.dumps(viewed(record, served)))
+    return found
+
+
+def message_of(record: Record, served: Served) -> bytes:
+    """The object's protobuf message in the served version, as it stands in a list. Raises UnsupportedKindError."""
+    found: bytes = kept(record, ("message", served.type), lambda: envelope.encode_message(viewed(record, served)))
+    return found
+
+
+def protobuf_of(record: Record, served: Served) -> bytes:
+    """The object as a protobuf document in the served version. Raises UnsupportedKindError."""
+    kind = served.type
+
+    def make() -> bytes:
+        return envelope.envelope(kind.api_version, kind.kind, message_of(record, served))
+
+    found: bytes = kept(record, ("protobuf", kind), make)
+    return found
+
+
+def metadata_message_of(record: Record, version: str) -> bytes:
+    """The protobuf message of the object's PartialObjectMetadata."""
+
+    def make() -> bytes:
+        return envelope.encode_message(orjson.loads(metadata_of(record, version)))
+
+    found: bytes = kept(record, ("metadata message", version), make)
     return found
 
 

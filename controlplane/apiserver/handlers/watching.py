@@ -18,20 +18,21 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from controlplane.apiserver import envelope
+from controlplane.apiserver import envelope, yamltext
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
 from controlplane.apiserver.handlers import encoding, negotiated, table
 from controlplane.apiserver.handlers.api import Api
-from controlplane.apiserver.handlers.exchange import JSON, YAML, Exchange
+from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
 from controlplane.apiserver.handlers.read import not_older
 from controlplane.apiserver.handlers.selection import Selection, selection
 from controlplane.apiserver.handlers.wirestream import ChunkedSink, Sink, WebSocketSink
-from controlplane.apiserver.negotiation import Form, not_acceptable
+from controlplane.apiserver.negotiation import Form
 from controlplane.apiserver.resources import Served
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror
 from machinery.api.fielderror import FieldError
+from machinery.api.protobuf import envelope as protobuf
 from machinery.errors import InternalError, StatusError
 
 _BOOKMARK_SECONDS = 60.0
@@ -83,8 +84,6 @@ async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
     """GET of a collection with `watch`, over chunked HTTP or WebSocket."""
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange, list_or_watch=True)
-    if form.media not in (JSON, YAML):
-        raise not_acceptable()
     include = negotiated.include(exchange, form)
     options = watch_options(exchange.query, api.settings.min_request_timeout_seconds)
     chosen = selection(exchange, served, info.namespace, info.name if exchange.target.watch_path else "")
@@ -94,7 +93,8 @@ async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
     if options.initial is not None and revision:
         await not_older(api, revision)
     sink: Sink = WebSocketSink() if _is_websocket(exchange) else ChunkedSink()
-    response = await sink.open(exchange, JSON if form.media == JSON else form.media)
+    media = f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
+    response = await sink.open(exchange, media)
     stream = _Stream(api, served, chosen, form, include, sink)
     await stream.run(options, revision)
     return response
@@ -218,6 +218,9 @@ class _Stream:
     def _told(self, kind: str, record: Record) -> bytes:
         if self._shared:
             return envelope.watch_event(kind, record.value)
+        if self._form.media == PROTOBUF:
+            form = Form(PROTOBUF, self._form.shape.removesuffix("List"), self._form.shape_version)
+            return protobuf.watch_frame(kind, encoding.one(record, self._served, form).body)
         if self._form.shape == "Table":
             data = table.render(
                 [record],
@@ -231,13 +234,19 @@ class _Stream:
         else:
             form = Form(JSON, self._form.shape.removesuffix("List"), self._form.shape_version)
             data = encoding.one(record, self._served, form).body
-        return self._framed(envelope.watch_event(kind, data))
+        return self._framed(kind, data)
 
-    def _framed(self, line: bytes) -> bytes:
-        return line
+    def _framed(self, kind: str, data: bytes) -> bytes:
+        """An event from the JSON of its object, as the client's media type has it."""
+        if self._form.media == PROTOBUF:
+            return protobuf.watch_frame(kind, protobuf.encode(orjson.loads(data)))
+        if self._form.media == YAML:
+            document: Any = {"type": kind, "object": orjson.loads(data)}
+            return b"---\n" + yamltext.dumps(document)
+        return envelope.watch_event(kind, data)
 
     def _error(self, error: StatusError) -> bytes:
-        return self._framed(envelope.watch_event("ERROR", orjson.dumps(error.to_status())))
+        return self._framed("ERROR", orjson.dumps(error.to_status()))
 
     def _bookmark(self, annotations: dict[str, str] | None = None) -> bytes:
         kind = self._served.type
@@ -255,7 +264,7 @@ class _Stream:
             }
         elif self._form.shape:
             obj |= _partial(self._form)
-        return self._framed(envelope.watch_event("BOOKMARK", orjson.dumps(obj)))
+        return self._framed("BOOKMARK", orjson.dumps(obj))
 
     def _bookmark_later(self, timers: list[asyncio.TimerHandle], end: float) -> None:
         """Tell progress now and again, the last time shortly before the end."""
