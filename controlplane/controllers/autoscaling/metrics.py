@@ -134,7 +134,7 @@ class MetricsReader:
             )
         return found
 
-    # -- custom and external ---------------------------------------------------------------------------------------------
+    # -- custom and external ---------------------------------------------------------------------------------------
 
     async def _pods(self, source: Object, target: Target, tolerance: Tolerance, now: datetime) -> Finding:
         metric = source["metric"]

@@ -134,7 +134,10 @@ def plan_slices(
             delete.remove(placeholder)
             if not maker.fits(placeholder):
                 update.append(maker.dress(placeholder, []))
-    # A slice that is to go can be rewritten in place of making another: one write, and no moment without.
+    # A slice that is to go is rewritten in place of making another: one write, and no moment without.
+    while create and delete:
+        fresh, old = create.pop(), delete.pop(0)
+        update.append({**maker.dress(old, fresh["endpoints"]), "ports": fresh["ports"]})
     return SlicePlan(tuple(create), tuple(update), tuple(delete))
 
 
