@@ -175,7 +175,7 @@ async def test_group_of_volumes_and_users_of_containers(node: TestNode) -> None:
         }
     )
     await node.wait_ready(name)
-    assert await node.run_in(name, "id") == "uid=1000 gid=2000 groups=3000,4000\n"
+    assert await node.run_in(name, "id") == "uid=1000 gid=2000 groups=2000,3000,4000\n"
     assert await node.run_in(name, "stat", "-c", "%g %a", "/e") == "3000 2777\n"
     assert await node.run_in(name, "stat", "-L", "-c", "%g", "/c/k") == "3000\n"
     await node.run_in(name, "touch", "/e/mine")
@@ -303,7 +303,7 @@ async def test_environment_has_all_its_sources(node: TestNode) -> None:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "my-db", "namespace": "default"},
-        "spec": {"ports": [{"name": "sql", "port": 5432}], "selector": {"a": "b"}},
+        "spec": {"clusterIP": "10.0.0.77", "ports": [{"name": "sql", "port": 5432}], "selector": {"a": "b"}},
     }
     made = await node.client.create(SERVICES, service)
 
@@ -329,20 +329,13 @@ async def test_environment_has_all_its_sources(node: TestNode) -> None:
         {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "env", "key": "none", "optional": True}}},
         {"name": "CHAIN", "value": "$(KEY)-$(MY_DB_SERVICE_PORT)-$$(KEY)-$(UNKNOWN)"},
     ]
+    memory = {"limits": {"memory": "64Mi"}}
     name = await node.create(
         {
             "restartPolicy": "Never",
             "containers": [
-                box(
-                    "sh",
-                    "-c",
-                    "env; echo arg=$0 $1",
-                    "$(CHAIN)",
-                    args=["$(KEY)"],
-                    env=env,
-                    envFrom=[{"prefix": "FROM_", "configMapRef": {"name": "env"}}],
-                    resources={"limits": {"memory": "64Mi"}},
-                )
+                box("env", env=env, envFrom=[{"prefix": "FROM_", "configMapRef": {"name": "env"}}], resources=memory),
+                {**box("echo", "$(CHAIN)", args=["$(KEY)"], env=env, resources=memory), "name": "args"},
             ],
         },
         metadata={"labels": {"app": "web"}},
@@ -360,7 +353,6 @@ async def test_environment_has_all_its_sources(node: TestNode) -> None:
         "MEMORY": "64",
         "KEY": "p",
         "CHAIN": "p-5432-$(KEY)-$(UNKNOWN)",
-        "arg": "p-5432-$(KEY)-$(UNKNOWN) p",
         "FROM_plain": "p",
         "FROM_also.ok": "y",
         "MY_DB_SERVICE_HOST": address,
@@ -370,6 +362,7 @@ async def test_environment_has_all_its_sources(node: TestNode) -> None:
     }
     assert {key: found.get(key) for key in wanted} == wanted
     assert "NONE" not in found
+    assert await node.logs(name, "args") == "p-5432-$(KEY)-$(UNKNOWN) p\n"
     await node.delete(name)
 
 
