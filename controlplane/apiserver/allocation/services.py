@@ -12,11 +12,8 @@ from typing import Any
 from controlplane.apiserver.allocation.addresses import Addresses, NotAllocated, family_of, parse
 from controlplane.apiserver.allocation.ports import NodePorts
 from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN, Grant
-from controlplane.apiserver.registry.defaults.services import (
-    complete_ip_families,
-    externally_accessible,
-    patch_allocated,
-)
+from controlplane.apiserver.registry.defaults.services import externally_accessible
+from controlplane.apiserver.registry.service_addresses import complete_ip_families, patch_allocated
 from controlplane.apiserver.registry.strategy import Context
 from machinery.api import fielderror
 from machinery.api.catalogue import SERVICES
