@@ -8,7 +8,7 @@ from controlplane.apiserver.handlers import deletion, patching, read, virtual, w
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
-from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.handlers.paths import NOT_FOUND, Paths
 from controlplane.apiserver.handlers.subresources import SUBRESOURCES
 from controlplane.apiserver.resources import Served
 from machinery.api.resource import Subresource
@@ -25,7 +25,11 @@ async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
         return await paths.answer(exchange)
     served = target.served
     if served is None or not target.known:
+        if api.resources.is_custom(target.info.group):
+            return NOT_FOUND
         raise no_such_resource()
+    if served.deprecation:
+        exchange.warnings.append(served.deprecation)
     if target.subresource is not None:
         return await _subresource(api, exchange, served, target.subresource)
     if exchange.info.name and not _is_collection(exchange):

@@ -13,6 +13,17 @@ from machinery.api import schema
 from machinery.api.catalogue import BUILT_IN
 from machinery.api.resource import ResourceType
 from machinery.api.schema import KindSchema
+from machinery.api.structural.custom import CustomSchema
+from machinery.api.versions import by_priority
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """JSONPaths into a custom resource. Source: apiextensions.k8s.io/v1 CustomResourceSubresourceScale."""
+
+    spec_replicas: str
+    status_replicas: str
+    selector: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,15 @@ class Served:
     stored_strategy: Strategy
     view: View | None = None
     """How to turn stored objects into this version and back; None: it is the stored version."""
+    scale: ScalePaths | None = None
+    """Where a custom resource keeps what its scale tells; None: where built-in kinds do."""
+    deprecation: str = ""
+    """The warning that every answer of a deprecated version carries."""
+
+    @property
+    def custom(self) -> bool:
+        """Whether a CustomResourceDefinition made it."""
+        return isinstance(self.schema, CustomSchema)
 
 
 @dataclass
@@ -54,13 +74,17 @@ class Resources:
         return self._by_path.values()
 
     def group_versions(self) -> dict[str, list[str]]:
-        """Versions of each group, in the order of registration."""
+        """Versions of each group, the preferred first; groups in the order of registration."""
         found: dict[str, list[str]] = {}
         for group, version, _ in self._by_path:
             versions = found.setdefault(group, [])
             if version not in versions:
                 versions.append(version)
-        return found
+        return {group: by_priority(versions) for group, versions in found.items()}
+
+    def is_custom(self, group: str) -> bool:
+        """Whether all that is served of a group are custom resources."""
+        return all(served.custom for (g, _, _), served in self._by_path.items() if g == group)
 
     def replace(self, removed: Iterable[Served], added: Iterable[Served]) -> None:
         """Stop serving some and serve others, at once."""

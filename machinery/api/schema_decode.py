@@ -30,7 +30,7 @@ _ZERO: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Mismatch(Exception):  # noqa: N818 (never leaves this package; the caller says what is wrong)
+class Mismatch(Exception):
     """Some value does not have the type that the schema wants; `message` if the value itself says why."""
 
     def __init__(self, message: str = "") -> None:

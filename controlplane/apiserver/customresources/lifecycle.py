@@ -64,7 +64,7 @@ def plan_status(definition: Object, others: Iterable[Object], now: str) -> Objec
     conditions: list[Object] = status.get("conditions") or []
     status["conditions"] = conditions
     if wrong:
-        reason, message = wrong[-1][0], "; ".join(text for _, text in wrong)
+        reason, message = wrong[-1]
         _set(conditions, "NamesAccepted", "False", reason, message, now)
         if not _holds(definition, "Established"):
             _set(conditions, "Established", "False", "NotAccepted", "not all names are accepted", now)

@@ -12,9 +12,9 @@ from typing import Any
 from controlplane.apiserver.customresources.printing import columns_of
 from controlplane.apiserver.registry.rules import METADATA_KEPT_BY_STATUS, keep_generation, keep_metadata
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from controlplane.apiserver.resources import Served
+from controlplane.apiserver.resources import ScalePaths, Served
 from controlplane.apiserver.views import View
-from machinery.api import jsonpath
+from machinery.api import jsonpath, versions
 from machinery.api.fielderror import FieldError, invalid
 from machinery.api.meta import Object
 from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
@@ -28,14 +28,14 @@ _METADATA = ("apiVersion", "kind", "metadata")
 
 def served_of(definition: Object) -> list[Served]:
     """The resources of an established definition, one for each version that is served."""
-    versions = definition["spec"]["versions"]
-    stored = next(version for version in versions if version.get("storage"))
+    given = definition["spec"]["versions"]
+    stored = next(version for version in given if version.get("storage"))
     stored_type = resource_type(definition, stored)
     stored_schema = _schema(definition, stored)
     stored_strategy = _strategy(stored, stored_schema)
     prefix = f"{stored_type.group}/{stored_type.plural}/"
     made = []
-    for version in versions:
+    for version in given:
         if not version.get("served"):
             continue
         kind = resource_type(definition, version)
@@ -43,7 +43,9 @@ def served_of(definition: Object) -> list[Served]:
         schema = stored_schema if same else _schema(definition, version)
         view = None if same else _view(stored_type, kind)
         strategy = stored_strategy if same else _strategy(version, schema)
-        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, view))
+        scale = _scale_paths((version.get("subresources") or {}).get("scale"))
+        told = _deprecation(definition, version)
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, view, scale, told))
     return made
 
 
@@ -88,7 +90,6 @@ def _view(stored: ResourceType, served: ResourceType) -> View:
 def _strategy(version: Object, schema: CustomSchema) -> Strategy:
     subresources = version.get("subresources") or {}
     rules = _Rules(schema, subresources.get("status") is not None, subresources.get("scale"))
-    warning = _deprecation(version)
     return Strategy(
         default=schema.default,
         prepare_create=rules.prepare_create,
@@ -97,7 +98,6 @@ def _strategy(version: Object, schema: CustomSchema) -> Strategy:
         validate=rules.validate,
         validate_update=rules.validate_update,
         validate_status_update=rules.validate_update,
-        warnings=lambda new, old: [warning] if warning else [],
         has_status=rules.has_status,
         columns=columns_of(version),
         fields={path: _field(path) for path in _selectable(version)},
@@ -105,8 +105,28 @@ def _strategy(version: Object, schema: CustomSchema) -> Strategy:
     )
 
 
-def _deprecation(version: Object) -> str:
-    return str(version.get("deprecationWarning") or "") if version.get("deprecated") else ""
+def _scale_paths(scale: Object | None) -> ScalePaths | None:
+    if scale is None:
+        return None
+    return ScalePaths(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
+
+
+def _deprecation(definition: Object, version: Object) -> str:
+    """What is told of a deprecated version: its own words, or which version to use instead."""
+    if not version.get("deprecated"):
+        return ""
+    if version.get("deprecationWarning"):
+        return str(version["deprecationWarning"])
+    group, kind = definition["spec"]["group"], definition["spec"]["names"]["kind"]
+    told = f"{group}/{version['name']} {kind} is deprecated"
+    better = [
+        name
+        for name in versions.by_priority(
+            v["name"] for v in definition["spec"]["versions"] if v.get("served") and not v.get("deprecated")
+        )
+        if versions.rank(name) < versions.rank(version["name"])
+    ]
+    return f"{told}; use {group}/{better[0]} {kind}" if better else told
 
 
 def _selectable(version: Object) -> list[str]:
@@ -120,13 +140,10 @@ def _field(path: str) -> Callable[[Object], str]:
         found = parsed.find(obj)
         if not found or found[0] is None:
             return ""
-        return (
-            found[0]
-            if isinstance(found[0], str)
-            else str(found[0]).lower()
-            if isinstance(found[0], bool)
-            else str(found[0])
-        )
+        only = found[0]
+        if isinstance(only, bool):
+            return str(only).lower()
+        return str(only)
 
     return value
 

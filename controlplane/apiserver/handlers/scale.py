@@ -19,11 +19,11 @@ from controlplane.apiserver.handlers.options import parse_object_revision, write
 from controlplane.apiserver.handlers.read import find
 from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of, wrong_uid
 from controlplane.apiserver.registry import strategy_for
-from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror, labels, schema
+from controlplane.apiserver.resources import ScalePaths, Served
+from machinery.api import catalogue, fielderror, jsonpath, labels, schema
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
-from machinery.errors import Invalid
+from machinery.errors import InternalError, Invalid
 
 SCALE = ResourceType("autoscaling", "v1", "scales", "Scale", "scale")
 
@@ -35,15 +35,16 @@ def served_scale() -> Served:
     return Served(SCALE, strategy, kind, "", SCALE, strategy)
 
 
-def scale_of(obj: Object, resource: ResourceType) -> Object:
-    """The Scale of an object."""
-    meta = obj["metadata"]
+def scale_of(obj: Object, served: Served) -> Object:
+    """The Scale of an object. Raises InternalError where a custom resource says nothing of its replicas."""
+    if served.scale is not None:
+        return _custom_scale(obj, served.scale)
+    resource, meta = served.stored, obj["metadata"]
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     made: Object = {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
-        "metadata": {key: meta[key] for key in kept if key in meta},
+        "metadata": {key: meta[key] for key in _KEPT if key in meta},
         "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
         "status": {"replicas": status.get("replicas") or 0},
     }
@@ -51,6 +52,37 @@ def scale_of(obj: Object, resource: ResourceType) -> Object:
     if selector:
         made["status"]["selector"] = selector
     return made
+
+
+_KEPT = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
+    """Source: pkg/registry/customresource/etcd.go, scaleFromCustomResource."""
+    wanted = jsonpath.parse(paths.spec_replicas).find(obj)
+    if not wanted:
+        told = f'the spec replicas field "{paths.spec_replicas}" does not exist'
+        raise InternalError(f"Internal error occurred: {told}", details={"causes": [{"message": told}]})
+    running = jsonpath.parse(paths.status_replicas).find(obj)
+    selector = jsonpath.parse(paths.selector).find(obj) if paths.selector else []
+    status: Object = {"replicas": running[0] if running else 0}
+    if selector and selector[0]:
+        status["selector"] = selector[0]
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: obj["metadata"][key] for key in _KEPT if key in obj["metadata"]},
+        "spec": {"replicas": wanted[0]} if wanted[0] else {},
+        "status": status,
+    }
+
+
+def _put_replicas(obj: Object, path: str, replicas: int) -> None:
+    """Set the number that the path (names alone) leads to."""
+    *names, last = path.lstrip(".").split(".")
+    for name in names:
+        obj = obj.setdefault(name, {})
+    obj[last] = replicas
 
 
 def _selector(given: Any, resource: ResourceType) -> str:
@@ -63,7 +95,7 @@ def _selector(given: Any, resource: ResourceType) -> str:
 
 
 def _record(record: Record, served: Served) -> Record:
-    data = orjson.dumps(scale_of(record.object, served.stored))
+    data = orjson.dumps(scale_of(record.object, served))
     return Record(record.key, data, record.revision)
 
 
@@ -87,7 +119,7 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
         if old is None:
             raise not_found(served.type, info.name)
         if patched is not None:
-            wanted = await patched.produce(scale_of(old, served.stored))
+            wanted = await patched.produce(scale_of(old, served))
         else:
             expected = decoding.Expected("autoscaling", "v1", "Scale", own.schema)
             wanted = decoding.decode(exchange, body, expected, api.resources, options.validation)
@@ -98,7 +130,7 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
         _check(wanted, old, served, info.name)
         replicas = (wanted.get("spec") or {}).get("replicas") or 0
         made: Object = orjson.loads(orjson.dumps(old))
-        made.setdefault("spec", {})["replicas"] = replicas
+        _put_replicas(made, served.scale.spec_replicas if served.scale else ".spec.replicas", replicas)
         return made
 
     rules = replace(rules_of(api, served, ""), subresource="scale", may_create=False, unconditional=True)
@@ -113,7 +145,7 @@ def _check(wanted: Object, old: Object, served: Served, name: str) -> None:
     if given and str(given) != old["metadata"].get("resourceVersion"):
         raise conflict(served.type, name)
     replicas = (wanted.get("spec") or {}).get("replicas") or 0
-    if replicas < 0:
+    if replicas < 0 and served.scale is None:  # a custom resource's own validation says it in its words
         raise _negative(name, replicas)
 
 
