@@ -22,6 +22,7 @@ from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.customresources.controller import CustomResources
+from controlplane.apiserver.customresources.openapi import published
 from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
@@ -31,7 +32,6 @@ from controlplane.apiserver.handlers.openapi import OpenAPI
 from controlplane.apiserver.handlers.paths import Paths
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
-from controlplane.apiserver.openapi.definitions import Definitions
 from controlplane.apiserver.pools import Pools
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.routing import Router
@@ -95,7 +95,7 @@ class ApiServer:
             self.api,
             Discovery(self.resources, f"{address}:{self.settings.secure_port}"),
             self._health(),
-            OpenAPI(self.resources, Definitions),
+            OpenAPI(self.resources, lambda: published(self.resources)),
         )
 
     def _health(self) -> Health:

@@ -43,6 +43,11 @@ class Definitions:
         """The long name of a kind's definition."""
         return self._names.get((group, version, kind))
 
+    def add(self, name: str, schema: Schema, kind: tuple[str, str, str]) -> None:
+        """Publish the schema of a custom (group, version, kind)."""
+        self._made[name] = schema
+        self._names[kind] = name
+
     def schema(self, name: str) -> Schema:
         """The OpenAPI v3 schema of a definition; shared, not to be changed. Raises KeyError."""
         made = self._made.get(name)
@@ -53,7 +58,7 @@ class Definitions:
     def closure(self, names: Iterable[str]) -> dict[str, Schema]:
         """These definitions and all that they refer to, sorted by name."""
         found: dict[str, Schema] = {}
-        todo = [name for name in names if name in self._source]
+        todo = [name for name in names if name in self._source or name in self._made]
         while todo:
             name = todo.pop()
             if name not in found:

@@ -1,0 +1,66 @@
+"""The published schemas of custom resources, beside those of the built-in kinds.
+
+Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/builder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.apiserver.openapi.definitions import Definitions, Schema
+from controlplane.apiserver.resources import Resources, Served
+from machinery.api.structural.custom import CustomSchema
+
+_META = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1."
+_API_VERSION = "APIVersion defines the versioned schema of this representation of an object."
+_KIND = "Kind is a string value representing the REST resource this object represents."
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+
+
+def published(resources: Resources) -> Definitions:
+    """The definitions of all that is served."""
+    definitions = Definitions()
+    for served in resources.all():
+        if isinstance(served.schema, CustomSchema):
+            _add(definitions, served, served.schema)
+    return definitions
+
+
+def _add(definitions: Definitions, served: Served, schema: CustomSchema) -> None:
+    kind = served.type
+    name = ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+    definitions.add(name, _schema_of(served, schema.definition), (kind.group, kind.version, kind.kind))
+    items = {
+        "type": "array",
+        "items": {"$ref": f"#/components/schemas/{name}"},
+        "description": f"List of {kind.plural}.",
+    }
+    many = {
+        "description": f"{kind.list_kind} is a list of {kind.kind}",
+        "type": "object",
+        "required": ["items"],
+        "properties": {**_type_meta("ListMeta"), "items": items},
+        "x-kubernetes-group-version-kind": _gvk(served, kind.list_kind),
+    }
+    definitions.add(f"{name}List", many, (kind.group, kind.version, kind.list_kind))
+
+
+def _schema_of(served: Served, definition: Any) -> Schema:
+    made: Schema = {key: value for key, value in definition.items() if key != "properties"}
+    made["type"] = "object"
+    if definition.get("properties") or not definition.get(_PRESERVE):
+        made["properties"] = {**(definition.get("properties") or {}), **_type_meta("ObjectMeta")}
+    made["x-kubernetes-group-version-kind"] = _gvk(served, served.type.kind)
+    return made
+
+
+def _type_meta(metadata: str) -> Schema:
+    return {
+        "apiVersion": {"description": _API_VERSION, "type": "string"},
+        "kind": {"description": _KIND, "type": "string"},
+        "metadata": {"description": "Standard object's metadata.", "allOf": [{"$ref": f"{_META}{metadata}"}]},
+    }
+
+
+def _gvk(served: Served, kind: str) -> list[dict[str, str]]:
+    return [{"group": served.type.group, "kind": kind, "version": served.type.version}]

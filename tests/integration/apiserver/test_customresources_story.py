@@ -1,0 +1,126 @@
+"""A CustomResourceDefinition comes, is used, is described, and goes with all its objects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from controlplane.apiserver.testing import running_apiserver
+from machinery.api import meta
+from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
+from machinery.api.resource import ResourceType
+from machinery.client.config import ClientConfig
+from machinery.client.rest import Client
+from machinery.errors import Invalid, NotFound
+
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+SHIPS = ResourceType("fleet.example.com", "v1", "ships", "Ship")
+NAME = "ships.fleet.example.com"
+
+
+def definition() -> dict[str, Any]:
+    crew = {"type": "integer", "minimum": 1, "default": 3}
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {"type": "object", "required": ["port"], "properties": {"crew": crew, "port": {"type": "string"}}},
+            "status": {"type": "object", "properties": {"afloat": {"type": "integer"}}},
+        },
+    }
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {
+            "status": {},
+            "scale": {"specReplicasPath": ".spec.crew", "statusReplicasPath": ".status.afloat"},
+        },
+        "additionalPrinterColumns": [{"name": "Crew", "type": "integer", "jsonPath": ".spec.crew"}],
+    }
+    names = {"plural": "ships", "kind": "Ship", "shortNames": ["sh"]}
+    spec = {"group": "fleet.example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME},
+        "spec": spec,
+    }
+
+
+def ship(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "fleet.example.com/v1", "kind": "Ship", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with (
+        running_apiserver() as server,
+        Client(ClientConfig(server.url, ca_data=server.ca, token=server.token), user_agent="test") as client,
+    ):
+        await client.create(CUSTOMRESOURCEDEFINITIONS, definition())
+        async with asyncio.timeout(5):
+            async for event in client.watch(CUSTOMRESOURCEDEFINITIONS, field_selector=f"metadata.name={NAME}"):
+                established = meta.condition((event.object.get("status") or {}).get("conditions"), "Established")
+                if established is not None and established["status"] == "True":
+                    break
+        yield client
+
+
+async def test_objects_are_defaulted_pruned_validated_and_counted(client: Client) -> None:
+    made = await client.create(SHIPS, ship("argo", port="Iolcos", sails=2), "default")
+    assert made["spec"] == {"crew": 3, "port": "Iolcos"}
+    assert made["metadata"]["generation"] == 1
+    with pytest.raises(Invalid, match=r"spec\.crew in body should be greater than or equal to 1"):
+        await client.create(SHIPS, ship("ghost", port="Nowhere", crew=0), "default")
+    with pytest.raises(Invalid, match=r"spec\.port: Required value"):
+        await client.create(SHIPS, ship("lost"), "default")
+    patched = await client.patch(SHIPS, "argo", {"spec": {"crew": 50}, "status": {"afloat": 9}}, "default")
+    assert patched["metadata"]["generation"] == 2
+    assert "status" not in patched, "only the status subresource writes it"
+    told = await client.patch(SHIPS, "argo", {"status": {"afloat": 9}}, "default", subresource="status")
+    assert (told["status"], told["metadata"]["generation"]) == ({"afloat": 9}, 2)
+
+
+async def test_it_scales_and_prints_as_the_definition_says(client: Client) -> None:
+    await client.create(SHIPS, ship("argo", port="Iolcos"), "default")
+    await client.patch(SHIPS, "argo", {"spec": {"replicas": 7}}, "default", subresource="scale")
+    assert (await client.get(SHIPS, "argo", "default"))["spec"]["crew"] == 7
+    table = await client.request("GET", SHIPS.path("default"), headers=TABLE)
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Crew"]
+    assert table["rows"][0]["cells"] == ["argo", 7]
+
+
+async def test_discovery_and_openapi_know_it(client: Client) -> None:
+    found = await client.request("GET", "/apis/fleet.example.com/v1")
+    assert {r["name"] for r in found["resources"]} == {"ships", "ships/status", "ships/scale"}
+    document = await client.request("GET", "/openapi/v3/apis/fleet.example.com/v1")
+    schema = document["components"]["schemas"]["com.example.fleet.v1.Ship"]
+    assert schema["properties"]["spec"]["properties"]["crew"]["default"] == 3
+    assert schema["x-kubernetes-group-version-kind"] == [
+        {"group": "fleet.example.com", "kind": "Ship", "version": "v1"}
+    ]
+
+
+async def test_it_goes_with_all_its_objects(client: Client) -> None:
+    for name in ("argo", "pequod"):
+        await client.create(SHIPS, ship(name, port="Nantucket"), "default")
+    await client.delete(CUSTOMRESOURCEDEFINITIONS, NAME)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.get(CUSTOMRESOURCEDEFINITIONS, NAME)
+            except NotFound:
+                break
+            await asyncio.sleep(0.02)
+    with pytest.raises(NotFound):
+        await client.list(SHIPS)
+    await client.create(CUSTOMRESOURCEDEFINITIONS, definition())
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert (await client.list(SHIPS)).items == [], "what was deleted does not come back"
+                break
+            except NotFound:
+                await asyncio.sleep(0.02)
