@@ -56,7 +56,8 @@ def traces(layout: Layout) -> list[str]:
     found += [str(tree.child(layout.cgroup)) for tree in cgroups.hierarchies() if tree.child(layout.cgroup).exists()]
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if name in (process / "cgroup").read_text():
+            # One without a command line has ended, and only waits for init to take note.
+            if name in (process / "cgroup").read_text() and (process / "cmdline").read_bytes():
                 found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
     return found
 
