@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import socket
@@ -38,33 +39,36 @@ def free_port() -> int:
 
 
 def machine() -> dict[str, list[str]]:
-    """What of the machine a lab could leave changed."""
+    """What the machine's own network has."""
 
     def told(*argv: str) -> list[str]:
         return sorted(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines())
 
-    return {
-        "links": [line.split(":")[1] for line in told("ip", "-o", "link")],
-        "routes": told("ip", "route"),
-        "rules": told("nft", "list", "ruleset"),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        "folders": sorted(
-            str(path) for folder in ("/etc", "/var/lib", "/var/log", "/run") for path in Path(folder).iterdir()
-        ),
-        "cgroups": sorted(str(path) for tree in cgroups.hierarchies() for path in tree.mount.glob("navarch/*")),
-        "processes": sorted(
-            comm
-            for process in Path("/proc").glob("[0-9]*")
-            if (comm := name_of(process)) in {"etcd", "containerd", "haproxy", "docker-registry", "containerd-shim"}
-        ),
-    }
+    links = [line.split(": ")[1] for line in told("ip", "-o", "link")]
+    return {"links": links, "routes": told("ip", "route"), "rules": told("nft", "list", "ruleset")}
 
 
-def name_of(process: Path) -> str:
-    try:
-        return (process / "comm").read_text().strip()
-    except OSError:
-        return ""
+def traces(layout: Layout) -> list[str]:
+    """Whatever still bears the lab's name: files, mounts, cgroups and the processes in them."""
+    name = f"navarch/{layout.name}"
+    found = [str(folder) for folder in (layout.state, layout.runtime) if folder.exists()]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
+    found += [str(tree.child(layout.cgroup)) for tree in cgroups.hierarchies() if tree.child(layout.cgroup).exists()]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # One without a command line has ended, and only waits for init to take note.
+            if name in (process / "cgroup").read_text() and (process / "cmdline").read_bytes():
+                found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
+    return found
+
+
+def networks(pids: set[int]) -> set[str]:
+    """The network namespaces that processes are in."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found.add(str(Path(f"/proc/{pid}/ns/net").readlink()))
+    return found
 
 
 @pytest.mark.timeout(300)
@@ -82,9 +86,15 @@ def test_up_use_kill_down(second: LiveLab, eventually: Eventually, tmp_path: Pat
     assert "another shape" in second.navarch("up", check=False).stderr
     second.navarch("up", *shape)  # again: all is there already
 
-    # The supervisor dies without a word, its daemons and the pods live on; `down` must find them all the same.
     trees = cgroups.hierarchies()
+    inside = networks(cgroups.processes(trees, second.layout.cgroup)) - {str(Path("/proc/self/ns/net").readlink())}
+    assert len(inside) >= 3 + 3  # the hosts' and the pods'
+
+    # The supervisor dies without a word, its daemons and the pods live on; `down` must find them all the same.
     assert cgroups.signal_all(trees, f"{second.layout.cgroup}/supervisor", signal.SIGKILL) == 1
     second.navarch("down")
     assert not (tmp_path / "config").exists()
-    eventually(lambda: machine() == before, 20, "the machine is as it was")
+    assert traces(second.layout) == []
+    everyone = {int(process.name) for process in Path("/proc").glob("[0-9]*")}
+    assert not networks(everyone) & inside
+    assert machine() == before

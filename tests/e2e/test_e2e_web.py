@@ -117,13 +117,16 @@ def test_logs_and_exec(web: Web, eventually: Eventually) -> None:
     assert echoed.stdout == "over and back\n"
 
 
-def test_scale_up_and_down(web: Web) -> None:
+def test_scale_up_and_down(web: Web, eventually: Eventually) -> None:
     web.kubectl("scale", "deployment/web", "--replicas=5")
     web.ready(5)
     web.kubectl("scale", "deployment/web", "--replicas=1")
     web.ready(1)
-    table = web.kubectl("get", "deployment", "web", "--no-headers").split()
-    assert table[:4] == ["web", "1/1", "1", "1"]
+
+    def table() -> list[str]:
+        return web.kubectl("get", "deployment", "web", "--no-headers").split()[:4]
+
+    eventually(lambda: table() == ["web", "1/1", "1", "1"], 10, "the Deployment says so")
 
 
 def test_rollout_restart_and_undo(web: Web, eventually: Eventually) -> None:
