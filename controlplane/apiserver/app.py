@@ -47,7 +47,7 @@ class App:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request: what aiohttp's server calls."""
-        if request.method in _READING:
+        if request.method in _READING or "Upgrade" in request.headers:
             return await self._respond(request)
         # A write is not left half done because its client went away.
         task = asyncio.ensure_future(self._respond(request))
@@ -58,7 +58,7 @@ class App:
     async def drain(self) -> None:
         """Wait for writes under way."""
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks, timeout=self.api.settings.request_timeout_seconds)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         start = self.api.clock.monotonic()

@@ -74,6 +74,9 @@ async def _collection(api: Api, exchange: Exchange, served: Served) -> Response:
     elif exchange.target.watch_path:
         raise no_such_method()
     elif method == "POST" and "create" in verbs and not everywhere:
+        special = SUBRESOURCES.get((kind, ""))
+        if special is not None:
+            return await special(api, exchange)
         if (kind, "") in api.extensions.virtual:
             return await virtual.create(api, exchange)
         return await write.create(api, exchange)

@@ -9,6 +9,7 @@ from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.handlers.allocation import Allocator, NoAllocation
 from controlplane.apiserver.handlers.contract import Authorize, Extensions
+from controlplane.apiserver.handlers.kubelets import Kubelets
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import User
@@ -31,6 +32,10 @@ class Api:
     extensions: Extensions = field(default_factory=Extensions)
     admission: Admission = field(default_factory=Admission)
     allocator: Allocator = field(default_factory=NoAllocation)
+    kubelets: Kubelets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kubelets = Kubelets(self.settings)
 
     def now(self) -> str:
         """The time as objects tell it."""

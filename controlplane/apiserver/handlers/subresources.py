@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from controlplane.apiserver.handlers import binding, eviction, scale
+from controlplane.apiserver.handlers import binding, eviction, scale, streams
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from machinery.api import catalogue as c
@@ -17,6 +17,14 @@ Handler = Callable[[Api, Exchange], Awaitable[Answer | web.StreamResponse]]
 SUBRESOURCES: dict[tuple[ResourceType | None, str], Handler] = {
     (c.PODS, "binding"): binding.bind,
     (c.PODS, "eviction"): eviction.evict,
+    (c.BINDINGS, ""): binding.bind,
+    (c.PODS, "log"): streams.log,
+    (c.PODS, "exec"): streams.execute,
+    (c.PODS, "attach"): streams.attach,
+    (c.PODS, "portforward"): streams.port_forward,
+    (c.PODS, "proxy"): streams.proxy_pod,
+    (c.NODES, "proxy"): streams.proxy_node,
+    (c.SERVICES, "proxy"): streams.proxy_service,
     (None, "scale"): scale.scale,
 }
 """By (stored resource or None for any, subresource)."""
