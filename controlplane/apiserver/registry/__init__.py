@@ -28,7 +28,7 @@ from controlplane.apiserver.registry.kinds import (
 from controlplane.apiserver.registry.strategy import Strategy
 from machinery.api.resource import ResourceType
 
-PLAIN = Strategy()
+PLAIN = Strategy(allow_unconditional_update=False)
 """A kind without rules of its own: what a custom resource has before its definition adds to it."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from controlplane.apiserver.registry.defaults.others import default_policy, default_policy_binding, default_webhooks
@@ -12,39 +14,46 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.validation import admission as rules
 from machinery.api import catalogue
+from machinery.api.fielderror import FieldError
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 
 def _webhooks(*, mutating: bool) -> Strategy:
     return Strategy(
         default=partial(default_webhooks, mutating=mutating),
+        validate=partial(rules.webhooks, mutating=mutating),
+        validate_update=lambda new, old: rules.webhooks(new, mutating=mutating),
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("webhooks",)),
+        allow_unconditional_update=False,
     )
 
 
-_BINDING = Strategy(
-    default=default_policy_binding,
-    prepare_create=prepare_create(generation=True),
-    prepare_update=prepare_update(counts=("spec",)),
-)
+def _spec(default: Callable[[Object], None], validate: Callable[[Object], list[FieldError]]) -> Strategy:
+    return Strategy(
+        default=default,
+        validate=validate,
+        validate_update=lambda new, old: validate(new),
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("spec",)),
+        allow_unconditional_update=False,
+    )
+
 
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.MUTATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=True),
     catalogue.VALIDATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=False),
-    catalogue.MUTATINGADMISSIONPOLICIES: Strategy(
-        default=default_policy,
-        prepare_create=prepare_create(generation=True),
-        prepare_update=prepare_update(counts=("spec",)),
-    ),
-    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _BINDING,
-    catalogue.VALIDATINGADMISSIONPOLICIES: Strategy(
-        default=default_policy,
+    catalogue.MUTATINGADMISSIONPOLICIES: _spec(default_policy, rules.mutating_policy),
+    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, rules.mutating_binding),
+    catalogue.VALIDATINGADMISSIONPOLICIES: replace(
+        _spec(default_policy, rules.validating_policy),
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
     ),
-    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _BINDING,
+    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, rules.validating_binding),
 }

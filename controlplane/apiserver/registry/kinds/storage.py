@@ -13,6 +13,8 @@ from controlplane.apiserver.registry.defaults.volumes import (
 from controlplane.apiserver.registry.objects import set_or_drop
 from controlplane.apiserver.registry.rules import keep_generation, prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import csi
+from controlplane.apiserver.registry.validation import storage as rules
 from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
@@ -34,10 +36,15 @@ def _volume_status(new: Object, old: Object, context: Context) -> None:
         status["lastPhaseTransitionTime"] = context.now
 
 
+_FIXED = replace(_PLAIN, allow_unconditional_update=False)
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PERSISTENTVOLUMES: Strategy(
         default=default_persistent_volume,
         warnings=warnings.persistent_volume,
+        validate=rules.volume,
+        validate_update=rules.volume_update,
+        validate_status_update=rules.volume_status,
         prepare_create=_create_volume,
         prepare_update=prepare_update(status=True),
         prepare_status_update=_volume_status,
@@ -46,25 +53,42 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PERSISTENTVOLUMECLAIMS: Strategy(
         default=default_claim,
         warnings=warnings.claim,
+        validate=rules.claim,
+        validate_update=rules.claim_update,
+        validate_status_update=rules.claim_status,
         prepare_create=prepare_create(status={"phase": "Pending"}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),
-    catalogue.STORAGECLASSES: replace(_PLAIN, default=default_storage_class, warnings=warnings.storage_class),
-    catalogue.VOLUMEATTRIBUTESCLASSES: _PLAIN,
-    catalogue.CSINODES: _PLAIN,
-    catalogue.CSISTORAGECAPACITIES: _PLAIN,
-    catalogue.CSIDRIVERS: Strategy(
+    catalogue.STORAGECLASSES: replace(
+        _PLAIN,
+        default=default_storage_class,
+        warnings=warnings.storage_class,
+        validate=rules.storage_class,
+        validate_update=rules.storage_class_update,
+    ),
+    catalogue.VOLUMEATTRIBUTESCLASSES: replace(
+        _PLAIN, validate=rules.attributes_class, validate_update=rules.attributes_class_update
+    ),
+    catalogue.CSINODES: replace(_FIXED, validate=csi.csi_node, validate_update=csi.csi_node_update),
+    catalogue.CSISTORAGECAPACITIES: replace(_FIXED, validate=csi.csi_capacity, validate_update=csi.csi_capacity_update),
+    catalogue.CSIDRIVERS: replace(
+        _FIXED,
         default=default_csi_driver,
         warnings=warnings.csi_driver,
-        prepare_create=prepare_create(),
+        validate=csi.csi_driver,
+        validate_update=csi.csi_driver_update,
         prepare_update=prepare_update(counts=("spec",)),
     ),
     catalogue.VOLUMEATTACHMENTS: Strategy(
+        validate=rules.attachment,
+        validate_update=rules.attachment_update,
+        validate_status_update=rules.attachment_status,
         prepare_create=prepare_create(status={"attached": False}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),
         has_status=True,
+        allow_unconditional_update=False,
     ),
 }

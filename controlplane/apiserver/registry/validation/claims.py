@@ -41,9 +41,10 @@ def claim_spec(spec: Object, at: str) -> list[FieldError]:
         parsed = parse(size)
         if parsed is not None and parsed.nanos == 0:
             errors.append(invalid(f"{at}.resources[storage]", str(size), POSITIVE))
-    name = spec.get("storageClassName")
-    if isinstance(name, str) and name:
-        errors += check_names(f"{at}.storageClassName", name, names.dns1123_subdomain)
+    for key in ("storageClassName", "volumeAttributesClassName"):
+        name = spec.get(key)
+        if isinstance(name, str) and name:
+            errors += check_names(f"{at}.{key}", name, names.dns1123_subdomain)
     mode = spec.get("volumeMode")
     if isinstance(mode, str) and mode not in VOLUME_MODES:
         errors.append(unsupported(f"{at}.volumeMode", mode, VOLUME_MODES))
@@ -59,9 +60,6 @@ def claim_spec(spec: Object, at: str) -> list[FieldError]:
             )
     elif source is not None and reference is not None and not _alike(source, reference):
         errors.append(invalid(at, f"{at}.dataSource", "must match dataSourceRef"))
-    name = spec.get("volumeAttributesClassName")
-    if isinstance(name, str) and name:
-        errors += check_names(f"{at}.volumeAttributesClassName", name, names.dns1123_subdomain)
     return errors
 
 

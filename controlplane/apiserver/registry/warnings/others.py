@@ -138,7 +138,7 @@ def runtime_class(new: Object, old: Object | None) -> list[str]:
 def csi_driver(new: Object, old: Object | None) -> list[str]:
     """A CSIDriver."""
     spec = sub(new, "spec")
-    if items(spec, "tokenRequests") and spec.get("serviceAccountTokenInSecrets") is None:
+    if old is None and items(spec, "tokenRequests") and spec.get("serviceAccountTokenInSecrets") is None:
         return [
             "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent "
             "possible logging of tokens in volume attributes"

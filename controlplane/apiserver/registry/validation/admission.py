@@ -1,0 +1,496 @@
+"""Webhook configurations, admission policies and their bindings.
+
+Source: pkg/apis/admissionregistration/validation/validation.go, k8s.io/apiserver/pkg/util/webhook/validation.go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from controlplane.apiserver.registry.objects import integer, items, sub, text, values
+from controlplane.apiserver.registry.validation.expressions import (
+    POLICY_VARIABLES,
+    WEBHOOK_VARIABLES,
+    identifier,
+    wrong_expression,
+)
+from controlplane.apiserver.registry.validation.parts import (
+    check_names,
+    dictionary,
+    label_selector,
+    repeated,
+    unsupported,
+)
+from machinery.api import names
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_many
+from machinery.api.meta import Object
+
+OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+SCOPES = ("*", "Cluster", "Namespaced")
+_REVIEW_VERSIONS = ("v1", "v1beta1")
+_FORMAT = "desired format: https://host[/path]"
+
+
+def webhooks(obj: Object, *, mutating: bool) -> list[FieldError]:
+    """A webhook configuration."""
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for index, hook in enumerate(items(obj, "webhooks")):
+        at = f"webhooks[{index}]"
+        errors += _webhook(at, hook, mutating=mutating)
+        name = text(hook, "name")
+        errors += _review_versions(f"{at}.admissionReviewVersions", values(hook, "admissionReviewVersions"))
+        if name and name in seen:
+            errors.append(repeated(f"{at}.name", name))
+        seen.add(name)
+    return errors
+
+
+def _review_versions(at: str, found: list[Any]) -> list[FieldError]:
+    versions = [v for v in found if isinstance(v, str)]
+    if not versions:
+        return [required(at, f"must specify one of {', '.join(_REVIEW_VERSIONS)}")]
+    errors: list[FieldError] = []
+    known = False
+    for index, version in enumerate(versions):
+        if version in versions[:index]:
+            errors.append(repeated(f"{at}[{index}]", version))
+            continue
+        errors += check_names(f"{at}[{index}]", version, names.dns1035_label)
+        known = known or version in _REVIEW_VERSIONS
+    if not known:
+        errors.append(invalid(at, versions, f"must include at least one of {', '.join(_REVIEW_VERSIONS)}"))
+    return errors
+
+
+def _webhook(at: str, hook: Object, *, mutating: bool) -> list[FieldError]:
+    name = text(hook, "name")
+    errors = check_names(f"{at}.name", name, names.fully_qualified_name) if name else [required(f"{at}.name")]
+    for index, rule in enumerate(items(hook, "rules")):
+        errors += rules(f"{at}.rules[{index}]", rule, wildcards=True)
+    errors += _word(f"{at}.failurePolicy", hook.get("failurePolicy"), ("Fail", "Ignore"))
+    errors += _word(f"{at}.matchPolicy", hook.get("matchPolicy"), ("Equivalent", "Exact"))
+    effects = hook.get("sideEffects")
+    if not effects:
+        errors.append(required(f"{at}.sideEffects", "must specify one of None, NoneOnDryRun"))
+    else:
+        errors += _word(f"{at}.sideEffects", effects, ("None", "NoneOnDryRun"))
+    seconds = integer(hook, "timeoutSeconds")
+    if seconds is not None and not 1 <= seconds <= 30:
+        errors.append(invalid(f"{at}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds"))
+    for key in ("namespaceSelector", "objectSelector"):
+        errors += label_selector(f"{at}.{key}", hook.get(key))
+    if mutating:
+        errors += _word(f"{at}.reinvocationPolicy", hook.get("reinvocationPolicy"), ("IfNeeded", "Never"))
+    errors += client_config(f"{at}.clientConfig", sub(hook, "clientConfig"))
+    return errors + match_conditions(f"{at}.matchConditions", items(hook, "matchConditions"), WEBHOOK_VARIABLES)
+
+
+def _word(at: str, value: Any, allowed: tuple[str, ...]) -> list[FieldError]:
+    return [unsupported(at, value, allowed)] if isinstance(value, str) and value not in allowed else []
+
+
+def client_config(at: str, config: Object) -> list[FieldError]:
+    """How to reach a webhook."""
+    url, service = config.get("url"), dictionary(config, "service")
+    if (url is None) == (service is None):
+        return [required(at, "exactly one of url or service is required")]
+    if service is not None:
+        return webhook_service(f"{at}.service", service)
+    return _url(f"{at}.url", str(url))
+
+
+def _url(at: str, url: str) -> list[FieldError]:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as exc:
+        return [required(at, f"url must be a valid URL: parse {show(url)}: {exc}; {_FORMAT}")]
+    errors: list[FieldError] = []
+    if parts.scheme != "https":
+        detail = f"'https' is the only allowed URL scheme; {_FORMAT}"
+        errors.append(invalid(at, parts.scheme, detail))
+    if not parts.netloc:
+        errors.append(invalid(at, parts.netloc, f"host must be specified; {_FORMAT}"))
+    if parts.username is not None or parts.password is not None:
+        user = parts.netloc.rpartition("@")[0]
+        errors.append(invalid(at, user, "user information is not permitted in the URL"))
+    if parts.fragment:
+        errors.append(invalid(at, parts.fragment, "fragments are not permitted in the URL"))
+    if parts.query:
+        errors.append(invalid(at, parts.query, "query parameters are not permitted in the URL"))
+    return errors
+
+
+def webhook_service(at: str, service: Object) -> list[FieldError]:
+    """A Service that a webhook is behind."""
+    errors: list[FieldError] = []
+    for key in ("name", "namespace"):
+        if not text(service, key):
+            detail = f"service {key} is required"
+            errors.append(required(f"{at}.{key}", detail))
+    port = integer(service, "port")
+    if port is not None:
+        errors += [invalid(f"{at}.port", port, f"port is not valid: {message}") for message in names.port_number(port)]
+    path = service.get("path")
+    return errors + (_service_path(f"{at}.path", path) if isinstance(path, str) else [])
+
+
+def _service_path(at: str, path: str) -> list[FieldError]:
+    if not path or path == "/":
+        return []
+    if path == "//":
+        return [invalid(at, path, "segment[0] may not be empty")]
+    errors: list[FieldError] = []
+    if not path.startswith("/"):
+        errors.append(invalid(at, path, "must start with a '/'"))
+    tail = path[1:].removesuffix("/")
+    for index, part in enumerate(tail.split("/")):
+        if not part:
+            errors.append(invalid(at, path, f"segment[{index}] may not be empty"))
+            continue
+        errors += [invalid(at, path, f"segment[{index}]: {message}") for message in names.dns1123_subdomain(part)]
+    return errors
+
+
+def rules(at: str, rule: Object, *, wildcards: bool) -> list[FieldError]:
+    """Which requests a webhook or policy is about."""
+    operations = [v for v in values(rule, "operations") if isinstance(v, str)]
+    groups = [v for v in values(rule, "apiGroups") if isinstance(v, str)]
+    versions = [v for v in values(rule, "apiVersions") if isinstance(v, str)]
+    resources = [v for v in values(rule, "resources") if isinstance(v, str)]
+    errors: list[FieldError] = []
+    if not operations:
+        errors.append(required(f"{at}.operations"))
+    if len(operations) > 1 and "*" in operations:
+        errors.append(invalid(f"{at}.operations", operations, "if '*' is present, must not specify other operations"))
+    errors += [
+        unsupported(f"{at}.operations[{i}]", o, OPERATIONS) for i, o in enumerate(operations) if o not in OPERATIONS
+    ]
+    if not groups:
+        errors.append(required(f"{at}.apiGroups"))
+    if len(groups) > 1 and "*" in groups:
+        errors.append(invalid(f"{at}.apiGroups", groups, "if '*' is present, must not specify other API groups"))
+    if not versions:
+        errors.append(required(f"{at}.apiVersions"))
+    if len(versions) > 1 and "*" in versions:
+        errors.append(invalid(f"{at}.apiVersions", versions, "if '*' is present, must not specify other API versions"))
+    errors += [required(f"{at}.apiVersions[{i}]") for i, v in enumerate(versions) if not v]
+    errors += _resources(f"{at}.resources", resources)
+    return errors + _word(f"{at}.scope", rule.get("scope"), SCOPES)
+
+
+def _resources(at: str, resources: list[str]) -> list[FieldError]:
+    if not resources:
+        return [required(at)]
+    errors: list[FieldError] = []
+    # What is seen with which subresources, to notice entries that others cover.
+    with_all: set[str] = set()
+    of_all: set[str] = set()
+    for index, entry in enumerate(resources):
+        if not entry:
+            errors.append(required(f"{at}[{index}]"))
+        if entry == "*/*" and len(resources) > 1:
+            errors.append(invalid(at, resources, "if '*/*' is present, must not specify other resources"))
+        resource, slash, subresource = entry.partition("/")
+        if slash and entry != "*/*":
+            if resource in with_all and subresource != "*":
+                errors.append(
+                    invalid(f"{at}[{index}]", entry, f"if '{resource}/*' is present, must not specify {entry}")
+                )
+            if subresource in of_all and resource != "*":
+                errors.append(
+                    invalid(f"{at}[{index}]", entry, f"if '*/{subresource}' is present, must not specify {entry}")
+                )
+            if subresource == "*":
+                with_all.add(resource)
+            if resource == "*":
+                of_all.add(subresource)
+    if "*" in resources and any("/" not in r and r != "*" for r in resources):
+        detail = "if '*' is present, must not specify other resources without subresources"
+        errors.append(invalid(at, resources, detail))
+    return errors
+
+
+def match_conditions(at: str, conditions: list[Object], variables: frozenset[str]) -> list[FieldError]:
+    """Expressions that decide whether a request is looked at."""
+    errors: list[FieldError] = []
+    if len(conditions) > 64:
+        errors.append(too_many(at, len(conditions), 64))
+    seen: set[str] = set()
+    for index, condition in enumerate(conditions):
+        where = f"{at}[{index}]"
+        name, expression = text(condition, "name"), text(condition, "expression").strip()
+        if not expression:
+            errors.append(required(f"{where}.expression"))
+        else:
+            errors += wrong_expression(f"{where}.expression", text(condition, "expression"), variables, "bool")
+        errors += check_names(f"{where}.name", name, names.qualified_name) if name else [required(f"{where}.name")]
+        if name and name in seen:
+            errors.append(repeated(f"{where}.name", name))
+        seen.add(name)
+    return errors
+
+
+def match_resources(at: str, found: Object, *, of_binding: bool) -> list[FieldError]:
+    """Which objects a policy or binding is about."""
+    errors = _word(f"{at}.matchPolicy", found.get("matchPolicy"), ("Equivalent", "Exact"))
+    if found.get("matchPolicy") is None:
+        errors.append(required(f"{at}.matchPolicy"))
+    for key in ("namespaceSelector", "objectSelector"):
+        if found.get(key) is None:
+            errors.append(required(f"{at}.{key}"))
+        errors += label_selector(f"{at}.{key}", found.get(key))
+    for key in ("resourceRules", "excludeResourceRules"):
+        for index, rule in enumerate(items(found, key)):
+            errors += _named_rule(f"{at}.{key}[{index}]", rule)
+    if not of_binding and not items(found, "resourceRules"):
+        errors.append(required(f"{at}.resourceRules"))
+    return errors
+
+
+def _named_rule(at: str, rule: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for index, name in enumerate(v for v in values(rule, "resourceNames") if isinstance(v, str)):
+        errors += check_names(f"{at}.resourceNames[{index}]", name, names.path_segment)
+        if name in seen:
+            errors.append(repeated(f"{at}.resourceNames[{index}]", name))
+        seen.add(name)
+    return errors + rules(at, rule, wildcards=True)
+
+
+_KIND = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def param_kind(at: str, kind: Object) -> list[FieldError]:
+    """The kind of objects that a policy takes parameters from."""
+    errors: list[FieldError] = []
+    version, name = text(kind, "apiVersion"), text(kind, "kind")
+    if not version:
+        errors.append(required(f"{at}.apiVersion"))
+    elif version.count("/") > 1:
+        errors.append(invalid(f"{at}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
+    else:
+        group, _, number = version.rpartition("/")
+        if group:
+            errors += check_names(f"{at}.apiVersion", group, names.dns1123_subdomain)
+        errors += [invalid(f"{at}.apiVersion", number, message) for message in names.dns1035_label(number)]
+    if not name:
+        errors.append(required(f"{at}.kind"))
+    else:
+        errors += [
+            invalid(f"{at}.kind", name, "may have mixed case, but should otherwise match: " + message)
+            for message in names.dns1035_label(name.lower())
+        ]
+    return errors
+
+
+def _variables(at: str, found: list[Object], known: frozenset[str]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for index, variable in enumerate(found):
+        where = f"{at}[{index}]"
+        name, expression = text(variable, "name"), text(variable, "expression")
+        if not name or not name.strip():
+            errors.append(required(f"{where}.name"))
+        elif not identifier(name):
+            errors.append(invalid(f"{where}.name", name, "must be a valid CEL identifier"))
+        if not expression.strip():
+            errors.append(required(f"{where}.expression"))
+        else:
+            errors += wrong_expression(f"{where}.expression", expression, known, "")
+    return errors
+
+
+def _known(spec: Object) -> frozenset[str]:
+    return POLICY_VARIABLES if spec.get("paramKind") is not None else POLICY_VARIABLES - {"params"}
+
+
+_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
+
+
+def validating_policy(obj: Object) -> list[FieldError]:
+    """A ValidatingAdmissionPolicy."""
+    spec = sub(obj, "spec")
+    errors = _policy_head("spec", spec)
+    validations, annotations = items(spec, "validations"), items(spec, "auditAnnotations")
+    known = _known(spec)
+    errors += _variables("spec.variables", items(spec, "variables"), known)
+    if not validations and not annotations:
+        detail = "validations or auditAnnotations must contain at least one item"
+        errors += [required("spec.validations", detail), required("spec.auditAnnotations", detail)]
+    for index, validation in enumerate(validations):
+        errors += _validation(f"spec.validations[{index}]", validation, known)
+    if len(annotations) > 20:
+        errors.append(invalid("spec.auditAnnotations", annotations, "must not have more than 20 auditAnnotations"))
+    seen: set[str] = set()
+    for index, annotation in enumerate(annotations):
+        errors += _annotation(f"spec.auditAnnotations[{index}]", annotation, obj, known, seen)
+    return errors
+
+
+def _policy_head(at: str, spec: Object) -> list[FieldError]:
+    policy = spec.get("failurePolicy")
+    errors = (
+        [required(f"{at}.failurePolicy")]
+        if policy is None
+        else _word(f"{at}.failurePolicy", policy, ("Fail", "Ignore"))
+    )
+    if (kind := dictionary(spec, "paramKind")) is not None:
+        errors += param_kind(f"{at}.paramKind", kind)
+    constraints = dictionary(spec, "matchConstraints")
+    if constraints is None:
+        errors.append(required(f"{at}.matchConstraints"))
+    else:
+        errors += match_resources(f"{at}.matchConstraints", constraints, of_binding=False)
+    return errors + match_conditions(f"{at}.matchConditions", items(spec, "matchConditions"), _known(spec))
+
+
+def _validation(at: str, validation: Object, known: frozenset[str]) -> list[FieldError]:
+    expression, message = text(validation, "expression"), text(validation, "message")
+    errors: list[FieldError] = []
+    if not expression.strip():
+        errors.append(required(f"{at}.expression", "expression is not specified"))
+    else:
+        errors += wrong_expression(f"{at}.expression", expression, known, "bool")
+    told = text(validation, "messageExpression")
+    if told:
+        if not told.strip():
+            errors.append(invalid(f"{at}.messageExpression", told, "must be non-empty if specified"))
+        else:
+            errors += wrong_expression(f"{at}.messageExpression", told, known, "string")
+    if message:
+        if not message.strip():
+            errors.append(invalid(f"{at}.message", message, "message must be non-empty if specified"))
+        elif "\n" in message:
+            errors.append(invalid(f"{at}.message", message, "message must not contain line breaks"))
+        elif "\n" in expression and not message:
+            errors.append(required(f"{at}.message", "message must be specified if expression contains line breaks"))
+    elif "\n" in expression.strip() and not told:
+        errors.append(required(f"{at}.message", "message must be specified if expression contains line breaks"))
+    reason = validation.get("reason")
+    if isinstance(reason, str) and reason not in (*_REASONS, "Unauthorized"):
+        errors.append(unsupported(f"{at}.reason", reason, _REASONS))
+    return errors
+
+
+def _annotation(at: str, annotation: Object, obj: Object, known: frozenset[str], seen: set[str]) -> list[FieldError]:
+    key, expression = text(annotation, "key"), text(annotation, "valueExpression")
+    errors: list[FieldError] = []
+    if not key:
+        errors.append(required(f"{at}.key"))
+    else:
+        name = text(obj, "metadata", "name") + "/" + key
+        errors += [invalid(f"{at}.key", key, message) for message in names.qualified_name(name)]
+    if not expression.strip():
+        errors.append(required(f"{at}.valueExpression"))
+    elif len(expression) > 5 * 1024:
+        errors.append(required(f"{at}.valueExpression", f"must not exceed {5 * 1024} bytes in length"))
+    else:
+        errors += wrong_expression(f"{at}.valueExpression", expression, known, "string or null")
+    if key and key in seen:
+        errors.append(repeated(f"{at}.key", key))
+    seen.add(key)
+    return errors
+
+
+_ACTIONS = ("Audit", "Deny", "Warn")
+
+
+def validating_binding(obj: Object) -> list[FieldError]:
+    """A ValidatingAdmissionPolicyBinding."""
+    spec = sub(obj, "spec")
+    errors = _binding(spec)
+    actions = [a for a in values(spec, "validationActions") if isinstance(a, str)]
+    at = "spec.validationActions"
+    if not actions:
+        return [*errors, required(at, "at least one validation action is required")]
+    for index, action in enumerate(actions):
+        if action not in _ACTIONS:
+            errors.append(unsupported(f"{at}[{index}]", action, _ACTIONS))
+        if action in actions[:index]:
+            errors.append(repeated(f"{at}[{index}]", action))
+    if "Deny" in actions and "Warn" in actions:
+        detail = (
+            "must not contain both Deny and Warn (repeating the same validation failure information in the API "
+            "response and headers serves no purpose)"
+        )
+        errors.append(invalid(at, actions, detail))
+    return errors
+
+
+def _binding(spec: Object) -> list[FieldError]:
+    name = text(spec, "policyName")
+    errors = check_names("spec.policyName", name, names.dns1123_subdomain) if name else [required("spec.policyName")]
+    reference = dictionary(spec, "paramRef")
+    if reference is not None:
+        errors += _param_ref("spec.paramRef", reference)
+    found = dictionary(spec, "matchResources")
+    return errors + ([] if found is None else match_resources("spec.matchResources", found, of_binding=True))
+
+
+def _param_ref(at: str, reference: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    name, selector = text(reference, "name"), dictionary(reference, "selector")
+    if name:
+        errors += check_names(f"{at}.name", name, names.path_segment)
+        if selector is not None:
+            errors.append(forbidden(f"{at}.name", "name and selector are mutually exclusive"))
+    if selector is not None:
+        errors += label_selector(f"{at}.selector", selector)
+        if name:
+            errors.append(forbidden(f"{at}.selector", "name and selector are mutually exclusive"))
+    if not name and selector is None:
+        errors.append(required(at, "one of name or selector must be specified"))
+    if namespace := text(reference, "namespace"):
+        errors += check_names(f"{at}.namespace", namespace, names.dns1123_label)
+    action = reference.get("parameterNotFoundAction")
+    if action is None or not action:
+        errors.append(required(f"{at}.parameterNotFoundAction"))
+    return errors + _word(f"{at}.parameterNotFoundAction", action or None, ("Allow", "Deny"))
+
+
+def mutating_policy(obj: Object) -> list[FieldError]:
+    """A MutatingAdmissionPolicy."""
+    spec = sub(obj, "spec")
+    errors = _policy_head("spec", spec)
+    known = _known(spec)
+    errors += _variables("spec.variables", items(spec, "variables"), known)
+    mutations = items(spec, "mutations")
+    if not mutations:
+        errors.append(required("spec.mutations", "mutations must contain at least one item"))
+    for index, mutation in enumerate(mutations):
+        errors += _mutation(f"spec.mutations[{index}]", mutation)
+    policy = text(spec, "reinvocationPolicy")
+    if not policy:
+        errors.append(required("spec.reinvocationPolicy"))
+    return errors + _word("spec.reinvocationPolicy", policy or None, ("IfNeeded", "Never"))
+
+
+def _mutation(at: str, mutation: Object) -> list[FieldError]:
+    kinds = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
+    kind = text(mutation, "patchType")
+    if not kind:
+        return [required(f"{at}.patchType")]
+    if kind not in kinds:
+        return [unsupported(f"{at}.patchType", kind, tuple(kinds))]
+    wanted = kinds[kind]
+    errors: list[FieldError] = []
+    for key in kinds.values():
+        found = dictionary(mutation, key)
+        if key == wanted:
+            if found is None:
+                errors.append(required(f"{at}.{key}", f"must be specified when patchType is {kind}"))
+            elif not text(found, "expression").strip():
+                errors.append(required(f"{at}.{key}.expression", "expression is not specified"))
+        elif found is not None:
+            detail = f"must not be specified when patchType is {kind}"
+            errors.append(invalid(f"{at}.{key}", {"Expression": text(found, "expression")}, detail))
+    return errors
+
+
+def mutating_binding(obj: Object) -> list[FieldError]:
+    """A MutatingAdmissionPolicyBinding."""
+    return _binding(sub(obj, "spec"))
