@@ -8,12 +8,11 @@ Source: k8s.io/apiserver/pkg/server/config.go (the chain of filters).
 from __future__ import annotations
 
 import asyncio
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from secrets import token_hex
 
 import orjson
-from aiohttp import web
-from multidict import CIMultiDict
 
 from controlplane.apiserver import compression
 from controlplane.apiserver.authz.refusal import forbidden
@@ -22,6 +21,8 @@ from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.encoding import encode
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.http.connection import Response
+from controlplane.apiserver.http.request import Answered, Request
 from controlplane.apiserver.metrics import observe
 from controlplane.apiserver.negotiation import PLAIN, Form, negotiate
 from controlplane.apiserver.request import Credentials, User
@@ -32,79 +33,55 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz"})  # as --authorization-always-allow-paths has it by default
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _WARNINGS_BYTES = 4096  # all Warning headers of an answer together
 
 
 @dataclass
 class App:
-    """Answers HTTP requests. `run` it in a task for as long as requests come."""
+    """Answers HTTP requests."""
 
     api: Api
     paths: Paths
     router: Router
-    _tasks: set[asyncio.Task[web.StreamResponse]] = field(default_factory=set)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request: what aiohttp's server calls."""
-        if request.method in _READING or "Upgrade" in request.headers:
-            return await self._respond(request)
-        # A write is not left half done because its client went away.
-        task = asyncio.ensure_future(self._respond(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def drain(self) -> None:
-        """Wait for writes under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.api.settings.request_timeout_seconds)
-
-    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Response | Answered:
+        """Answer one request: what the HTTP server calls."""
         start = self.api.clock.monotonic()
-        target = self.router.target(request.method, request.path_qs if request.raw_path is None else request.raw_path)
+        target = self.router.target(request.method, request.target)
         exchange = Exchange(
-            request,
-            request.method,
-            target,
-            request.headers,
-            _NOBODY,
-            self.api.settings.max_request_body_bytes,
+            request, request.method, target, request.headers, _NOBODY, self.api.settings.max_request_body_bytes
         )
-        exchange.answer_headers["Audit-Id"] = str(uuid.uuid4())
+        exchange.answer_headers["Audit-Id"] = _new_id()
         try:
             exchange.user = await self._authenticate(request, target)
             await self._authorize(exchange.user, target)
-            response = await dispatch(self.api, self.paths, exchange)
+            answer = await dispatch(self.api, self.paths, exchange)
         except StatusError as exc:
-            response = self._failure(exc, request)
+            answer = self._failure(exc, request)
         except StorageUnavailable as exc:
             log.error("storage unavailable", path=target.path, error=exc)
-            response = self._failure(InternalError(str(exc)), request)
+            answer = self._failure(InternalError(str(exc)), request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as exc:  # the border: a defect costs its request and nothing else
             log.error("request failed", path=target.path, method=request.method, error=exc, trace=True)
             told = f"This request caused apiserver to panic. Look in the logs for details: {type(exc).__name__}"
-            response = self._failure(InternalError(told), request)
-        if isinstance(response, web.StreamResponse):
-            return response
-        made = await self._http(response, exchange)
-        observe(exchange, made.status, len(response.body), self.api.clock.monotonic() - start)
-        return made
+            answer = self._failure(InternalError(told), request)
+        if isinstance(answer, Answered):
+            return answer
+        observe(exchange, answer.status, len(answer.body), self.api.clock.monotonic() - start)
+        return await self._response(answer, exchange)
 
-    async def _authenticate(self, request: web.BaseRequest, target: Target) -> User:
+    async def _authenticate(self, request: Request, target: Target) -> User:
         extensions = self.api.extensions
-        ssl_object = request.get_extra_info("ssl_object")
-        certificate = ssl_object.getpeercert(True) if ssl_object is not None else None
-        credentials = Credentials(certificate, request.headers, request.remote or "")
+        credentials = Credentials(request.peer_certificate, request.headers, request.remote)
         for authenticator in extensions.authenticators:
             user = await authenticator.authenticate(credentials)
             if user is not None:
                 break
         else:
             raise Unauthorized("Unauthorized")
-        if any(name.lower().startswith("impersonate-") for name in request.headers):
+        if request.head.impersonates:
             return await extensions.impersonate(user, request.headers, target.info)
         return user
 
@@ -115,7 +92,7 @@ class App:
         if not allowed:
             raise forbidden(user, target.info, reason)
 
-    def _failure(self, error: StatusError, request: web.BaseRequest) -> Answer:
+    def _failure(self, error: StatusError, request: Request) -> Answer:
         """The answer for a failure, in the media type that the client would have got."""
         form = PLAIN
         if not isinstance(error, NotAcceptable):
@@ -130,27 +107,33 @@ class App:
             answer.headers = {"Retry-After": str(seconds)}
         return answer
 
-    async def _http(self, answer: Answer, exchange: Exchange) -> web.Response:
-        headers: CIMultiDict[str] = CIMultiDict(exchange.answer_headers)
-        headers["Cache-Control"] = "no-cache, private"
+    async def _response(self, answer: Answer, exchange: Exchange) -> Response:
+        headers = list(exchange.answer_headers.items())
+        given = answer.headers or {}
+        if "Cache-Control" not in given:
+            headers.append(("Cache-Control", "no-cache, private"))
         if answer.content_type:
-            headers["Content-Type"] = answer.content_type
-        if answer.headers:
-            headers.update(answer.headers)
+            headers.append(("Content-Type", answer.content_type))
+        headers += given.items()
         if exchange.warnings:
-            _add_warnings(headers, exchange.warnings)
+            headers += [("Warning", value) for value in _warnings(exchange.warnings)]
         body = answer.body
         if compression.worthwhile(body, exchange.headers):
-            body = await compression.gzipped(body)
-            headers["Content-Encoding"] = "gzip"
-            headers["Vary"] = "Accept-Encoding"
-        return web.Response(body=body, status=answer.status, headers=headers)
+            body = await compression.gzipped(bytes(body))
+            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+        return Response(answer.status, headers, body)
 
 
 _NOBODY = User("")
 
 
-def _add_warnings(headers: CIMultiDict[str], warnings: list[str]) -> None:
+def _new_id() -> str:
+    """A random UUID, in a twentieth of the time that uuid takes."""
+    text = token_hex(16)
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
+def _warnings(warnings: list[str]) -> Iterator[str]:
     """Each text once, as `299 - "text"`."""
     size = 0
     for text in dict.fromkeys(warnings):
@@ -160,4 +143,4 @@ def _add_warnings(headers: CIMultiDict[str], warnings: list[str]) -> None:
         size += len(value)
         if size > _WARNINGS_BYTES:
             return
-        headers.add("Warning", value)
+        yield value

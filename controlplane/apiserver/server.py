@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from aiohttp import web
-
 from controlplane.apiserver import resources as served_resources
 from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.app import App
@@ -30,6 +28,7 @@ from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.health import Check, Health, well
 from controlplane.apiserver.handlers.openapi import OpenAPI
 from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.http.server import HttpServer
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.pools import Pools
@@ -86,7 +85,7 @@ class ApiServer:
         self.port = settings.secure_port
         self._app = App(self.api, self._paths(), Router(self.resources))
         self._group: asyncio.TaskGroup | None = None
-        self._runner: web.ServerRunner | None = None
+        self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def _paths(self) -> Paths:
@@ -180,32 +179,23 @@ class ApiServer:
         await self._ready.wait()
 
     async def _listen(self) -> None:
-        server = web.Server(self._app.handle, handler_cancellation=True, access_log=None, keepalive_timeout=120)
-        self._runner = web.ServerRunner(server, shutdown_timeout=_DRAIN_SECONDS)
-        await self._runner.setup()
+        self._http = HttpServer(self._app.handle)
         host = self.settings.bind_address
-        site = web.TCPSite(self._runner, host, self.settings.secure_port, ssl_context=self._tls, backlog=1024)
         try:
-            await site.start()
+            self.port = await self._http.listen(host, self.settings.secure_port, self._tls)
         except OSError as exc:
-            await self._runner.cleanup()
             why = "address already in use" if exc.errno == errno.EADDRINUSE else str(exc.strerror or exc)
             told = f"--secure-port: cannot listen on {host}:{self.settings.secure_port}: {why}"
             raise SettingsError(told) from exc
-        self.port = self._runner.addresses[0][1]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening, let writes under way finish, end watches."""
         self._stopping = True
-        if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
-            await self._app.drain()
-            for handler in self._runner.server.connections if self._runner.server is not None else ():
-                handler.close()
-            await self._runner.cleanup()
+        if self._http is not None:
+            self._http.stop_listening()
+            await self._http.drain(_DRAIN_SECONDS)
         await self._stop_tasks(kind, error, trace)
         for close in self.api.extensions.closers:
             await close()

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from controlplane.apiserver import envelope, yamltext
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
@@ -27,6 +26,7 @@ from controlplane.apiserver.handlers.options import invalid_options, not_support
 from controlplane.apiserver.handlers.read import not_older
 from controlplane.apiserver.handlers.selection import Selection, selection
 from controlplane.apiserver.handlers.wirestream import ChunkedSink, Sink, WebSocketSink
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.negotiation import Form
 from controlplane.apiserver.resources import Served
 from controlplane.apiserver.routing import Query
@@ -80,7 +80,7 @@ def watch_options(query: Query, shortest_seconds: int) -> WatchOptions:
     )
 
 
-async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
+async def watch(api: Api, exchange: Exchange) -> Answered:
     """GET of a collection with `watch`, over chunked HTTP or WebSocket."""
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange, list_or_watch=True)
@@ -94,7 +94,7 @@ async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
         await not_older(api, revision)
     sink: Sink = WebSocketSink() if _is_websocket(exchange) else ChunkedSink()
     media = f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
-    response = await sink.open(exchange, media)
+    response = sink.open(exchange, media)
     stream = _Stream(api, served, chosen, form, include, sink)
     await stream.run(options, revision)
     return response
@@ -135,13 +135,13 @@ class _Stream:
                 "disabled"
             )
             self._sink.send([self._error(InternalError(told))])
-            await self._sink.close()
+            self._sink.close()
             return
         try:
             self._begin(options, revision)
         except StatusError as exc:
             self._sink.send([self._error(exc)])
-            await self._sink.close()
+            self._sink.close()
             return
         timers = [loop.call_later(options.seconds, self._ended.set)]
         if options.bookmarks:
@@ -153,7 +153,7 @@ class _Stream:
             self._collection.unsubscribe(self)
             for timer in timers:
                 timer.cancel()
-        await self._sink.close()
+        self._sink.close()
 
     def _begin(self, options: WatchOptions, revision: int) -> None:
         """Tell what is there or has happened, and listen from then on: in one go, so that nothing is missed."""
@@ -220,7 +220,7 @@ class _Stream:
             return envelope.watch_event(kind, record.value)
         if self._form.media == PROTOBUF:
             form = Form(PROTOBUF, self._form.shape.removesuffix("List"), self._form.shape_version)
-            return protobuf.watch_frame(kind, encoding.one(record, self._served, form).body)
+            return protobuf.watch_frame(kind, bytes(encoding.one(record, self._served, form).body))
         if self._form.shape == "Table":
             data = table.render(
                 [record],
@@ -233,7 +233,7 @@ class _Stream:
             self._told_definitions = True
         else:
             form = Form(JSON, self._form.shape.removesuffix("List"), self._form.shape_version)
-            data = encoding.one(record, self._served, form).body
+            data = bytes(encoding.one(record, self._served, form).body)
         return self._framed(kind, data)
 
     def _framed(self, kind: str, data: bytes) -> bytes:
