@@ -244,5 +244,5 @@ def _checked(
 
 
 def _may_repeat(parsed: Parsed) -> bool:
-    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
-    return jsontext.loads(parsed.json, duplicates=True)[1]
+    """Whether a key comes twice in an object of the JSON text."""
+    return jsontext.repeats(parsed.json, parsed.value)
