@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cel
-
 from machinery.errors import NavarchError
+from machinery.imports import extension
+
+cel = extension("cel", "cel")  # not the package, which imports a command line with all that it needs
 
 Functions = Mapping[str, Callable[..., Any]]
 
