@@ -62,6 +62,12 @@ FLAGS = (
     Flag("enable-aggregator-routing", boolean, False, "Route aggregated requests to endpoint IPs."),
     Flag("enable-bootstrap-token-auth", boolean, False, "Allow secrets of bootstrap tokens to authenticate."),
     Flag("encryption-provider-config", str, "", "Configuration of encryption at rest."),
+    Flag(
+        "encryption-provider-config-automatic-reload",
+        boolean,
+        False,
+        "Reload the file of --encryption-provider-config when it changes.",
+    ),
     Flag("endpoint-reconciler-type", str, "lease", "lease or none."),
     Flag("etcd-cafile", str, "", "CA that secures communication with etcd."),
     Flag("etcd-certfile", str, "", "Certificate that secures communication with etcd."),
@@ -171,6 +177,7 @@ HARMLESS = (
 
 _FILES = (
     "client-ca-file",
+    "encryption-provider-config",
     "etcd-cafile",
     "etcd-certfile",
     "etcd-keyfile",

@@ -105,5 +105,6 @@ class Settings:
     audit_policy_file: str = ""
     audit_log_path: str = ""
     encryption_provider_config: str = ""
+    encryption_provider_config_automatic_reload: bool = False
     profiling: bool = True
     verbosity: int = 0

@@ -23,6 +23,8 @@ class Stored:
     key: str
     value: bytes
     revision: int
+    stale: bool = False
+    """The same value would be stored in another form now: with another key."""
 
 
 @dataclass(frozen=True, slots=True)
