@@ -57,7 +57,7 @@ def fields(message: str) -> tuple[str, ...]:
     """The JSON names of a struct's fields, in the order of declaration; () if it is unknown."""
     if not table.has(message):
         return ()
-    names = []
+    names: list[str] = []
     for field in table.fields(message):
         names += fields(field.type) if field.inline else [field.name]
     for word in _MOVED.get(message, "").split():

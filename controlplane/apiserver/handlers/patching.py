@@ -45,7 +45,7 @@ async def patch(api: Api, exchange: Exchange) -> Answer:
     produce: Callable[[Object | None], Awaitable[Object]]
     if kind == APPLY_PATCH:
         applied = applying.Application(exchange, served, body, options, api.now())
-        rules = replace(rules, manage=applied.managers, may_create=not info.subresource)
+        rules = replace(rules, manage=applied.managers, may_create=rules.may_create or not info.subresource)
         produce = applied.produce
     else:
         produce = Patched(exchange, served, kind, body, options).produce

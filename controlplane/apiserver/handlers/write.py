@@ -179,6 +179,7 @@ def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
     errors += strategy.validate(obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)
+    strategy.settle(obj)
     writer.warnings.extend(strategy.warnings(obj, None))
 
 
@@ -229,7 +230,7 @@ def rules_of(api: Api, served: Served, subresource: str) -> Rules:
     unconditional = strategy.allow_unconditional_update
     if subresource == "status":
         prepare, validate = strategy.prepare_status_update, strategy.validate_status_update
-        return Rules(subresource, prepare, validate, unconditional=unconditional)
+        return Rules(subresource, prepare, validate, strategy.allow_create_on_update, unconditional)
     own = api.extensions.updates[served.stored, subresource]
     return Rules(subresource, own.prepare, own.validate, unconditional=unconditional)
 
@@ -392,7 +393,8 @@ async def _new_by_update(
     metadata.wipe(meta)
     metadata.fill(meta, now)
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
-    await grants.take(served, obj, None, context)
+    if not rules.subresource:
+        await grants.take(served, obj, None, context)
     served.stored_strategy.prepare_create(obj, context)
     _validate_new(served, obj, writer)
     await api.admission.validate(operation)

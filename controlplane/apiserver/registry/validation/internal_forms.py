@@ -8,6 +8,8 @@ Source: pkg/apis/core/types.go and its neighbours.
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -103,6 +105,15 @@ def pod_spec(spec: Object) -> Any:
     context = {**sub(spec, "securityContext"), **{k: spec[k] for k in _OF_THE_SPEC if k in spec}}
     shown = {**spec, "securityContext": context} if "securityContext" in spec else spec
     return _POD_SPEC(shown)
+
+
+def difference(before: Any, after: Any) -> str:
+    """What has changed between two forms, as a unified diff of their texts.
+
+    Source: k8s.io/apimachinery/pkg/util/diff.
+    """
+    old, new = (json.dumps(form, indent=1, ensure_ascii=False).splitlines(keepends=True) for form in (before, after))
+    return "".join(list(difflib.unified_diff(old, new, n=3))[2:])
 
 
 service_port: Form = _form("Name:s Protocol:s AppProtocol Port:i TargetPort:i NodePort:i")
