@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.apiserver.handlers.contract import UpdateRules
+from controlplane.apiserver.registry.kinds.certificates import prepare_approval
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import pod_parts
+from controlplane.apiserver.registry.validation.certificates import approval_update
 from machinery.api import catalogue as c
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
@@ -79,6 +81,7 @@ def _resized(before: list[Any], wanted: list[Any]) -> list[Any]:
 
 
 RULES: dict[tuple[ResourceType, str], UpdateRules] = {
+    (c.CERTIFICATESIGNINGREQUESTS, "approval"): UpdateRules(prepare_approval, approval_update),
     (c.NAMESPACES, "finalize"): UpdateRules(_finalize, _no_errors),
     (c.PODS, "ephemeralcontainers"): UpdateRules(_ephemeral, pod_parts.ephemeral_update),
     (c.PODS, "resize"): UpdateRules(_resize, pod_parts.resize),
