@@ -123,3 +123,40 @@ update_strategy: Form = _form("Type:s RollingUpdate")
 success_policy: Form = _form("Rules", {"Rules": _form("SucceededIndexes SucceededCount")})
 resource_claim: Form = _form("Name:s ResourceClaimName ResourceClaimTemplateName")
 role_ref: Form = _form("APIGroup=apiGroup:s Kind:s Name:s")
+
+_SELECTORS = _form("CEL=cel", {"CEL": _form("Expression:s")})
+_DEVICE_TOLERATION = _form("Key:s Operator:s Value:s Effect:s TolerationSeconds")
+_DEVICE_REQUEST = "DeviceClassName:s Selectors AllocationMode:s Count:i"
+_DEVICE_PARTS: dict[str, Form] = {
+    "Selectors": _SELECTORS,
+    "Tolerations": _DEVICE_TOLERATION,
+    "Capacity": _form("Requests"),
+}
+_DEVICES = _form(
+    "Requests Constraints Config",
+    {
+        "Requests": _form(
+            "Name:s Exactly FirstAvailable",
+            {
+                "Exactly": _form(f"{_DEVICE_REQUEST} AdminAccess Tolerations Capacity", _DEVICE_PARTS),
+                "FirstAvailable": _form(f"Name:s {_DEVICE_REQUEST} Tolerations Capacity", _DEVICE_PARTS),
+            },
+        ),
+        "Constraints": _form("Requests MatchAttribute DistinctAttribute"),
+        "Config": _form("Requests Opaque", {"Opaque": _form("Driver:s Parameters")}),
+    },
+)
+_CLAIM_SPEC = _form("Devices", {"Devices": _DEVICES})
+
+
+def resource_claim_spec(spec: Object) -> Any:
+    """What a claim of devices asks for."""
+    return _CLAIM_SPEC({"devices": {}, **spec})
+
+
+def resource_claim_template_spec(spec: Object) -> Any:
+    """The claim that a template makes; its metadata keep their JSON names."""
+    return {**sub(spec, "metadata"), "Spec": resource_claim_spec(sub(spec, "spec"))}
+
+
+device_id: Form = _form("Driver:s Pool:s Device:s ShareID")
