@@ -15,7 +15,7 @@ from controlplane.apiserver.handlers import registered, yamlbody
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.negotiation import unsupported_body
 from controlplane.apiserver.resources import Resources
-from machinery.api import jsontext
+from machinery.api import jsontext, rawtext
 from machinery.api.meta import Object
 from machinery.api.protobuf import envelope
 from machinery.api.protobuf.wire import DecodeError
@@ -207,7 +207,7 @@ def _checked(
     if told and validation == "Strict":
         raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")
     exchange.warnings.extend(w for complaint in told for w in yamlbody.warnings_of(complaint))
-    obj = decoded.object
+    obj = rawtext.marked(expected.schema.type, decoded.object, parsed.json) if parsed.json else decoded.object
     obj["apiVersion"], obj["kind"] = api_version, kind
     metadata = obj.get("metadata")
     if metadata is None:

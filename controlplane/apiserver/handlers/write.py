@@ -28,7 +28,7 @@ from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror, names
+from machinery.api import catalogue, fielderror, names, rawtext
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.errors import BadRequest, Conflict, Forbidden, Invalid, StatusError
@@ -411,7 +411,9 @@ async def _changed(
     writer: Writer,
     grants: _Grants,
 ) -> Object:
-    old, shown = current.object, viewed(current, served)
+    old, shown = _as_sent(current, served), viewed(current, served)
+    if served.view is None:
+        shown = old
     now = api.now()
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)
@@ -446,6 +448,13 @@ async def _changed(
         writer.warnings.extend(served.stored_strategy.warnings(obj, old))
     await api.admission.validate(operation)
     return obj
+
+
+def _as_sent(current: Record, served: Served) -> Object:
+    """The present object, its opaque parts as they were sent."""
+    if served.schema is None or not rawtext.paths(served.schema.type):
+        return current.object
+    return rawtext.marked(served.schema.type, current.object, current.value)
 
 
 def _ordinary(served: Served, writer: Writer, subresource: str) -> Callable[[Object | None, Object, str], list[Object]]:
