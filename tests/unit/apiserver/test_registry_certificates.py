@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry.kinds.certificates import STRATEGIES, prepare_approval
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import certificates as rules
@@ -21,12 +20,11 @@ CERTIFICATE = base64.b64encode(pki.make_authority("ca", algorithm="ECDSA-P256").
 SIGNER_FORM = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
 
 
-class NoObjects(Reader):
-    """Nothing is stored."""
+NOTHING: Any = None  # no strategy of this kind looks at other objects
 
 
 def context(user: User | None = None) -> Context:
-    return Context(user or User("u"), NoObjects(), "2030-01-01T00:00:00Z")
+    return Context(user or User("u"), NOTHING, "2030-01-01T00:00:00Z")
 
 
 def request(**changes: Any) -> Object:

@@ -149,7 +149,8 @@ def _late(now: _Status, was: _Status) -> list[FieldError]:
     if ending_changed and terminating and now.finished:
         errors.append(invalid("status.terminating", terminating, "terminating>0 is invalid for finished job"))
     active = number(now.status, "active")
-    if (ready, active) != (integer(was.status, "ready"), number(was.status, "active")) and (ready or 0) > active:
+    changed = (ready, active) != (integer(was.status, "ready"), number(was.status, "active"))
+    if changed and ready is not None and ready > active:
         errors.append(invalid("status.ready", ready, "cannot set more ready pods than active"))
     return errors
 

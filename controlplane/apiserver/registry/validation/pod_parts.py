@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from controlplane.apiserver.registry.objects import items, sub, text
+from controlplane.apiserver.registry.objects import items, set_or_drop, sub, text
 from controlplane.apiserver.registry.pod_facts import quality_of_service
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import same
@@ -132,4 +132,6 @@ def _with_old_amounts(now: Object, then: Object) -> Object:
             munged.setdefault("resources", {})[kind] = amounts
         else:
             munged.get("resources", {}).pop(kind, None)
+    if not munged.get("resources"):
+        set_or_drop(munged, "resources", then if not sub(then, "resources") else {})
     return munged
