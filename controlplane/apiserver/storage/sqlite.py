@@ -64,7 +64,9 @@ class SqliteJournal:
     def _prepare(self) -> None:
         db = self._db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        application, layout = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        application, layout = (
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION:
             raise SettingsError(f"{self._path}: a database of another program")
