@@ -236,7 +236,9 @@ spec:
       command:
         - sh
         - -c
-        - cat /settings/colour; echo " $WORD"; ls /scratch; head -c 3 /run/secrets/kubernetes.io/serviceaccount/token
+        - |
+          cat /settings/colour; echo " $WORD"; ls /scratch
+          head -c 3 /var/run/secrets/kubernetes.io/serviceaccount/token
       env: [{{name: WORD, valueFrom: {{secretKeyRef: {{name: word, key: word}}}}}}]
       volumeMounts:
         - {{name: settings, mountPath: /settings}}
