@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from typing import Any
 
-from controllers_cluster import Cluster, HollowNode, background, running_cluster, running_manager
+from controllers_cluster import Cluster, HollowNode, LateClock, background, running_cluster, running_manager
 
 from machinery.api.catalogue import CRONJOBS, JOBS, PODS
 from machinery.api.meta import Object, annotations_of, condition, controller_of, labels_of, name_of, uid_of
 from machinery.client.rest import STRATEGIC
-from machinery.clock import SystemClock
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -55,7 +53,8 @@ async def test_a_job_runs_to_completion_and_is_removed_after_its_time() -> None:
         assert (status["succeeded"], status["ready"], status["terminating"]) == (4, 0, 0)
         assert [c["type"] for c in status["conditions"]] == ["SuccessCriteriaMet", "Complete"]
         assert {c["reason"] for c in status["conditions"]} == {"CompletionsReached"}
-        assert status["completionTime"] and status["uncountedTerminatedPods"] == {}
+        assert status["completionTime"]
+        assert status["uncountedTerminatedPods"] == {}
         event = await cluster.event("Completed")
         assert event["message"] == "Job completed"
         pods = await cluster.until(
@@ -88,7 +87,8 @@ async def test_too_many_failed_indexes_end_a_job_early() -> None:
         await cluster.admin.create(JOBS, job(**spec, maxFailedIndexes=0))
         failed = (await cluster.object(JOBS, "work", ended("Failed")))["status"]
         terminal = condition(failed["conditions"], "Failed")
-        assert terminal is not None and terminal["reason"] == "MaxFailedIndexesExceeded"
+        assert terminal is not None
+        assert terminal["reason"] == "MaxFailedIndexesExceeded"
         assert failed.get("active", 0) == 0
 
 
@@ -98,7 +98,8 @@ async def test_a_failure_policy_fails_the_job_or_the_index() -> None:
         await cluster.admin.create(JOBS, job(backoffLimit=5, podFailurePolicy={"rules": [rule]}))
         failed = (await cluster.object(JOBS, "work", ended("Failed")))["status"]
         terminal = condition(failed["conditions"], "Failed")
-        assert terminal is not None and terminal["reason"] == "PodFailurePolicy"
+        assert terminal is not None
+        assert terminal["reason"] == "PodFailurePolicy"
         assert terminal["message"].endswith("failed with exit code 1 matching FailJob rule at index 0")
         assert failed["failed"] == 1
         await cluster.admin.delete(JOBS, "work", "default", propagation="Foreground")
@@ -160,15 +161,6 @@ async def test_a_job_is_suspended_resumed_and_keeps_its_pods_together() -> None:
         assert held["status"].get("failed", 0) == 0
 
 
-class LateClock(SystemClock):
-    """A clock that can be put forward."""
-
-    ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-
 async def test_a_cronjob_starts_jobs_and_minds_its_concurrency_policy() -> None:
     clock = LateClock()
     async with (
@@ -180,7 +172,7 @@ async def test_a_cronjob_starts_jobs_and_minds_its_concurrency_policy() -> None:
         await cluster.admin.create(CRONJOBS, {"metadata": {"name": "tick"}, "spec": spec}, "default")
 
         async def later(minutes: int, **change: Any) -> None:
-            clock.ahead += timedelta(minutes=minutes)
+            clock.ahead += 60.0 * minutes
             await cluster.admin.patch(CRONJOBS, "tick", {"spec": change}, "default")
 
         await later(2, suspend=True)

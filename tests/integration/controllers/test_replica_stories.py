@@ -92,7 +92,9 @@ async def test_a_replicaset_adopts_releases_and_leaves_others_status_alone() -> 
 
 
 def daemon(cluster_labels: dict[str, str] | None = None, **spec: object) -> Object:
-    template = pod_template(**({"nodeSelector": cluster_labels} if cluster_labels else {}))
+    template = pod_template()
+    if cluster_labels:
+        template["spec"]["nodeSelector"] = cluster_labels
     return workload(DAEMONSETS, "d", template=template, **spec)
 
 
