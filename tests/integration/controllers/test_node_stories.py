@@ -5,7 +5,7 @@ from __future__ import annotations
 from controllers_cluster import Cluster, LateClock, pod_template, running_cluster, running_manager, story
 
 from controlplane.controllers.podgc import PodCollector
-from machinery.api.catalogue import NODES, PODS, SERVICEACCOUNTS
+from machinery.api.catalogue import EVENTS, NODES, PODS, SERVICEACCOUNTS
 from machinery.api.meta import Object, annotations_of, condition, is_deleting, name_of
 from machinery.cache.informer import Informers
 
@@ -32,6 +32,7 @@ async def test_a_silent_node_is_tainted_and_emptied() -> None:
         await cluster.node("n2")
         await cluster.object(NODES, "n1", lambda n: not taint_keys(n), "")
         await cluster.object(NODES, "n1", lambda n: annotations_of(n).get("node.alpha.kubernetes.io/ttl") == "0", "")
+        await cluster.until(EVENTS, lambda found: [e["reason"] for e in found].count("RegisteredNode") == 2)
         # Admission gives this one 300 s for both taints; the other bears none.
         await bound(cluster, "patient")
         key = {"key": "node.kubernetes.io/unreachable", "operator": "Exists"}
