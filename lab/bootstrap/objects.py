@@ -21,7 +21,7 @@ from machinery.api.catalogue import SERVICEACCOUNTS
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists
+from machinery.errors import AlreadyExists, Invalid, NotFound
 
 BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
 NODES_GROUP = "system:nodes"
@@ -41,7 +41,10 @@ async def apply(client: Client, objects: Sequence[Planned]) -> None:
         async with limit:
             try:
                 await client.create(resource, obj)
-            except AlreadyExists:
+            except (AlreadyExists, Invalid) as exc:
+                # A Service with an address of its own is told, before its name is looked at, that the address is taken.
+                if isinstance(exc, Invalid) and not await _exists(client, resource, obj):
+                    raise
                 content = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "roleRef")}
                 if content:
                     await client.patch(resource, name_of(obj), content, namespace_of(obj))
@@ -49,6 +52,14 @@ async def apply(client: Client, objects: Sequence[Planned]) -> None:
     async with asyncio.TaskGroup() as group:
         for resource, obj in objects:
             group.create_task(one(resource, obj))
+
+
+async def _exists(client: Client, resource: ResourceType, obj: Object) -> bool:
+    try:
+        await client.get(resource, name_of(obj), namespace_of(obj))
+    except NotFound:
+        return False
+    return True
 
 
 def _administrators() -> list[Planned]:
