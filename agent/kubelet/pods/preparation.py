@@ -25,6 +25,7 @@ class Preparation:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._made_at = float("-inf")
+        self._expired = 0  # how often
         self._failures = 0
         self._began = False
         self.volumes: dict[str, MountedVolume] | None = None  # None until they were all ready once
@@ -33,6 +34,7 @@ class Preparation:
     def expire(self) -> None:
         """Contents may have changed: look at them again the next time."""
         self._made_at = float("-inf")
+        self._expired += 1
 
     async def make(self, pod: Object, runtime: RuntimePod) -> bool:
         """Whether containers may start; if not, the user has been told, and `retry_seconds` says when to try again."""
@@ -41,6 +43,7 @@ class Preparation:
         if self.volumes is not None and kit.clock.monotonic() - self._made_at < kit.settings.sync_seconds:
             return True
         ips = kit.node.ips if spec.is_host_network(pod) else runtime.ips
+        expired = self._expired
         try:
             if not self._began:
                 os.makedirs(kit.pod_dir(meta.uid_of(pod)), mode=0o750, exist_ok=True)
@@ -59,5 +62,6 @@ class Preparation:
             # What runs already goes on with what it has.
             return self.volumes is not None
         self._failures = 0
-        self._made_at = kit.clock.monotonic()
+        if expired == self._expired:  # else something changed while we read it
+            self._made_at = kit.clock.monotonic()
         return True

@@ -71,6 +71,7 @@ class PodWorker:
         """The pod's object changed."""
         self.pod = pod
         self._dirty = True
+        self._preparation.expire()  # labels and annotations may be in its files
         if meta.is_deleting(pod):
             self.shorten_grace(grace_of(pod))
             self._interrupt()

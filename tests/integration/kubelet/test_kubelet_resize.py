@@ -76,7 +76,7 @@ def group_values(node: TestNode, pod: Object, name: str) -> tuple[int, int, int]
 
 
 async def test_guaranteed_pod_grows_and_shrinks_without_a_restart(node: TestNode) -> None:
-    """In-place Pod Resize, guaranteed pods with multiple containers, net increase / net decrease / various operations."""
+    """In-place Pod Resize, guaranteed pods with multiple containers: net increase, net decrease, various operations."""
     start = ("20m", "20Mi")
     name = await node.create({"containers": [sized(n, start, start) for n in ("c1", "c2", "c3")]})
     before = await node.wait_ready(name)
