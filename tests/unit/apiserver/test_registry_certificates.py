@@ -1,10 +1,12 @@
 """CertificateSigningRequests: who asks, what they ask for, what is decided."""
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from controlplane.apiserver.reader import OnChange, Reader
 from controlplane.apiserver.registry.kinds.certificates import STRATEGIES, prepare_approval
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import certificates as rules
@@ -12,6 +14,7 @@ from controlplane.apiserver.request import User
 from machinery import pki
 from machinery.api.catalogue import CERTIFICATESIGNINGREQUESTS
 from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
 
 STRATEGY = STRATEGIES[CERTIFICATESIGNINGREQUESTS]
 _KEY = pki.new_key("ECDSA-P256")
@@ -20,11 +23,24 @@ CERTIFICATE = base64.b64encode(pki.make_authority("ca", algorithm="ECDSA-P256").
 SIGNER_FORM = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
 
 
-NOTHING: Any = None  # no strategy of this kind looks at other objects
+class NoObjects(Reader):
+    """Nothing is stored."""
+
+    def get(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        return None
+
+    def list(self, resource: ResourceType, namespace: str = "") -> Iterable[Object]:
+        return ()
+
+    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
+        pass
+
+    async def get_latest(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        return None
 
 
 def context(user: User | None = None) -> Context:
-    return Context(user or User("u"), NOTHING, "2030-01-01T00:00:00Z")
+    return Context(user or User("u"), NoObjects(), "2030-01-01T00:00:00Z")
 
 
 def request(**changes: Any) -> Object:
