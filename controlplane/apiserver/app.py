@@ -74,7 +74,7 @@ class App:
 
     async def _authenticate(self, request: Request, target: Target) -> User:
         extensions = self.api.extensions
-        credentials = Credentials(request.peer_certificate, request.headers, request.remote)
+        credentials = Credentials(request.peer_certificates, request.headers, request.remote)
         for authenticator in extensions.authenticators:
             user = await authenticator.authenticate(credentials)
             if user is not None:

@@ -124,8 +124,17 @@ def build(obj: Object) -> Policy:
         own = given.get("omitManagedFields")
         stages = everywhere | frozenset(given.get("omitStages") or ())
         decision = Decision(given["level"], stages, fields if own is None else bool(own))
-        sets = (frozenset(given.get(k) or ()) for k in ("users", "userGroups", "verbs", "namespaces"))
-        rules.append(Rule(decision, *sets, given.get("resources") or (), given.get("nonResourceURLs") or ()))
+        rules.append(
+            Rule(
+                decision,
+                frozenset(given.get("users") or ()),
+                frozenset(given.get("userGroups") or ()),
+                frozenset(given.get("verbs") or ()),
+                frozenset(given.get("namespaces") or ()),
+                given.get("resources") or (),
+                given.get("nonResourceURLs") or (),
+            )
+        )
     return Policy(rules)
 
 

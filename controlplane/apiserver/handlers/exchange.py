@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from multidict import MultiMapping
@@ -43,6 +43,10 @@ class Exchange:
     audit_annotations: dict[str, str] = field(default_factory=dict)
     answer_headers: dict[str, str] = field(default_factory=dict)
     """Sent with whatever the answer is."""
+    received: bytes = b""
+    """The body, once it has been read."""
+    initialised: Callable[[], None] | None = None
+    """To be called when a watch has told what is there and only waits for events."""
 
     @property
     def query(self) -> Query:
@@ -80,4 +84,5 @@ class Exchange:
         length = self.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > limit:
             raise TooLarge(f"Request entity too large: limit is {limit}")
-        return await self.raw.body.read(limit)
+        self.received = await self.raw.body.read(limit)
+        return self.received

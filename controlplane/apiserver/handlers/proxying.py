@@ -5,7 +5,7 @@ Source: k8s.io/apimachinery/pkg/util/proxy (UpgradeAwareHandler); RFC 9110, "Int
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
@@ -14,7 +14,7 @@ from yarl import URL
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
 from controlplane.apiserver.http.request import Answered
-from machinery.errors import BadRequest, ServiceUnavailable
+from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 from machinery.imports import deferred
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _HOP_BY_HOP = frozenset(
 _OUR_OWN = frozenset({"content-length", "date"})  # headers that this server writes itself
 _KEPT_BACK = frozenset({"authorization", "host", "content-length"})
 _CONNECT_SECONDS = 30.0
+_FAILURE_BYTES = 50_000
 
 
 def is_upgrade(exchange: Exchange) -> bool:
@@ -65,16 +66,23 @@ def _authority(peer: Peer) -> str:
 
 
 async def forward(
-    exchange: Exchange, peer: Peer, path: str, *, headers: Iterable[tuple[str, str]] = (), flush: bool = True
+    exchange: Exchange,
+    peer: Peer,
+    path: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    failure: Callable[[int, str], StatusError] | None = None,
 ) -> Answer | Answered:
     """Pass the request on to `path` (encoded, with its query) of the peer; `headers` are added.
+
+    With `failure`, an answer outside 200..206 is not passed on: what `failure` makes of its status and text is raised.
 
     Raises:
         ServiceUnavailable: the peer can't be reached.
     """
     if is_upgrade(exchange):
         return await _upgrade(exchange, peer, path, headers)
-    return await _plain(exchange, peer, path, headers)
+    return await _plain(exchange, peer, path, headers, failure)
 
 
 async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
@@ -93,7 +101,13 @@ async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[
     return Answer(found.body, kind, found.status)
 
 
-async def _plain(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answered:
+async def _plain(
+    exchange: Exchange,
+    peer: Peer,
+    path: str,
+    headers: Iterable[tuple[str, str]],
+    failure: Callable[[int, str], StatusError] | None,
+) -> Answered:
     scheme = "https" if peer.tls is not None else "http"
     url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
     sent = _forwarded(exchange)
@@ -114,6 +128,8 @@ async def _plain(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tu
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
         async with answer:
+            if failure is not None and not 200 <= answer.status <= 206:
+                raise failure(answer.status, (await answer.content.read(_FAILURE_BYTES)).decode("utf-8", "replace"))
             return await _relay(exchange, answer)
 
 

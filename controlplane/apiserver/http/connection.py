@@ -18,6 +18,7 @@ from controlplane.apiserver.http.body import NO_BODY, Body, WholeBody
 from controlplane.apiserver.http.head import BadHead, Head, Heads
 from controlplane.apiserver.http.pieces import Joined
 from controlplane.apiserver.http.request import Answered, Headers, Request, head
+from controlplane.apiserver.tls import peer_certificates
 
 if TYPE_CHECKING:
     from controlplane.apiserver.http.server import HttpServer
@@ -51,7 +52,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self.remote = ""
-        self.peer_certificate: bytes | None = None
+        self.peer_certificates: tuple[bytes, ...] = ()
         self.since = 0.0
         """When it began to be idle (loop's clock); 0: a request is being answered."""
         self.task: asyncio.Task[None] | None = None
@@ -80,8 +81,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
-        tls = transport.get_extra_info("ssl_object")
-        self.peer_certificate = tls.getpeercert(True) if tls is not None else None
+        self.peer_certificates = peer_certificates(transport.get_extra_info("ssl_object"))
         self.since = self._server.loop.time()
         self._server.connections.add(self)
 

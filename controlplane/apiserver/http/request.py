@@ -110,9 +110,9 @@ class Request:
         return self._connection.remote
 
     @property
-    def peer_certificate(self) -> bytes | None:
-        """The client's certificate (DER) if it has one: verified by TLS."""
-        return self._connection.peer_certificate
+    def peer_certificates(self) -> tuple[bytes, ...]:
+        """The client's certificates (DER) as it showed them: not verified."""
+        return self._connection.peer_certificates
 
     @property
     def has_body(self) -> bool:
