@@ -7,6 +7,7 @@ async with ApiServer(settings, storage, factories) as server:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,11 +17,16 @@ from typing import Self
 from controlplane.apiserver import resources as served_resources
 from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.app import App
+from controlplane.apiserver.audit.auditor import auditor
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.customresources.controller import CustomResources
 from controlplane.apiserver.customresources.openapi import published
+from controlplane.apiserver.exposition import Exposition
+from controlplane.apiserver.flowcontrol.controller import FlowControl
+from controlplane.apiserver.flowcontrol.statuses import keep_statuses
+from controlplane.apiserver.gates import Gates
 from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
@@ -43,7 +49,6 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
-_DRAIN_SECONDS = 10.0
 
 
 class NotReady(NavarchError):
@@ -83,10 +88,18 @@ class ApiServer:
         self._ready = asyncio.Event()
         self._stopping = False
         self.port = settings.secure_port
-        self._app = App(self.api, self._paths(), Router(self.resources))
+        self._flow = self._flow_control() if settings.enable_priority_and_fairness else None
+        self._auditor = auditor(settings, self.api.clock)
+        gates = Gates(self.api, self._flow, self._auditor)
+        self._app = App(self.api, self._paths(), Router(self.resources), gates)
         self._group: asyncio.TaskGroup | None = None
         self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _flow_control(self) -> FlowControl:
+        settings = self.settings
+        seats = settings.max_requests_inflight + settings.max_mutating_requests_inflight
+        return FlowControl(self.reader, seats, settings.request_timeout_seconds)
 
     def _paths(self) -> Paths:
         address = self.settings.external_hostname or self.settings.advertise_address or self.settings.bind_address
@@ -95,6 +108,7 @@ class ApiServer:
             Discovery(self.resources, f"{address}:{self.settings.secure_port}"),
             self._health(),
             OpenAPI(self.resources, lambda: published(self.resources)),
+            Exposition(self.api, self._flow, self._auditor),
         )
 
     def _health(self) -> Health:
@@ -151,6 +165,10 @@ class ApiServer:
             self._spawn(self._hook_runner(name, hook))
         self._spawn(self.custom.run)
         self._spawn(self._pools.repair.run)
+        flow = self._flow
+        if flow is not None:
+            self._spawn(flow.adjust_regularly)
+            self._spawn(lambda: keep_statuses(flow, self.reader, self.loopback, self.api.clock))
         if self._pools.service is not None:
             self._spawn(self._pools.service.run)
         self._announce()
@@ -191,14 +209,25 @@ class ApiServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop listening, let writes under way finish, end watches."""
+        """Say that the server is not ready; after the delay asked for stop listening, finish requests, end watches."""
         self._stopping = True
         if self._http is not None:
-            self._http.stop_listening()
-            await self._http.drain(_DRAIN_SECONDS)
+            if self.settings.shutdown_delay_seconds and (kind is None or kind is asyncio.CancelledError):
+                with contextlib.suppress(asyncio.CancelledError):  # a second signal: at once
+                    await asyncio.sleep(self.settings.shutdown_delay_seconds)
+            await self._finish(self._http)
         await self._stop_tasks(kind, error, trace)
-        for close in self.api.extensions.closers:
-            await close()
+        if self._auditor is not None:
+            self._auditor.close()
+
+    async def _finish(self, http: HttpServer) -> None:
+        """Serve what is there, and nothing else."""
+        settings = self.settings
+        if settings.shutdown_send_retry_after:
+            self._app.refusing = True
+        else:
+            http.stop_listening()
+        await http.drain(settings.request_timeout_seconds, settings.shutdown_watch_termination_grace_seconds)
 
     async def _stop_tasks(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,7 @@ async def watch(api: Api, exchange: Exchange) -> Answered:
     media = f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
     response = sink.open(exchange, media)
     stream = _Stream(api, served, chosen, form, include, sink)
+    stream.initialised = exchange.initialised
     await stream.run(options, revision)
     return response
 
@@ -121,7 +122,10 @@ class _Stream:
         self._collection = api.objects.collection(served.prefix)
         self._ended = asyncio.Event()
         self._told_definitions = False
+        self.initialised: Callable[[], None] | None = None
+        """Called when what is there has been told."""
         self._reached = 0
+        self._sent = api.metrics.watch_events(served.type)
         plain = form.media == JSON and not form.shape and served.view is None and not form.pretty
         self._shared = plain
         """The client gets the bytes that all others get."""
@@ -143,6 +147,8 @@ class _Stream:
             self._sink.send([self._error(exc)])
             self._sink.close()
             return
+        if self.initialised is not None:
+            self.initialised()
         timers = [loop.call_later(options.seconds, self._ended.set)]
         if options.bookmarks:
             first = min(_BOOKMARK_SECONDS, max(0.0, options.seconds - _BEFORE_END_SECONDS))
@@ -165,6 +171,7 @@ class _Stream:
                 records = self._collection.list(self._chosen.namespace)
                 chosen = [record for record in records if self._chosen.selects(record)]
                 self._sink.send([self._told(ADDED, record) for record in chosen])
+                self._sent[0] += len(chosen)
                 self._reached = now
                 if options.initial and options.bookmarks:
                     self._sink.send([self._bookmark({_INITIAL_END: "true"})])
@@ -197,8 +204,10 @@ class _Stream:
                     told = self._meant(event)
                     if told is not None:
                         lines.append(told)
-        if lines and not self._sink.send(lines):
-            self._ended.set()
+        if lines:
+            self._sent[0] += len(lines)
+            if not self._sink.send(lines):
+                self._ended.set()
 
     def _meant(self, event: Event) -> bytes | None:
         """An event as this watcher sees it, whose selection the object may have entered or left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ class Stream(Answered):
 class Request:
     """One request of a connection."""
 
-    __slots__ = ("_connection", "body", "head", "headers", "method", "started", "target")
+    __slots__ = ("_connection", "body", "head", "headers", "method", "on_start", "started", "target")
 
     def __init__(self, connection: Connection, head: Head, body: Body | WholeBody) -> None:
         self._connection = connection
@@ -103,6 +103,8 @@ class Request:
         self.headers = head.headers
         self.body = body
         self.started: Stream | None = None
+        self.on_start: Callable[[int], None] | None = None
+        """Told the status when an answer begins that is a stream, or the connection is taken over."""
 
     @property
     def remote(self) -> str:
@@ -132,6 +134,8 @@ class Request:
         if not keep:
             self._connection.close_after()
             last += "Connection: close\r\n"
+        if self.on_start is not None:
+            self.on_start(status)
         bodiless = self.method == "HEAD" or status in (204, 304)
         self._connection.transport.write(head(status, headers, last))
         self.started = Stream(self._connection, status, chunked=chunked and not bodiless)
@@ -142,6 +146,8 @@ class Request:
 
         Call `release` when that protocol has ended.
         """
+        if self.on_start is not None:
+            self.on_start(101)
         return self._connection.hand_over(protocol, answer_head)
 
     def release(self) -> None:

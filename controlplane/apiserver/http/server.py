@@ -43,6 +43,9 @@ class HttpServer:
                 connection.transport.close()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return {connection.task for connection in self.connections if connection.task is not None}
+
     def stop_listening(self) -> None:
         """Take no more connections; those there are end with the answer under way, idle ones at once."""
         self.stopping = True
@@ -52,13 +55,15 @@ class HttpServer:
             if connection.task is None and not connection.handed_over:
                 connection.transport.close()
 
-    async def drain(self, seconds: float) -> None:
-        """End streams, let other requests finish for so long, then close everything."""
+    async def drain(self, seconds: float, stream_seconds: float = 0) -> None:
+        """Let streams go on for `stream_seconds` and other requests for `seconds`; then close everything."""
+        if stream_seconds and (tasks := self._tasks()):
+            await asyncio.wait(tasks, timeout=stream_seconds)
         for connection in list(self.connections):
             connection.stop()
-        tasks = {connection.task for connection in self.connections if connection.task is not None}
-        if tasks:
+        if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=seconds)
+        self.stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):
