@@ -13,7 +13,7 @@ _HIGH_BYTES = 1 << 20  # more than this unread stops the client from sending
 class Body:
     """Bytes that are there, and those still to come."""
 
-    __slots__ = ("_begin", "_chunks", "_failed", "_flow", "_size", "_waiter", "complete")
+    __slots__ = ("_begin", "_chunks", "_discarded", "_failed", "_flow", "_size", "_waiter", "complete")
 
     def __init__(self, flow: Callable[[bool], None], begin: Callable[[], None] | None = None) -> None:
         """`flow` stops (False) and starts the sender; `begin` is called before the first wait for data."""
@@ -21,12 +21,20 @@ class Body:
         self._chunks: list[bytes] = []
         self._size = 0
         self._failed = False
+        self._discarded = False
         self._waiter: asyncio.Future[None] | None = None
         self._flow = flow
         self._begin = begin
 
+    def discard(self) -> None:
+        """Nobody will read it."""
+        self._discarded = True
+        self._chunks = []
+
     def feed(self, data: bytes) -> None:
         """More has come."""
+        if self._discarded:
+            return
         self._chunks.append(data)
         self._size += len(data)
         if self._size > _HIGH_BYTES and self._waiter is None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _HEAD_BYTES = 1 << 20  # Source: http.DefaultMaxHeaderBytes
 _EARLY_BYTES = 1 << 16  # what a client may send before its request is answered
 _ONE_WRITE_BYTES = 1 << 16  # shorter answers are copied behind their heads
-_LINGER_SECONDS = 0.5  # how long the rest of a body that nobody wants is taken in, so that the answer is read
+_LINGER_SECONDS = 5.0  # how long the rest of a body that nobody wants is taken in, so that the answer is read
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._ends_with_client = True
         self._early = False  # the client is stopped from sending because it is ahead
         self._paused = False
+        self._lingering = False  # the answer is complete, and the request is not
         self._drained: asyncio.Future[None] | None = None
         self._request: Request | None = None
         self.handed_over = False
@@ -187,7 +188,7 @@ class Connection(asyncio.Protocol):
                 return
             if done:
                 self._closing = self._closing or self._chunks.more
-                self._chunks = self._body = None
+                self._body_complete()
             return
         if len(data) < self._left:
             self._left -= len(data)
@@ -195,8 +196,13 @@ class Connection(asyncio.Protocol):
             return
         body.feed(data[: self._left])
         self._buffer = data[self._left :]
-        self._body = None
+        self._body_complete()
         body.finish()
+
+    def _body_complete(self) -> None:
+        self._body = self._chunks = None
+        if self._lingering:
+            self.transport.close()
 
     def _refuse(self, status: int, why: str) -> None:
         """Answer what is no request, and close."""
@@ -264,8 +270,10 @@ class Connection(asyncio.Protocol):
             return
         if self._body is not None:
             # Closing now would reset the connection before the client has read why.
+            self._body.discard()
+            self._lingering = True
             self._flow(True)
-            self._server.loop.call_later(_LINGER_SECONDS, transport.close)
+            self._server.loop.call_later(_LINGER_SECONDS, transport.abort)
             return
         if self._closing or self._server.stopping:
             transport.close()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1")
 
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_STAND_IN = b"REPORT"  # a method that llhttp knows and nobody uses
 _ABSOLUTE = re.compile("^https?://[^/?]*")
 
 
@@ -100,6 +102,13 @@ def _parse(raw: bytes) -> Head:
         parser.feed_data(raw)
     except httptools.HttpParserUpgrade:
         upgrade = True
+    except httptools.HttpParserInvalidMethodError as exc:
+        name = raw.partition(b" ")[0]
+        if not _TOKEN.fullmatch(name) or name == _STAND_IN:
+            raise BadHead(str(exc)) from exc
+        head = _parse(_STAND_IN + raw[len(name) :])  # what is not a method of HTTP's own is the handlers' to refuse
+        head.method = name.decode()
+        return head
     except httptools.HttpParserError as exc:
         raise BadHead(str(exc)) from exc
     headers: CIMultiDict[str] = CIMultiDict(collector.headers)

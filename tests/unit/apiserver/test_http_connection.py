@@ -159,8 +159,14 @@ async def test_who_sends_too_much_reads_why_before_the_connection_ends() -> None
         assert line == "HTTP/1.1 413 Request Entity Too Large"
         assert headers["Connection"] == "close"
         assert b"limit is 1000" in body
-        await client.say("y" * LIMIT)
+        await client.say("y" * LIMIT * 98)
         assert await client.reader.read() == b""
+
+
+async def test_methods_of_no_standard_are_the_handlers_to_refuse() -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        await client.say("FOO /a HTTP/1.1\nHost: h\nContent-Length: 2\n\nhi")
+        assert (await client.answer())[2] == b"FOO /a  hi"
 
 
 async def test_a_head_request_and_http_1_0() -> None:
