@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from controlplane.apiserver.audit.auditor import Auditor
 from controlplane.apiserver.flowcontrol.controller import FlowControl
@@ -20,7 +19,7 @@ _OF_FLOW = ("priority_level", "flow_schema")
 
 
 @dataclass
-class Exposition(Collector):
+class Exposition:
     """The metrics of one server."""
 
     api: Api
@@ -29,13 +28,7 @@ class Exposition(Collector):
 
     def render(self) -> bytes:
         """As text, with those of the process."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(REGISTRY) + generate_latest(registry)
-
-    def describe(self) -> list[Metric]:
-        """Nothing is known beforehand."""
-        return []
+        return generate_latest(REGISTRY) + generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """All of it."""
