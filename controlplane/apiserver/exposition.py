@@ -14,6 +14,7 @@ from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFam
 from controlplane.apiserver.audit.auditor import Auditor
 from controlplane.apiserver.flowcontrol.controller import FlowControl
 from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.storage.measured import MeasuredStorage
 
 _OF_FLOW = ("priority_level", "flow_schema")
 
@@ -23,6 +24,7 @@ class Exposition:
     """The metrics of one server."""
 
     api: Api
+    storage: MeasuredStorage
     flow: FlowControl | None
     auditor: Auditor | None
 
@@ -33,6 +35,7 @@ class Exposition:
     def collect(self) -> Iterator[Metric]:
         """All of it."""
         yield from self.api.metrics.collect()
+        yield from self.storage.collect()
         yield from self._objects()
         if self.flow is not None:
             yield from _of_flow_control(self.flow)

@@ -19,6 +19,7 @@ from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
 from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
 from controlplane.apiserver.handlers.health import TEXT, Health
 from controlplane.apiserver.handlers.openapi import OpenAPI
+from controlplane.apiserver.handlers.zpages import ZPages
 
 VERSION = {
     "major": "1",
@@ -49,6 +50,7 @@ class Paths:
     health: Health
     openapi: OpenAPI
     exposition: Exposition
+    zpages: ZPages
 
     async def answer(self, exchange: Exchange) -> Answer:
         """The answer. Raises NotFound, MethodNotAllowed."""
@@ -75,6 +77,9 @@ class Paths:
             self._reading(exchange)
             told = dump.table(self.exposition.flow, path.removeprefix(dump.PREFIX))
             return Answer(told.encode(), TEXT) if told is not None else NOT_FOUND
+        page = self.zpages.answer(exchange, self._paths())
+        if page is not None:
+            return page
         extension = self.api.extensions.paths.get(path)
         if extension is not None:
             self._reading(exchange)
@@ -104,10 +109,14 @@ class Paths:
         return found if found is not None else NOT_FOUND
 
     def _index(self) -> Answer:
+        return Answer(orjson.dumps({"paths": self._paths()}), JSON)
+
+    def _paths(self) -> list[str]:
+        """All paths that the server tells of."""
         groups = self.api.resources.group_versions()
         paths = ["/.well-known/openid-configuration", "/api", "/apis", "/apis/", "/version", "/metrics", "/openapi/v2"]
-        paths += ["/openapi/v3", "/openapi/v3/", *self.health.paths(), *self.api.extensions.paths]
+        paths += ["/openapi/v3", "/openapi/v3/", "/flagz", "/statusz", *self.health.paths(), *self.api.extensions.paths]
         for group, versions in groups.items():
             base = f"/apis/{group}" if group else "/api"
             paths += [base, *(f"{base}/{version}" for version in versions)]
-        return Answer(orjson.dumps({"paths": sorted(set(paths))}), JSON)
+        return sorted(set(paths))

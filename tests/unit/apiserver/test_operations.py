@@ -189,6 +189,7 @@ async def test_counts_have_upstreams_names() -> None:
         'apiserver_flowcontrol_nominal_limit_seats{priority_level="catch-all"}',
         'authentication_attempts_total{result="success"}',
         'authorization_attempts_total{result="allowed"}',
+        'etcd_request_duration_seconds_count{group="",operation="create",resource="configmaps"} 1.0',
         "process_resident_memory_bytes",
     ):
         assert line in told
@@ -218,3 +219,18 @@ async def test_a_server_can_refuse_what_comes_while_it_finishes() -> None:
             assert answer.headers["Connection"] == "close"
             assert await answer.text() == "The apiserver is shutting down, please try again later.\n"
         assert await status(client, "/livez") == 200
+
+
+async def test_pages_for_people_tell_state_and_flags() -> None:
+    async with running_apiserver(Settings(flags=(("v", "2"),))) as server, connected(server) as client:
+        async with client.get("/statusz") as answer:
+            told = await answer.text()
+            assert answer.content_type == "text/plain"
+        assert told.startswith("\nkube-apiserver statusz\nWarning: This endpoint is not meant to be machine parseable")
+        assert "\nEmulation version: 1.36\n" in told
+        assert " /livez" in told
+        async with client.get("/flagz") as answer:
+            assert (await answer.text()).endswith("\n\nv=2\n")
+        assert await status(client, "/healthz/poststarthook/priority-and-fairness-filter") == 200
+        async with client.get("/flagz", headers={"Accept": "application/json"}) as answer:
+            assert answer.status == 406
