@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from machinery.errors import SettingsError
+from machinery.log import get_logger
+
+log = get_logger(__name__)
 
 ALIASES = {
     "serviceaccount-token": "serviceaccount-token-controller",
@@ -49,6 +52,16 @@ ALIASES = {
     "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
 }
 
+GATED = {
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller": "ClusterTrustBundle",
+    "podcertificaterequest-cleaner-controller": "PodCertificateRequest",
+    "podgroup-protection-controller": "GenericWorkload",
+    "resourcepoolstatusrequest-controller": "DRAResourcePoolStatus",
+    "storage-version-migrator-controller": "StorageVersionMigrator",
+    "storageversion-garbage-collector-controller": "StorageVersionAPI",
+}
+"""Controllers of alpha and beta APIs that are off by default: known by name, never running."""
+
 ELSEWHERE = {
     "service-lb-controller": "the cloud controller manager",
     "node-route-controller": "the cloud controller manager",
@@ -82,6 +95,10 @@ def choose(selection: Iterable[str], known: Iterable[str]) -> frozenset[str]:
             if turned_off:
                 continue
             raise SettingsError(f"--controllers: {name} runs in {ELSEWHERE[name]}, not here")
+        if name in GATED:
+            if not turned_off:
+                log.info("Controller is disabled by a feature gate", controller=name, requiredFeatureGates=GATED[name])
+            continue
         if name not in names:
             raise SettingsError(f'--controllers: "{name}" is not in the list of known controllers')
         (off if turned_off else on).add(name)
