@@ -28,7 +28,7 @@ from controlplane.controllers import (
 from controlplane.controllers import namespaces as ending
 from controlplane.controllers.autoscaling import controller as autoscaling
 from controlplane.controllers.certificates import controller as certificates
-from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.clients import PROGRAM, ManagerClients
 from controlplane.controllers.cronjob import controller as cronjob
 from controlplane.controllers.daemonset import controller as daemonset
 from controlplane.controllers.deployment import controller as deployment
@@ -52,8 +52,6 @@ from machinery.log import get_logger
 from machinery.serving import Check, HealthServer
 
 log = get_logger(__name__)
-
-PROGRAM = "kube-controller-manager"
 
 CONTROLLERS: dict[str, Build] = {
     "serviceaccount-controller": serviceaccounts.build,
@@ -130,7 +128,7 @@ class Manager:
                     server.add_check(name, _all_work(made))
 
 
-def assemble(options: Options, clients: ClientPool, clock: Clock | None = None) -> Manager:
+def assemble(options: Options, clients: ManagerClients, clock: Clock | None = None) -> Manager:
     """Build the controllers that the options choose. Raises SettingsError for what can't work."""
     chosen = names.choose(options["controllers"], CONTROLLERS)
     environment = Environment(
@@ -160,7 +158,7 @@ async def serve(options: Options) -> None:
     own_accounts = flags["use-service-account-credentials"]
     async with (
         HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown) as server,
-        ClientPool(config, clock, own_accounts=own_accounts) as clients,
+        ManagerClients(config, clock, own_accounts=own_accounts) as clients,
     ):
         manager = assemble(options, clients, clock)
 

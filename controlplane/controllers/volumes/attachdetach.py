@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.controllers.environment import NODE_INDEX, Environment
-from controlplane.controllers.periodic import every
 from controlplane.controllers.pods import node_of
 from controlplane.controllers.volumes.attachments import (
     MANAGED,
@@ -36,6 +35,7 @@ from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.errors import AlreadyExists, NavarchError, NotFound
 from machinery.events import EventRecorder
+from machinery.periodic import every
 
 ACCOUNT = "attachdetach-controller"
 CLAIM_INDEX = "claim"
