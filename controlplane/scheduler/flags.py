@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.scheduler import config
-from controlplane.scheduler.config import Settings
+from controlplane.scheduler.config import file
+from controlplane.scheduler.config.settings import API_VERSION, Settings
 from machinery import component
 from machinery.settings import Flag, FlagSet
 
@@ -35,16 +35,18 @@ class Options:
     @property
     def shown(self) -> dict[str, Any]:
         """What /configz tells."""
-        profiles = [profile.name for profile in self.settings.profiles]
-        return {"kubescheduler.config.k8s.io": {"profiles": profiles}}
+        return {"kubescheduler.config.k8s.io": dict(self.settings.shown)}
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read flags and file. Raises SettingsError."""
     flags = _FLAGS.parse(arguments)
-    if not flags["config"]:
-        return Options(flags, Settings())
-    settings = config.load(flags["config"])
-    flags |= config.leader_flags(settings)
+    settings = file.load(flags["config"]) if flags["config"] else defaults()
+    flags |= settings.flags
     flags["kubeconfig"] = flags["kubeconfig"] or settings.kubeconfig
     return Options(flags, settings)
+
+
+def defaults() -> Settings:
+    """What is so when no file says otherwise."""
+    return file.read({"apiVersion": API_VERSION, "kind": file.KIND})

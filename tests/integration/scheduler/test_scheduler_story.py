@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from controlplane.apiserver.testing import running_apiserver
-from controlplane.scheduler.__main__ import schedule
-from controlplane.scheduler.config import Settings
-from controlplane.scheduler.flags import Options
+from controlplane.scheduler.flags import Options, defaults
+from controlplane.scheduler.program import schedule
 from machinery.api import meta
 from machinery.api.catalogue import EVENTS, NODES, PODS, PRIORITYCLASSES
 from machinery.api.meta import Object
@@ -30,7 +30,7 @@ async def client() -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def scheduling(client: Client) -> AsyncIterator[None]:
-    task = asyncio.create_task(schedule(client, Options({}, Settings(initial_backoff_seconds=0.05))))
+    task = asyncio.create_task(schedule(client, Options({}, replace(defaults(), initial_backoff_seconds=0.05))))
     try:
         yield
     finally:
