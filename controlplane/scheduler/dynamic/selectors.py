@@ -5,12 +5,11 @@ Source: k8s.io/dynamic-resource-allocation/cel; resource.k8s.io/v1 CELDeviceSele
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
-
-import cel
 
 from machinery.api import quantity
 from machinery.api.meta import Object
@@ -23,11 +22,17 @@ class SelectorInvalid(NavarchError):
     """An expression of a claim or a class can't be compiled."""
 
 
+@cache
+def _engine() -> Any:
+    """The CEL engine, on first use: it brings a command line with it that takes a quarter of a second to import."""
+    return importlib.import_module("cel")
+
+
 @lru_cache(maxsize=1024)
 def compiled(expression: str) -> Any:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        return cel.compile(expression)
+        return _engine().compile(expression)
     except (ValueError, RuntimeError, TypeError, RecursionError) as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
 
@@ -55,7 +60,7 @@ def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) ->
 def matches(expression: str, seen: Mapping[str, Any]) -> bool:
     """Whether the device is chosen; one that lacks what the expression asks about is not. Raises SelectorInvalid."""
     try:
-        return compiled(expression).execute(cel.Context(dict(seen), dict(_FUNCTIONS))) is True
+        return compiled(expression).execute(_engine().Context(dict(seen), dict(_FUNCTIONS))) is True
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError):
         return False
 
