@@ -327,15 +327,12 @@ class VolumeBinder:
 
     async def _set_volume_phase(self, volume: Object, phase: str, message: str = "") -> Object:
         status = volume.get("status") or {}
-        if status.get("phase") == phase and (status.get("message") or "") == message:
-            return volume
-        fresh: Object = {"phase": phase}
+        if status.get("phase") == phase:
+            return volume  # what others say beside it is theirs
+        fresh: Object = {**status, "phase": phase, "lastPhaseTransitionTime": format_time(self.clock.now())}
+        fresh.pop("message", None)
         if message:
             fresh["message"] = message
-        if status.get("phase") == phase and status.get("lastPhaseTransitionTime"):
-            fresh["lastPhaseTransitionTime"] = status["lastPhaseTransitionTime"]
-        else:
-            fresh["lastPhaseTransitionTime"] = format_time(self.clock.now())
         return await self._write_volume({**volume, "status": fresh}, "status")
 
     # -- writing -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ from machinery.clock import Clock, SystemClock
 from machinery.errors import AlreadyExists, Conflict, NotFound
 
 _MANAGER_TOKEN = "manager-token"
+
+
+class LateClock(SystemClock):
+    """A clock that can be put forward: `ahead` seconds."""
+
+    ahead = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
 
 @dataclass
@@ -92,9 +105,9 @@ class Cluster:
         await self.admin.create(NODES, node)
         return await self.node_ready(name, ready)
 
-    async def node_ready(self, name: str, ready: str) -> Object:
+    async def node_ready(self, name: str, ready: str, clock: Clock | None = None) -> Object:
         """What the node says of itself now."""
-        now = format_time(SystemClock().now())
+        now = format_time((clock or SystemClock()).now())
         told = {"type": "Ready", "status": ready, "lastHeartbeatTime": now, "lastTransitionTime": now}
         status = {"conditions": [told]}
         return await self.admin.patch(NODES, name, {"status": status}, content_type=STRATEGIC, subresource="status")
