@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane.scheduler.config import file
 from controlplane.scheduler.config.settings import API_VERSION, Settings
-from machinery import component
+from machinery import component, servingguard
 from machinery.settings import Flag, FlagSet
 
 _FLAGS = FlagSet(
@@ -18,10 +18,11 @@ _FLAGS = FlagSet(
         *component.CLIENT_FLAGS,
         *component.SERVING_FLAGS,
         *component.LEADER_FLAGS,
+        *servingguard.FLAGS,
         Flag("config", str, "", "path to a KubeSchedulerConfiguration file"),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
-    harmless=component.HARMLESS,
+    harmless=[name for name in component.HARMLESS if name not in {flag.name for flag in servingguard.FLAGS}],
 )
 
 

@@ -23,6 +23,7 @@ from machinery import component
 from machinery.cache.informer import Informers
 from machinery.client.rest import Client
 from machinery.serving import HealthServer
+from machinery.servingguard import ServingGuard
 
 _METRICS_SECONDS = 5.0
 
@@ -30,16 +31,21 @@ _METRICS_SECONDS = 5.0
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then schedule."""
     api = component.client_config(options.flags)
-    tls = component.serving_tls(options.flags)
+    flags = options.flags
+    guard = ServingGuard(flags, "kube-scheduler")
+    tls = guard.trust(component.serving_tls(flags))
+    server = HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown)
+    server.app.middlewares.append(guard.middleware)
     async with (
-        HealthServer(options.flags["bind-address"], options.flags["secure-port"], tls=tls, config=options.shown),
+        guard,
+        server,
         Client(api, user_agent="kube-scheduler/leader-election") as lease_client,
         Client(api, user_agent="kube-scheduler") as client,
     ):
-        if not options.flags["leader-elect"]:
+        if not flags["leader-elect"]:
             await schedule(client, options)
             return
-        election = component.leader_election(lease_client, options.flags, "kube-scheduler")
+        election = component.leader_election(lease_client, flags, "kube-scheduler")
         client.write_guard = election.guard
         await election.run(lambda: schedule(client, options))
 
