@@ -72,7 +72,7 @@ async def test_health_is_for_everybody_and_the_rest_for_whom_the_api_server_lets
                 assert status == 401
                 return
             assert status == 200
-            assert "scheduler_schedule_attempts_total" in text
+            assert "# TYPE leader_election_master_status gauge" in text
             assert (await answer(server.port, "/metrics", "janes-token"))[0] == 403
             status, text = await answer(server.port, "/configz", "masters-token")
             shown = json.loads(text)["kubescheduler.config.k8s.io"]
