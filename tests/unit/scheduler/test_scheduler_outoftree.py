@@ -60,6 +60,16 @@ def test_the_example_of_the_document() -> None:
 
 
 @pytest.mark.usefixtures("thrift")
+def test_a_plugin_of_an_installed_package(tmp_path: Path) -> None:
+    installed = tmp_path / "thrift-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: thrift\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[navarch.scheduler.plugins]\nThrift = thrift:Thrift\n")
+    cluster = Cluster(node("a", labels={PRICE: "9"}), node("b"), profile=with_plugin({}))
+    assert cluster.best(pod("p")) == "b"
+
+
+@pytest.mark.usefixtures("thrift")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
