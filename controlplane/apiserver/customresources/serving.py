@@ -97,7 +97,7 @@ def _strategy(version: Object, schema: CustomSchema) -> Strategy:
         prepare_status_update=rules.prepare_status_update,
         validate=rules.validate,
         validate_update=rules.validate_update,
-        validate_status_update=rules.validate_update,
+        validate_status_update=rules.validate_status_update,
         has_status=rules.has_status,
         columns=columns_of(version),
         fields={path: _field(path) for path in _selectable(version)},
@@ -192,6 +192,10 @@ class _Rules:
     def validate_update(self, new: Object, old: Object) -> list[FieldError]:
         """Errors of a changed object; what was wrong before and did not change is let be."""
         return [*self.schema.validate(new, old), *self._scale_errors(new)]
+
+    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Errors of a changed status; the rest is not looked at."""
+        return [*self.schema.validate_status(new, old), *self._scale_errors(new)]
 
     def _scale_errors(self, obj: Object) -> list[FieldError]:
         """Source: pkg/registry/customresource/validator.go, ValidateScaleSpec and -Status."""

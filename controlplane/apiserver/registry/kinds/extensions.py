@@ -11,6 +11,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import definitions
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -45,6 +46,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_create=_create_definition,
         prepare_update=_update_definition,
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
+        validate=definitions.definition,
+        validate_update=definitions.definition_update,
+        validate_status_update=definitions.definition_status,
         has_status=True,
         allow_unconditional_update=False,
     ),

@@ -99,10 +99,11 @@ def client_config(at: str, config: Object) -> list[FieldError]:
         return [required(at, "exactly one of url or service is required")]
     if service is not None:
         return webhook_service(f"{at}.service", service)
-    return _url(f"{at}.url", str(url))
+    return url_errors(f"{at}.url", str(url))
 
 
-def _url(at: str, url: str) -> list[FieldError]:
+def url_errors(at: str, url: str) -> list[FieldError]:
+    """The URL of a webhook."""
     try:
         parts = urlsplit(url)
         _ = parts.port
