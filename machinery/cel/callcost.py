@@ -72,10 +72,41 @@ def _standard(identity: str, target: Part | None, args: list[Part]) -> Priced:
 
 _Rule = Callable[[Estimator, str, "Part | None", list[Part]], "Priced | None"]
 _NOMINAL: Final = frozenset(
-    "serviceAccount path group resource subresource namespace name allowed reason error errored fieldSelector "
-    "labelSelector masked prefixLength family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast "
-    "isGlobalUnicast sign asInteger isInteger asApproximateFloat isGreaterThan isLessThan compareTo add sub major minor "
-    "patch".split()
+    [
+        "serviceAccount",
+        "path",
+        "group",
+        "resource",
+        "subresource",
+        "namespace",
+        "name",
+        "allowed",
+        "reason",
+        "error",
+        "errored",
+        "fieldSelector",
+        "labelSelector",
+        "masked",
+        "prefixLength",
+        "family",
+        "isUnspecified",
+        "isLoopback",
+        "isLinkLocalMulticast",
+        "isLinkLocalUnicast",
+        "isGlobalUnicast",
+        "sign",
+        "asInteger",
+        "isInteger",
+        "asApproximateFloat",
+        "isGreaterThan",
+        "isLessThan",
+        "compareTo",
+        "add",
+        "sub",
+        "major",
+        "minor",
+        "patch",
+    ]
 )
 
 

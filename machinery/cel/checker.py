@@ -56,7 +56,7 @@ class Checked:
     type_values: dict[Node, str] = field(default_factory=dict)
     """Names that stand for types."""
     qualified: dict[Node, str] = field(default_factory=dict)
-    """Methods that are functions with a qualified name (`sets.contains`)."""
+    """Methods that are functions with a qualified name (`sets.contains`), selects that are variables with one."""
     variables: set[str] = field(default_factory=set)
     """The declared variables that it refers to."""
 
@@ -147,6 +147,11 @@ class _Checker:
         if name := self._type_name(node):
             self.checked.type_values[node] = name
             return Type("type", "", (TYPE_NAMES[name],))
+        name = _qualified(node)
+        if "." in name and name in self._scope.variables:
+            self.checked.qualified[node] = name
+            self.checked.variables.add(name)
+            return self._scope.variables[name].type
         operand = self.mapping.substitute(self.check(node.operand))
         inside, optional = _unwrapped(operand)
         found = self._field(node, inside)
@@ -279,7 +284,7 @@ class _Checker:
                 told = f"expected type of field '{entry.key}' is 'string' but provided type is '{found}'"
                 self.problems.add(entry.position, told)
             elif known and found.sort == "object" and found.name != f"{node.name}.{entry.key}":
-                told = f"unexpected type name \"{found.name}\", expected \"{node.name}.{entry.key}\", which must match field name path from root Object type"
+                told = f'unexpected type name "{found.name}", expected "{node.name}.{entry.key}", which must match field name path from root Object type'
                 self.problems.add(entry.position, told)
         return Type("object", node.name) if known else DYN
 

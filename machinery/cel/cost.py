@@ -160,7 +160,7 @@ class Estimator:
         if not path or path[0] not in self.scope.variables:
             return None
         found: Declared | None = self.scope.variables[path[0]]
-        if found is None or found.type.sort == "dyn" and not found.max_elements:
+        if found is None or (found.type.sort == "dyn" and not found.max_elements):
             return None
         for name in path[1:]:
             if found is None:
@@ -189,7 +189,7 @@ class Estimator:
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def _select(self, node: Select) -> Range:
-        if node in self.checked.type_values:
+        if node in self.checked.type_values or node in self.checked.qualified:
             return ONE
         total = self.cost(node.operand)
         if node.test_only:
@@ -264,7 +264,9 @@ class Estimator:
 
     def _comprehension(self, node: Comprehension) -> Range:
         total = self.cost(node.range) + self.cost(node.accu_init)
-        self._push(node.accu_var, _Local(self._path(node.accu_init), self.size(node.accu_init), self.entries(node.accu_init)))
+        self._push(
+            node.accu_var, _Local(self._path(node.accu_init), self.size(node.accu_init), self.entries(node.accu_init))
+        )
         held, path = self.entries(node.range), self._path(node.range)
         container = held.container if held else self.checked.types[node.range].sort
         key = _Local((*path, "@indices" if container == "list" else "@keys"), held.key if held else None)

@@ -102,7 +102,7 @@ class Functions:
         return self._by_name.get(name, [])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scope:
     """What expressions can name: variables, and the fields of objects by the name of their type."""
 

@@ -78,6 +78,8 @@ class _Compiler:
         return field
 
     def _select(self, node: Select) -> Closure:
+        if node in self._checked.qualified:
+            return _ident(self._checked.qualified[node])
         operand, key, field = self.node(node.operand), self._key(node.operand, node.field), node.field
         if node.test_only:
             return lambda env: _has(operand(env), key)

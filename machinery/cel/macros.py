@@ -72,9 +72,7 @@ class _Fold:
     def made(self, init: Node, condition: Node, step: Node, result: Node | None = None) -> Node:
         first, second = self._names
         result = result or self.accumulated()
-        return Comprehension(
-            self._position, first, second, self._target, ACCUMULATOR, init, condition, step, result
-        )
+        return Comprehension(self._position, first, second, self._target, ACCUMULATOR, init, condition, step, result)
 
 
 def _all(count: int) -> Expand:

@@ -21,7 +21,9 @@ _LEVELS: Final[tuple[dict[str, str], ...]] = (
     {"+": "_+_", "-": "_-_"},
     {"*": "_*_", "/": "_/_", "%": "_%_"},
 )
-_STARTS: Final = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+_STARTS: Final = (
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+)
 _LONGEST: Final = 100_000  # code points. Source: cel-go, ExpressionSizeCodePointLimit
 _DEEPEST: Final = 100
 """Brackets inside brackets. Upstream allows 250 rules of its grammar, which is fewer brackets than this."""
@@ -31,7 +33,9 @@ def parse(text: str) -> Node:
     """The expression. Raises CompileError with what cel-go says."""
     problems = Problems(text)
     if len(text) > _LONGEST:
-        raise CompileError(f"ERROR: <input>:-1:0: expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}")
+        raise CompileError(
+            f"ERROR: <input>:-1:0: expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}"
+        )
     found = tokens(text, problems)
     if problems.found:
         raise CompileError(str(problems))

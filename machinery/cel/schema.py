@@ -20,8 +20,29 @@ from machinery.cel.values import MapList, SetList, Timestamp
 
 MOST_BYTES: Final = 3 * 1024 * 1024  # Source: DefaultMaxRequestSizeBytes
 _KEYWORDS: Final = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void "
-    "while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _ESCAPES: Final = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 _META: Final = {"name": {"type": "string"}, "generateName": {"type": "string"}}

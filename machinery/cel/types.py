@@ -136,7 +136,6 @@ def more_general(one: Type, other: Type) -> bool:
         return True
     if other.sort in ("dyn", "param"):
         return False
-    return (
-        (one.sort, one.name, len(one.params)) == (other.sort, other.name, len(other.params))
-        and all(more_general(a, b) for a, b in zip(one.params, other.params, strict=True))
+    return (one.sort, one.name, len(one.params)) == (other.sort, other.name, len(other.params)) and all(
+        more_general(a, b) for a, b in zip(one.params, other.params, strict=True)
     )

@@ -21,7 +21,9 @@ def resolve(path: str, schema: Mapping[str, Any], *, arrays: bool = True) -> tup
     while at < len(path):
         step = _STEP.match(path, at)
         if step is None:
-            raise ValueError(f"expected [ or . but got: {path[at]}" if path[at] not in "[." else "does not refer to a valid field")
+            raise ValueError(
+                f"expected [ or . but got: {path[at]}" if path[at] not in "[." else "does not refer to a valid field"
+            )
         if step[4] is not None:
             items = schema.get("items")
             if not arrays or not isinstance(items, Mapping):

@@ -214,7 +214,9 @@ def _message(rule: Rule, variables: Mapping[str, Any], told: str) -> str:
 
 
 def _failure(rule: Rule, sort: str, message: str, path: str) -> FieldError:
-    where = f"{path}{rule.given.get('fieldPath') or ''}" if path else (rule.given.get("fieldPath") or "").removeprefix(".")
+    where = (
+        f"{path}{rule.given.get('fieldPath') or ''}" if path else (rule.given.get("fieldPath") or "").removeprefix(".")
+    )
     where = where or "<nil>"
     reason = rule.given.get("reason") or "FieldValueInvalid"
     if reason == "FieldValueRequired":

@@ -91,7 +91,9 @@ def _below(s: Mapping[str, Any], path: str, place: _Place) -> Iterator[FieldErro
     for name, schema in sorted(properties.items()):
         deeper = inner
         if (place.root or s.get(EMBEDDED)) and name in _META:
-            deeper = replace(inner, inside_meta=True, no_defaults=f"in top-level {name}" if place.root else inner.no_defaults)
+            deeper = replace(
+                inner, inside_meta=True, no_defaults=f"in top-level {name}" if place.root else inner.no_defaults
+            )
         yield from _node(schema, f"{path}.properties[{name}]", deeper)
     if s.get("not") is not None:
         yield from _node(s["not"], f"{path}.not", inner)

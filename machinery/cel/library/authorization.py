@@ -78,7 +78,9 @@ def _service_account(question: Question, namespace: str, name: str) -> Question:
 
 
 def _grown(function: str, key: str = "") -> Any:
-    return overload(f"resourcecheck_{function.lower()}", f"{_RESOURCE}.{function}(string) {_RESOURCE}", _grow(key or function))
+    return overload(
+        f"resourcecheck_{function.lower()}", f"{_RESOURCE}.{function}(string) {_RESOURCE}", _grow(key or function)
+    )
 
 
 FUNCTIONS: Final = [
@@ -88,7 +90,9 @@ FUNCTIONS: Final = [
         f"{_AUTHORIZER}.group(string) {_GROUP}",
         lambda question, value: replace(question, type_name=_GROUP, group=value),
     ),
-    overload("authorizer_serviceaccount", f"{_AUTHORIZER}.serviceAccount(string, string) {_AUTHORIZER}", _service_account),
+    overload(
+        "authorizer_serviceaccount", f"{_AUTHORIZER}.serviceAccount(string, string) {_AUTHORIZER}", _service_account
+    ),
     overload("groupcheck_resource", f"{_GROUP}.resource(string) {_RESOURCE}", _resource),
     _grown("subresource"),
     _grown("namespace"),

@@ -156,7 +156,9 @@ FUNCTIONS: Final = [
         lambda one, other: any(equal(a, b) for a in one for b in other),
     ),
     overload("optional_of", "optional.of(A) optional(A)", Optional),
-    overload("optional_ofNonZeroValue", "optional.ofNonZeroValue(A) optional(A)", lambda v: NONE if _zero(v) else Optional(v)),
+    overload(
+        "optional_ofNonZeroValue", "optional.ofNonZeroValue(A) optional(A)", lambda v: NONE if _zero(v) else Optional(v)
+    ),
     overload("optional_none", "optional.none() optional(A)", lambda: NONE),
     overload("optional_hasValue", "optional(A).hasValue() bool", lambda v: v.present),
     overload("optional_value", "optional(A).value() A", lambda v: v.value),

@@ -118,7 +118,9 @@ def _semver(text: str, normalize: bool = False) -> Semver:
     found = _VERSION.fullmatch(given)
     leading = found is None or any(len(n) > 1 and n[0] == "0" for n in found.groups()[:3])
     if found is None or leading:
-        raise EvaluationError("No Major.Minor.Patch elements found" if found is None else "Version number must not contain leading zeroes")
+        raise EvaluationError(
+            "No Major.Minor.Patch elements found" if found is None else "Version number must not contain leading zeroes"
+        )
     prerelease = tuple((found[4] or "").split(".")) if found[4] else ()
     if any(p.isdigit() and len(p) > 1 and p[0] == "0" for p in prerelease):
         raise EvaluationError("Numeric PreRelease version must not contain leading zeroes")
@@ -206,8 +208,12 @@ FUNCTIONS: Final = [
     overload("string_to_quantity", f"quantity(string) {_QUANTITY}", _quantity),
     overload("is_quantity_string", "isQuantity(string) bool", _reads(_quantity)),
     overload("quantity_sign", f"{_QUANTITY}.sign() int", _sign),
-    overload("quantity_is_greater_than", f"{_QUANTITY}.isGreaterThan({_QUANTITY}) bool", lambda a, b: a.quantity > b.quantity),
-    overload("quantity_is_less_than", f"{_QUANTITY}.isLessThan({_QUANTITY}) bool", lambda a, b: a.quantity < b.quantity),
+    overload(
+        "quantity_is_greater_than", f"{_QUANTITY}.isGreaterThan({_QUANTITY}) bool", lambda a, b: a.quantity > b.quantity
+    ),
+    overload(
+        "quantity_is_less_than", f"{_QUANTITY}.isLessThan({_QUANTITY}) bool", lambda a, b: a.quantity < b.quantity
+    ),
     overload("quantity_compare_to", f"{_QUANTITY}.compareTo({_QUANTITY}) int", _compare),
     overload("quantity_get_float", f"{_QUANTITY}.asApproximateFloat() double", lambda a: a.quantity.as_float()),
     overload("quantity_get_int", f"{_QUANTITY}.asInteger() int", _integer),

@@ -134,7 +134,7 @@ def _is_canonical(text: str) -> bool:
 
 def parse_url(text: str) -> URL:
     """An absolute URL or an absolute path. Raises EvaluationError."""
-    bad = f"URL parse error during conversion from string: parse \"{text}\": "
+    bad = f'URL parse error during conversion from string: parse "{text}": '
     if not (text.startswith("/") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", text)):
         raise EvaluationError(f"{bad}invalid URI for request")
     if any(c < " " or c == "\x7f" for c in text):

@@ -138,7 +138,7 @@ def _to_bool(value: Any) -> bool:
         return True
     if value in ("false", "FALSE", "False", "f", "F", "0"):
         return False
-    raise EvaluationError(f"type conversion error from 'string' to 'bool'")
+    raise EvaluationError("type conversion error from 'string' to 'bool'")
 
 
 def to_string(value: Any) -> str:
@@ -291,7 +291,14 @@ FUNCTIONS: Final = [
     *_conversions(),
     *_times(),
     Overload("to_dyn", "dyn", False, (parse_type("A"),), DYN, lambda value: value),
-    Overload("type", "type", False, (parse_type("A"),), Type("type", "", (parse_type("A"),)), lambda v: TypeValue(type_name(v))),
+    Overload(
+        "type",
+        "type",
+        False,
+        (parse_type("A"),),
+        Type("type", "", (parse_type("A"),)),
+        lambda v: TypeValue(type_name(v)),
+    ),
     overload("matches", "matches(string, string) bool", matches),
     overload("matches_string", "string.matches(string) bool", matches),
     overload("contains_string", "string.contains(string) bool", lambda text, part: part in text),

@@ -141,7 +141,9 @@ def _format(text: str, values: list[Any]) -> str:
                 end += 1
             precision = int(text[at + 1 : end] or "0")
             if precision > 1000:
-                raise EvaluationError(f"could not parse formatting clause: precision {precision} exceeds maximum of 1000")
+                raise EvaluationError(
+                    f"could not parse formatting clause: precision {precision} exceeds maximum of 1000"
+                )
             at = end
         clause = text[at : at + 1]
         if not clause:
@@ -176,7 +178,9 @@ def _clause(clause: str, precision: int | None, value: Any) -> str:
             return shown.upper() if clause == "X" else shown
     if clause not in "sdfeboxX":
         raise EvaluationError(f'could not parse formatting clause: unrecognized formatting clause "{clause}"')
-    raise EvaluationError(f"error during formatting: no formatting function for type {type_name(value)} in clause %{clause}")
+    raise EvaluationError(
+        f"error during formatting: no formatting function for type {type_name(value)} in clause %{clause}"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -193,7 +197,9 @@ def _shown(value: Any) -> str:
         return show_double(value)
     if isinstance(value, bool | int | str | bytes | UInt | Timestamp | Duration):
         return to_string(value)
-    raise EvaluationError(f"error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {type_name(value)}")
+    raise EvaluationError(
+        f"error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {type_name(value)}"
+    )
 
 
 FUNCTIONS: Final = [

@@ -25,10 +25,12 @@ async def test_a_deployment_rolls_out_scales_and_rolls_back() -> None:
         done = await cluster.object(
             DEPLOYMENTS,
             "web",
-            lambda d: d["status"].get("updatedReplicas") == 3
-            and d["status"]["replicas"] == 3
-            and d["status"].get("availableReplicas") == 3
-            and d["status"]["observedGeneration"] == 2,
+            lambda d: (
+                d["status"].get("updatedReplicas") == 3
+                and d["status"]["replicas"] == 3
+                and d["status"].get("availableReplicas") == 3
+                and d["status"]["observedGeneration"] == 2
+            ),
         )
         pods = await cluster.until(PODS, lambda found: len(found) == 3, "default")
         assert {p["spec"]["containers"][0]["image"] for p in pods} == {"web:2"}

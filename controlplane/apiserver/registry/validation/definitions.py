@@ -83,9 +83,7 @@ def _established(obj: Object) -> bool:
 
 
 def _preserve() -> FieldError:
-    told = (
-        "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
-    )
+    told = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
     return invalid("spec.preserveUnknownFields", True, told)
 
 
@@ -392,7 +390,9 @@ def _selectable(fields: list[Object], schema: Object | None, at: str) -> Iterato
         if parts[0] == "metadata":
             yield invalid(where, path, "must not point to fields in metadata")
         if found.get("type") not in _SELECTABLE:
-            told = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats"
+            told = (
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats"
+            )
             yield invalid(where, path, f"{told} are allowed.")
         if tuple(parts) in seen:
             yield duplicate(where, path)
@@ -453,5 +453,3 @@ def _reviews(versions: list[Any]) -> Iterator[FieldError]:
         yield from (invalid(f"{at}[{i}]", version, told) for told in names.dns1035_label(str(version)))
     if not any(version in _REVIEW_VERSIONS for version in versions):
         yield invalid(at, versions, f"must include at least one of {', '.join(_REVIEW_VERSIONS)}")
-
-
