@@ -15,6 +15,7 @@ from controlplane.apiserver.handlers import decoding, encoding, negotiated, patc
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import conflict, not_found
+from controlplane.apiserver.handlers.forms import viewed
 from controlplane.apiserver.handlers.options import parse_object_revision, write_options
 from controlplane.apiserver.handlers.read import find
 from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of, wrong_uid
@@ -95,7 +96,7 @@ def _selector(given: Any, resource: ResourceType) -> str:
 
 
 def _record(record: Record, served: Served) -> Record:
-    data = orjson.dumps(scale_of(record.object, served))
+    data = orjson.dumps(scale_of(viewed(record, served), served))
     return Record(record.key, data, record.revision)
 
 

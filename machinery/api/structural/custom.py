@@ -88,6 +88,18 @@ def compile_schema(group: str, version: str, kind: str, definition: Mapping[str,
     return CustomSchema(group, version, kind, root, empty, decode, mismatch, definition, tree)
 
 
+def has_defaults(definition: Mapping[str, Any]) -> bool:
+    """Whether a schema has defaults anywhere."""
+    if definition.get("default") is not None:
+        return True
+    inner = [
+        *(definition.get("properties") or {}).values(),
+        definition.get("items"),
+        definition.get("additionalProperties"),
+    ]
+    return any(has_defaults(part) for part in inner if isinstance(part, Mapping))
+
+
 def _under(parent: str, field: str) -> str:
     if field in ("", "<nil>"):
         return parent
