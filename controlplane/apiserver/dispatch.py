@@ -21,6 +21,8 @@ _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "
 async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
     """Answer a request that is authorised. Raises StatusErrors."""
     target = exchange.target
+    if (remote := paths.aggregator.remote(target.path)) is not None:
+        return await paths.aggregator.proxy(exchange, remote)
     if not target.info.is_resource:
         return await paths.answer(exchange)
     served = target.served

@@ -11,8 +11,8 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from controlplane.apiserver.registry.validation import definitions
-from machinery.api import catalogue
+from controlplane.apiserver.registry.validation import apiservices, definitions
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -40,6 +40,14 @@ def _update_definition(new: Object, old: Object, context: Context) -> None:
         new["status"] = status
 
 
+def _create_api_service(service: Object, context: Context) -> None:
+    prepare_create(status={})(service, context)
+    if not sub(service, "spec", "service"):
+        told = "Local APIServices are always available"
+        condition = {"type": "Available", "status": "True", "lastTransitionTime": context.now, "reason": "Local"}
+        service["status"] = {"conditions": [{**condition, "message": told}]}
+
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CUSTOMRESOURCEDEFINITIONS: Strategy(
         default=default_custom_resource_definition,
@@ -54,8 +62,11 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.APISERVICES: Strategy(
         default=default_api_service,
-        prepare_create=prepare_create(status={}),
+        prepare_create=_create_api_service,
         prepare_update=prepare_update(status=True),
+        validate=apiservices.api_service,
+        validate_update=lambda new, old: apiservices.api_service(new),
+        validate_name=names.path_segment,
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
         allow_unconditional_update=False,
