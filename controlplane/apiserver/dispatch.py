@@ -7,7 +7,7 @@ from aiohttp import web
 from controlplane.apiserver.handlers import deletion, patching, read, virtual, watching, write
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
+from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource, not_found
 from controlplane.apiserver.handlers.paths import NOT_FOUND, Paths
 from controlplane.apiserver.handlers.subresources import SUBRESOURCES
 from controlplane.apiserver.resources import Served
@@ -28,6 +28,9 @@ async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
     served = target.served
     if served is None or not target.known:
         if api.resources.is_custom(target.info.group):
+            known = api.resources.find(target.info.group, target.info.version, target.info.resource)
+            if known is not None and target.info.subresource and target.info.name:
+                raise not_found(known.type, target.info.name)
             return NOT_FOUND
         raise no_such_resource()
     if served.deprecation:

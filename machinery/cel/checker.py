@@ -284,7 +284,8 @@ class _Checker:
                 told = f"expected type of field '{entry.key}' is 'string' but provided type is '{found}'"
                 self.problems.add(entry.position, told)
             elif known and found.sort == "object" and found.name != f"{node.name}.{entry.key}":
-                told = f'unexpected type name "{found.name}", expected "{node.name}.{entry.key}", which must match field name path from root Object type'
+                told = f'unexpected type name "{found.name}", expected "{node.name}.{entry.key}", '
+                told += "which must match field name path from root Object type"
                 self.problems.add(entry.position, told)
         return Type("object", node.name) if known else DYN
 

@@ -28,7 +28,7 @@ from machinery.cel.checker import Checked
 from machinery.cel.declarations import Overload, Scope
 from machinery.cel.errors import BudgetExceeded, EvaluationError
 from machinery.cel.types import Type
-from machinery.cel.values import NONE, Duration, Optional, Timestamp, TypeValue, UInt, equal
+from machinery.cel.values import NONE, Duration, Optional, Timestamp, TypeValue, UInt, equal, type_name
 
 Env = dict[str, Any]
 Closure = Callable[[Env], Any]
@@ -228,7 +228,7 @@ def _items(value: Any, *, both: bool) -> Any:
         return list(enumerate(value)) if both else value
     if isinstance(value, Mapping):
         return list(value.items()) if both else list(value)
-    raise EvaluationError(f"got '{operators.type_name(value)}', expected iterable type")
+    raise EvaluationError(f"got '{type_name(value)}', expected iterable type")
 
 
 def _selected(holder: Any, key: str, field: str) -> Any:
@@ -387,7 +387,7 @@ def _fits(value: Any, kind: Type) -> bool:
     if kind.sort in ("int", "uint", "double"):
         return value.__class__ is {"int": int, "uint": UInt, "double": float}[kind.sort]
     if kind.sort == "opaque":
-        return operators.type_name(value) == kind.name
+        return type_name(value) == kind.name
     return isinstance(value, _CLASSES[kind.sort])
 
 

@@ -65,9 +65,10 @@ class CustomResources:
         name = name_of(definition)
         if new is not None:
             self._controller.enqueue(name)
-            for other in self.reader.list(CUSTOMRESOURCEDEFINITIONS):
-                if old is None or old["spec"].get("group") == other["spec"].get("group"):
-                    self._controller.enqueue(name_of(other))
+        group = definition["spec"].get("group")
+        for other in self.reader.list(CUSTOMRESOURCEDEFINITIONS):  # names may have become free, or taken
+            if other["spec"].get("group") == group and name_of(other) != name:
+                self._controller.enqueue(name_of(other))
         established = new is not None and lifecycle.is_established(new)
         if (
             established

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -63,7 +64,7 @@ class CustomConversion:
             return
         made = await self._ask([record.object for record in missing], self.kind)
         for record, obj in zip(missing, made, strict=True):
-            kept(record, ("object", self), lambda obj=obj: self._finished(obj))
+            kept(record, ("object", self), partial(self._finished, obj))
 
     def missing(self, records: Sequence[Record]) -> bool:
         """Whether `present` has something to do for these."""

@@ -15,11 +15,12 @@ import ryaml
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.negotiation import unsupported_body
 from controlplane.apiserver.resources import Resources
-from machinery.api import jsontext, schema
+from machinery.api import fielderror, jsontext, schema
 from machinery.api.meta import Object
 from machinery.api.protobuf import envelope
 from machinery.api.protobuf.wire import DecodeError
 from machinery.api.schema import KindSchema
+from machinery.api.structural.custom import CustomSchema
 from machinery.errors import BadRequest
 
 BUILT_IN_SCHEME = "pkg/api/legacyscheme/scheme.go:30"
@@ -190,8 +191,23 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
     group, _, version = api_version.rpartition("/")
     group, version = (group, version) if api_version else (expected.group, expected.version)
     kind = kind or expected.kind
-    _check_kind(group, version, kind, api_version, expected)
+    if isinstance(expected.schema, CustomSchema):
+        _check_custom_kind(group, version, kind, parsed.value, expected)
+    else:
+        _check_kind(group, version, kind, api_version, expected)
     return _checked(exchange, parsed, expected, group, version, kind, validation)
+
+
+def _check_custom_kind(group: str, version: str, kind: str, value: Any, expected: Expected) -> None:
+    if (group, version) != (expected.group, expected.version):
+        given = f"{group}/{version}" if group else version
+        wanted = f"{expected.group}/{expected.version}"
+        raise BadRequest(f"the API version in the data ({given}) does not match the expected API version ({wanted})")
+    if kind != expected.kind:
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        name = metadata.get("name") if isinstance(metadata, dict) else ""
+        error = fielderror.invalid("kind", kind, f"must be {expected.kind}")
+        raise fielderror.invalid_object(group, kind, name if isinstance(name, str) else "", [error])
 
 
 def _check_kind(group: str, version: str, kind: str, api_version: str, expected: Expected) -> None:
@@ -232,15 +248,23 @@ def _checked(
         told = [*parsed.strict, *decoded.unknown]
         if not parsed.strict and parsed.json and _may_repeat(parsed):
             told = list(expected.schema.strict_errors(parsed.json))
+            if isinstance(expected.schema, CustomSchema):  # upstream reads these twice: for duplicates, then by schema
+                told.sort(key=lambda text: not text.startswith("duplicate field"))
     if told and validation == "Strict":
         raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")
-    exchange.warnings.extend(told)
+    exchange.warnings.extend(_lines(told))
     obj = decoded.object
     obj["apiVersion"], obj["kind"] = api_version, kind
     metadata = obj.get("metadata")
     if metadata is None:
         obj["metadata"] = {}
     return obj
+
+
+def _lines(told: list[str]) -> list[str]:
+    """What is told of YAML, each line as a warning of its own."""
+    head = "yaml: unmarshal errors:\n"
+    return [line.strip() for text in told for line in text.removeprefix(head).split("\n")]
 
 
 def _may_repeat(parsed: Parsed) -> bool:

@@ -136,5 +136,5 @@ def finished(exchange: Exchange, served: Served, made: Any, validation: str, str
 
 
 def _refused(made: Any, told: str) -> Invalid:
-    shown = orjson.dumps(made).decode()
+    shown = orjson.dumps(made, option=orjson.OPT_SORT_KEYS).decode()
     return fielderror.invalid_object("", "", "", [fielderror.invalid("patch", shown, told)])

@@ -36,10 +36,11 @@ def served_scale() -> Served:
     return Served(SCALE, strategy, kind, "", SCALE, strategy)
 
 
-def scale_of(obj: Object, served: Served) -> Object:
-    """The Scale of an object. Raises InternalError where a custom resource says nothing of its replicas."""
+def scale_of(obj: Object, served: Served, *, new: bool = False) -> Object:
+    """The Scale of an object. Raises InternalError where a custom resource says nothing of its replicas, unless the
+    Scale is about to be made (`new`)."""
     if served.scale is not None:
-        return _custom_scale(obj, served.scale)
+        return _custom_scale(obj, served.scale, new=new)
     resource, meta = served.stored, obj["metadata"]
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     made: Object = {
@@ -58,10 +59,10 @@ def scale_of(obj: Object, served: Served) -> Object:
 _KEPT = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
+def _custom_scale(obj: Object, paths: ScalePaths, *, new: bool) -> Object:
     """Source: pkg/registry/customresource/etcd.go, scaleFromCustomResource."""
     wanted = jsonpath.parse(paths.spec_replicas).find(obj)
-    if not wanted:
+    if not wanted and not new:
         told = f'the spec replicas field "{paths.spec_replicas}" does not exist'
         raise InternalError(f"Internal error occurred: {told}", details={"causes": [{"message": told}]})
     running = jsonpath.parse(paths.status_replicas).find(obj)
@@ -73,7 +74,7 @@ def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: obj["metadata"][key] for key in _KEPT if key in obj["metadata"]},
-        "spec": {"replicas": wanted[0]} if wanted[0] else {},
+        "spec": {"replicas": wanted[0]} if wanted and wanted[0] else {},
         "status": status,
     }
 
@@ -120,7 +121,7 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
         if old is None:
             raise not_found(served.type, info.name)
         if patched is not None:
-            wanted = await patched.produce(scale_of(old, served))
+            wanted = await patched.produce(scale_of(old, served, new=True))
         else:
             expected = decoding.Expected("autoscaling", "v1", "Scale", own.schema)
             wanted = decoding.decode(exchange, body, expected, api.resources, options.validation)

@@ -1,4 +1,4 @@
-"""What is wrong with the openAPIV3Schema of a CustomResourceDefinition: words, structure, defaults, rules and their cost.
+"""What is wrong with the openAPIV3Schema of a CustomResourceDefinition: words, structure, defaults, rules, costs.
 
 Source: k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/{validation,cel_validation}.go.
 """
@@ -20,6 +20,7 @@ from machinery.cel.cost import MOST
 RULE_LIMIT: Final = 10_000_000  # Source: StaticEstimatedCostLimit
 SCHEMA_LIMIT: Final = 100_000_000  # Source: StaticEstimatedCRDCostLimit
 _EXPENSIVE: Final = 4
+_STATUS_ROOT: Final = "at the root of the schema if the status subresource is enabled"
 _AT_ROOT: Final = (
     "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",
     "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
@@ -53,11 +54,11 @@ def _root(schema: Mapping[str, Any], path: str, *, status: bool) -> Iterator[Fie
             if value == zero[name]:
                 continue
             if name == "Type" and value != "object":
-                told = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+                told = f'only "object" is allowed as the type {_STATUS_ROOT}'
                 yield fielderror.invalid(f"{path}.type", value, told)
                 break
             if name not in _AT_ROOT:
-                told = f"only [{' '.join(_AT_ROOT)}] fields are allowed at the root of the schema if the status subresource is enabled"
+                told = f"only [{' '.join(_AT_ROOT)}] fields are allowed {_STATUS_ROOT}"
                 yield fielderror.invalid(path, form, told)
                 break
     if schema.get("nullable"):

@@ -9,7 +9,7 @@ Source: k8s.io/apiserver/pkg/cel/library/{authz,authzselectors}.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
@@ -48,9 +48,13 @@ class Question:
     label_selector: str = ""
 
 
+def _with(question: Question, more: Mapping[str, Any]) -> Question:
+    return replace(question, **more)
+
+
 def resource_question(question: Question, group: str, resource: str, **more: str) -> Question:
     """A question about a resource (authorizer.requestResource)."""
-    return replace(question, type_name=_RESOURCE, group=group, resource=resource, **more)
+    return _with(replace(question, type_name=_RESOURCE, group=group, resource=resource), more)
 
 
 def _path(question: Question, path: str) -> Question:
@@ -66,7 +70,7 @@ def _resource(question: Question, resource: str) -> Question:
 
 
 def _grow(key: str) -> Callable[[Question, str], Question]:
-    return lambda question, value: replace(question, **{key: value})
+    return lambda question, value: _with(question, {key: value})
 
 
 def _check(question: Question, verb: str) -> Decision:

@@ -6,6 +6,7 @@ Source: k8s.io/apiserver/pkg/cel/library/lists.go; cel-go ext/{lists,sets}.go, c
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ _MOST_ITEMS: Final = 1_000_000
 
 
 def _is_sorted(items: list[Any]) -> bool:
-    return all(compare(one, other) <= 0 for one, other in zip(items, items[1:], strict=False))
+    return all(compare(one, other) <= 0 for one, other in itertools.pairwise(items))
 
 
 def _sum(items: list[Any]) -> Any:

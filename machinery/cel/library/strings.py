@@ -16,7 +16,10 @@ from machinery.cel.library.standard import show_double, to_string
 from machinery.cel.values import Duration, Timestamp, TypeValue, UInt, type_name
 
 _MOST_REPLACED: Final = 1_000_000
-_SPACE: Final = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACE: Final = "".join(
+    chr(code)
+    for code in (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+)
 
 
 def _char_at(text: str, at: int) -> str:
@@ -102,7 +105,7 @@ def _find(text: str, pattern: str) -> str:
 
 
 def _find_all(text: str, pattern: str, count: int = -1) -> list[str]:
-    found = []
+    found: list[str] = []
     for match in _compiled(pattern).finditer(text):
         if 0 <= count <= len(found):
             break
@@ -197,8 +200,9 @@ def _shown(value: Any) -> str:
         return show_double(value)
     if isinstance(value, bool | int | str | bytes | UInt | Timestamp | Duration):
         return to_string(value)
+    told = "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
     raise EvaluationError(
-        f"error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {type_name(value)}"
+        f"error during formatting: string clause can only be used on {told}, was given {type_name(value)}"
     )
 
 

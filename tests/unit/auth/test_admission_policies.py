@@ -321,5 +321,5 @@ def test_bad_expressions_say_why() -> None:
             expressions.program(text)
     with pytest.raises(ExpressionError, match="undeclared reference to 'nobody'"):
         expressions.program("nobody == 1")
-    with pytest.raises(ExpressionError, match="found no matching overload for '_\\+_' applied to '.int, string.'"):
+    with pytest.raises(ExpressionError, match=r"found no matching overload for '_\+_' applied to '.int, string.'"):
         expressions.program("1 + 'a'")

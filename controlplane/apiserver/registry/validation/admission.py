@@ -308,7 +308,7 @@ def _variables(at: str, found: list[Object], known: Expressions) -> list[FieldEr
 
 
 def _known(spec: Object) -> Expressions:
-    """What expressions of a policy can name; variables that don't compile are told of where they stand, and left out."""
+    """What expressions of a policy can name; variables that don't compile are told of elsewhere, and left out."""
     names = POLICY_VARIABLES if spec.get("paramKind") is not None else POLICY_VARIABLES - {"params"}
     known = Expressions((), names, literals=spec.get("mutations") is not None)
     for variable in items(spec, "variables"):

@@ -61,9 +61,11 @@ def definition_update(new: Object, old: Object) -> list[FieldError]:
     fixed = [("group",), ("names", "plural")]
     if established:
         fixed = [("scope",), ("names", "kind"), *fixed]
-    for path in fixed:
-        if text(spec, *path) != text(before, *path):
-            errors.append(invalid(".".join(("spec", *path)), text(spec, *path), "field is immutable"))
+    errors += [
+        invalid(".".join(("spec", *path)), text(spec, *path), "field is immutable")
+        for path in fixed
+        if text(spec, *path) != text(before, *path)
+    ]
     errors += _names(sub(new, "status", "acceptedNames"), "status.acceptedNames")
     errors += stored_versions(new)
     errors += _approval(new, old)
@@ -100,8 +102,8 @@ def stored_versions(obj: Object) -> Iterator[FieldError]:
     for i, name in enumerate(stored):
         if name not in [text(v, "name") for v in versions]:
             told = (
-                f"missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions "
-                f"until a storage migration ensures no data remains persisted in {name} and removes {name} from "
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from "
                 "status.storedVersions"
             )
             yield invalid(f"status.storedVersions[{i}]", name, told)
@@ -180,7 +182,8 @@ def _subresources_form(given: Any) -> Any:
     shown = None
     if isinstance(scale, dict):
         shown = {
-            "SpecReplicasPath": text(scale, "specReplicasPath"), "StatusReplicasPath": text(scale, "statusReplicasPath"),
+            "SpecReplicasPath": text(scale, "specReplicasPath"),
+            "StatusReplicasPath": text(scale, "statusReplicasPath"),
             "LabelSelectorPath": scale.get("labelSelectorPath"),
         }  # fmt: skip
     return {"Status": {} if given.get("status") is not None else None, "Scale": shown}
