@@ -235,5 +235,5 @@ def _lines(told: list[str]) -> list[str]:
 
 
 def _may_repeat(parsed: Parsed) -> bool:
-    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
-    return jsontext.loads(parsed.json, duplicates=True)[1]
+    """Whether a key comes twice in an object of the JSON text."""
+    return jsontext.repeats(parsed.json, parsed.value)
