@@ -11,7 +11,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from controlplane.apiserver.registry.validation import apiservices, definitions
+from controlplane.apiserver.registry.validation import classes, definitions
 from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -62,11 +62,12 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.APISERVICES: Strategy(
         default=default_api_service,
+        validate=classes.api_service,
+        validate_update=lambda new, old: classes.api_service(new),
+        validate_status_update=classes.api_service_status,
+        validate_name=names.path_segment,
         prepare_create=_create_api_service,
         prepare_update=prepare_update(status=True),
-        validate=apiservices.api_service,
-        validate_update=lambda new, old: apiservices.api_service(new),
-        validate_name=names.path_segment,
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
         allow_unconditional_update=False,
