@@ -22,6 +22,7 @@ from controlplane.apiserver.app import App
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
+from controlplane.apiserver.connections import Server
 from controlplane.apiserver.customresources.controller import CustomResources
 from controlplane.apiserver.customresources.openapi import published
 from controlplane.apiserver.handlers import parts
@@ -184,7 +185,7 @@ class ApiServer:
         await self._ready.wait()
 
     async def _listen(self) -> None:
-        server = web.Server(self._app.handle, handler_cancellation=True, access_log=None, keepalive_timeout=120)
+        server = Server(self._app.handle, handler_cancellation=True, access_log=None, keepalive_timeout=120)
         self._runner = web.ServerRunner(server, shutdown_timeout=_DRAIN_SECONDS)
         await self._runner.setup()
         host = self.settings.bind_address

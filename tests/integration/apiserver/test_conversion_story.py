@@ -30,7 +30,7 @@ class Converter:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.calls += 1
-        review = await web.Request.json(request)  # type: ignore[arg-type]
+        review = await web.Request.json(request)
         asked = review["request"]
         result = {"status": "Failure", "message": self.broken} if self.broken else {"status": "Success"}
         made = [] if self.broken else [self._converted(o, asked["desiredAPIVersion"]) for o in asked["objects"]]
