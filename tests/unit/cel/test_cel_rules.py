@@ -7,7 +7,6 @@ import pytest
 from machinery.api.structural import definition, rules
 from machinery.api.structural.rules import compile_rules, rule_tree
 
-
 NUMBER = {"type": "integer"}
 
 

@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_definition(path: str, value: Any, message: str) ->
             {"type": "object", "properties": {"a": {"type": "array", "items": ANY, "x-kubernetes-list-type": "set"}}},
             "must be atomic as item of a list with x-kubernetes-list-type=set",
         ),
-        ({"type": "object", "properties": {"a": {"type": "thing"}}}, 'Unsupported value: "thing": supported values: "ar'),
+        ({"type": "object", "properties": {"a": {"type": "thing"}}}, 'Unsupported value: "thing": supported values: '),
         ({"type": "object", "$ref": "#/x"}, f"{SCHEMA}.$ref: Forbidden: $ref is not supported"),
     ],
 )  # fmt: skip
