@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.apiserver.registry.objects import items, number, strings, sub, text, values
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_address,
     check_names,
@@ -334,4 +335,5 @@ def ip_address(obj: Object) -> list[FieldError]:
 
 def ip_address_update(new: Object, old: Object) -> list[FieldError]:
     """A change of an IPAddress: whose it is stays."""
-    return must_equal("spec.parentRef", sub(new, "spec").get("parentRef"), sub(old, "spec").get("parentRef"))
+    after, before = (internal_forms.parent(sub(obj, "spec").get("parentRef")) for obj in (new, old))
+    return must_equal("spec.parentRef", after, before)
