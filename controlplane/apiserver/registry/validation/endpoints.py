@@ -5,7 +5,10 @@ Source: pkg/apis/core/validation/validation.go and events.go; pkg/apis/discovery
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text, values
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_address,
     check_names,
@@ -14,7 +17,6 @@ from controlplane.apiserver.registry.validation.parts import (
     not_negative,
     parse_address,
     repeated,
-    same,
     unspecial_address,
     unsupported,
 )
@@ -230,20 +232,36 @@ def _series(obj: Object) -> list[FieldError]:
     return errors
 
 
-_EVENT_FIELDS = (
-    ("involvedObject", "involvedObject"),
-    ("reason", "reason"),
-    ("message", "message"),
-    ("source", "source"),
-    ("firstTimestamp", "firstTimestamp"),
-    ("lastTimestamp", "lastTimestamp"),
-    ("count", "count"),
-    ("type", "type"),
-    ("eventTime", "eventTime"),
-    ("action", "action"),
-    ("related", "related"),
-    ("reportingComponent", "reportingController"),
-    ("reportingInstance", "reportingInstance"),
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _words(value: Any) -> Any:
+    return value or ""
+
+
+def _amount(value: Any) -> Any:
+    return value or 0
+
+
+def _always(form: internal_forms.Form) -> internal_forms.Form:
+    return lambda value: form(value or {})
+
+
+_EVENT_FIELDS: Final = (
+    ("involvedObject", "involvedObject", _always(internal_forms.object_reference)),
+    ("reason", "reason", _words),
+    ("message", "message", _words),
+    ("source", "source", _always(internal_forms.event_source)),
+    ("firstTimestamp", "firstTimestamp", _as_it_is),
+    ("lastTimestamp", "lastTimestamp", _as_it_is),
+    ("count", "count", _amount),
+    ("type", "type", _words),
+    ("eventTime", "eventTime", _as_it_is),
+    ("action", "action", _words),
+    ("related", "related", internal_forms.object_reference),
+    ("reportingComponent", "reportingController", _words),
+    ("reportingInstance", "reportingInstance", _words),
 )
 
 
@@ -252,9 +270,8 @@ def event_k8s_io_update(new: Object, old: Object) -> list[FieldError]:
     errors = _event_namespace(new) + _reported(new, "reportingController")
     if new.get("series") != old.get("series"):
         errors += _series(new)
-    for key, name in _EVENT_FIELDS:
-        if not same(new.get(key), old.get(key)):
-            errors.append(invalid(name, new.get(key), "field is immutable"))
+    for key, name, form in _EVENT_FIELDS:
+        errors += must_equal(name, form(new.get(key)), form(old.get(key)))
     return errors
 
 

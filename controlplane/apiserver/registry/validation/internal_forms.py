@@ -200,3 +200,7 @@ attachment_spec: Form = _form(
     "Attacher:s Source NodeName:s", {"Source": _form("PersistentVolumeName InlineVolumeSpec")}
 )
 parent: Form = _form("Group:s Resource:s Namespace:s Name:s")
+object_reference: Form = _form(
+    "Kind:s Namespace:s Name:s UID=uid:s APIVersion=apiVersion:s ResourceVersion:s FieldPath:s"
+)
+event_source: Form = _form("Component:s Host:s")
