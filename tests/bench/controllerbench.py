@@ -126,6 +126,12 @@ async def scale(plane: Plane, client: Client, manager: Program, replicas: int) -
     began = time.monotonic()
     await asyncio.gather(*map(create, range(replicas)))
     direct = time.monotonic() - began
+
+    async def all_run() -> bool:
+        pods = (await client.list(PODS, "default", resource_version="0")).items
+        return all((pod.get("status") or {}).get("phase") == "Running" for pod in pods)
+
+    await until(all_run, 120)
     await client.create(DEPLOYMENTS, deployment("big", 0))
     cpu = manager.cpu_seconds()
     began = time.monotonic()
