@@ -186,9 +186,10 @@ class Client:
         timeout_seconds: int = 0,
     ) -> AsyncIterator[WatchEvent]:
         """Changes after `resource_version`, until the server ends the stream. Raises Expired when it is too old."""
-        query = _selectors(label_selector, field_selector) | {"watch": "true", "allowWatchBookmarks": "true"}
+        query = _selectors(label_selector, field_selector) | {"watch": "true"}
         if resource_version:
-            query["resourceVersion"] = resource_version
+            # Without a revision to start from, bookmarks need what old versions of etcd do not have: an error.
+            query |= {"resourceVersion": resource_version, "allowWatchBookmarks": "true"}
         if timeout_seconds:
             query["timeoutSeconds"] = str(timeout_seconds)
         async for line in self.stream(resource.path(namespace), query=query):

@@ -79,10 +79,26 @@ async def versions(client: Client) -> dict[str, str]:
     return found
 
 
-@pytest.mark.timeout(180)
-async def test_a_leader_that_stops_dies_or_freezes_is_followed_in_time() -> None:
+@pytest.mark.timeout(120)
+async def test_a_leader_that_stops_is_followed_at_once() -> None:
     async with running_plane() as plane, plane.client() as client:
-        managers = [plane.add_manager(*FLAGS) for _ in range(4)]
+        managers = [plane.add_manager(FLAGS[-1]) for _ in range(2)]  # an unreleased lease would last 15 s
+        for manager in managers:
+            await manager.start()
+        for manager in managers:
+            await until(lambda m=manager: stands_by(m), 40)  # type: ignore[misc]
+        leader = await the_leader(managers)
+        await acted_on(client, "first", 20)
+        leader.send(signal.SIGTERM)
+        took = await acted_on(client, "stopped", 30)
+        assert took < 5.0, "the promise is 0.5 s, on a machine that is not busy"
+        await leader.end()
+
+
+@pytest.mark.timeout(180)
+async def test_a_leader_that_dies_or_freezes_is_followed_in_time() -> None:
+    async with running_plane() as plane, plane.client() as client:
+        managers = [plane.add_manager(*FLAGS) for _ in range(3)]
         for manager in managers:
             await manager.start()
         for manager in managers:
@@ -90,12 +106,6 @@ async def test_a_leader_that_stops_dies_or_freezes_is_followed_in_time() -> None
         leader = await the_leader(managers)
         await acted_on(client, "first", 20)
 
-        leader.send(signal.SIGTERM)
-        await leader.end()
-        stopped = await acted_on(client, "stopped", 15)
-        assert stopped < LEASE_SECONDS, "a released lease is not waited for"
-
-        leader = await the_leader(managers)
         await leader.end(signal.SIGKILL)
         killed = await acted_on(client, "killed", 20)
         assert killed < LEASE_SECONDS + 3.0  # the promise is +1 s on a machine that is not busy
