@@ -153,11 +153,10 @@ def _all_work(controllers: list[Controller]) -> Check:
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then control. Raises SettingsError, LeadershipLost."""
     flags, clock = options.flags, SystemClock()
-    tls = component.serving_tls(flags)
     config = component.client_config(flags)
     own_accounts = flags["use-service-account-credentials"]
     async with (
-        HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown) as server,
+        component.guarded_server(flags, PROGRAM, options.shown) as server,
         ManagerClients(config, clock, own_accounts=own_accounts) as clients,
     ):
         manager = assemble(options, clients, clock)

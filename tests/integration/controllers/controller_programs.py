@@ -24,6 +24,7 @@ from machinery.testing.etcd import Member, free_ports, running_etcd
 from machinery.testing.programs import Program
 
 TOKEN = "admin-token"
+_KUBECONFIGS = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
 
 
 async def metric(program: Program, name: str, label: str) -> float | None:
@@ -33,12 +34,23 @@ async def metric(program: Program, name: str, label: str) -> float | None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     url = f"https://127.0.0.1:{port}/metrics"
     try:
-        async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=context) as response:
             text = await response.text()
     except (aiohttp.ClientError, OSError):
         return None
     found = re.search(rf'^{name}{{name="{label}"}} (\S+)', text, re.MULTILINE)
     return float(found[1]) if found else None
+
+
+async def leads(program: Program) -> bool:
+    """Whether this manager holds the lease."""
+    return program.running and await metric(program, "leader_election_master_status", "kube-controller-manager") == 1.0
+
+
+async def stands_by(program: Program) -> bool:
+    """Whether this manager is a candidate, or leads."""
+    return await metric(program, "leader_election_master_status", "kube-controller-manager") is not None
 
 
 async def until(done: Callable[[], Awaitable[object]], seconds: float) -> None:
@@ -97,7 +109,7 @@ class Plane:
         """A manager, not yet started."""
         number = len(self.managers)
         arguments = [
-            f"--kubeconfig={self.kubeconfig(number % len(self.servers))}",
+            *(f"--{name}={self.kubeconfig(number % len(self.servers))}" for name in _KUBECONFIGS),
             "--bind-address=127.0.0.1",
             f"--secure-port={free_ports(1)[0]}",
             *flags,

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 
 import pytest
-from controller_programs import Plane, metric, running_plane, until
+from controller_programs import Plane, leads, running_plane, stands_by, until
 
 from machinery.api.catalogue import DEPLOYMENTS, PODS, REPLICASETS
 from machinery.api.meta import Object, controller_of, is_deleting, labels_of, name_of, uid_of
@@ -49,14 +49,6 @@ async def acted_on(client: Client, name: str, seconds: float) -> float:
 
     await until(has_set, seconds)
     return time.monotonic() - began
-
-
-async def leads(program: Program) -> bool:
-    return program.running and await metric(program, "leader_election_master_status", "kube-controller-manager") == 1.0
-
-
-async def stands_by(program: Program) -> bool:
-    return await metric(program, "leader_election_master_status", "kube-controller-manager") is not None
 
 
 async def the_leader(managers: list[Program]) -> Program:
