@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from controlplane.controllers import (
+    admissionpolicies,
     bootstraptokens,
     clusterroles,
     devicetaints,
@@ -85,6 +86,7 @@ CONTROLLERS: dict[str, Build] = {
     "serviceaccount-token-controller": tokens.build,
     "legacy-serviceaccount-token-cleaner-controller": tokens.build_cleaner,
     "endpointslice-mirroring-controller": mirror.build,
+    "validatingadmissionpolicy-status-controller": admissionpolicies.build,
     "service-cidr-controller": servicecidrs.build,
     "clusterrole-aggregation-controller": clusterroles.build,
     "certificatesigningrequest-approving-controller": certificates.build_approver,
