@@ -140,7 +140,7 @@ class _Assembly:
     async def _remove_other_modes(self, proxier: Proxier) -> None:
         """Only once our own rules are there, so that a change of mode leaves no gap."""
         await proxier.started()
-        await modes.clean_up(mode for mode in configuration.MODES if mode != self.wanted.mode)
+        await modes.clean_up(modes.others(self.wanted.mode))
 
     def _health_check_addresses(self) -> list[str]:
         return ["0.0.0.0", "::"] if kernel.has_ipv6() else ["0.0.0.0"]
