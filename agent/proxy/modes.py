@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from agent.command import CommandError, run
 from agent.proxy import metrics
 from agent.proxy.errors import BackendError
+from agent.proxy.generation import ruleset_generation
 from agent.proxy.iptables.backend import IptablesBackend, remove_chains
 from agent.proxy.ipvs import ipset
 from agent.proxy.ipvs.backend import IpvsBackend
@@ -17,7 +18,6 @@ from agent.proxy.ipvs.backend import clean_up as remove_ipvs
 from agent.proxy.ipvs.kernel import IpvsKernel
 from agent.proxy.model import Backend, Family
 from agent.proxy.nftables.backend import NftablesBackend, remove_table
-from agent.proxy.nftables.generation import ruleset_generation
 from agent.proxy.settings import RuleSettings
 from machinery.errors import SettingsError
 from machinery.log import get_logger

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from agent.command import CommandError, CommandResult, run
 from agent.proxy.errors import BackendError
+from agent.proxy.generation import ruleset_generation
 from agent.proxy.iptables import saved
 from agent.proxy.iptables.restore import takeover_text
 from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.model import Family, PortRules, ServicePortName
-from agent.proxy.nftables.generation import ruleset_generation
 from agent.proxy.settings import RuleSettings
 
 _TIMEOUT_SECONDS = 120

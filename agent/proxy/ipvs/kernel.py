@@ -46,10 +46,14 @@ class IpvsKernel:
 
     async def __aenter__(self) -> Self:
         """Open the sockets. Raises BackendError when the kernel has no IPVS."""
-        with _mapped("IPVS"):
-            await self._stack.enter_async_context(self._servers)
-            await self._servers.bind(GENL_NAME, ipvsmsg)
-            await self._stack.enter_async_context(self._route)
+        try:
+            with _mapped("IPVS"):
+                await self._stack.enter_async_context(self._servers)
+                await self._servers.bind(GENL_NAME, ipvsmsg)
+                await self._stack.enter_async_context(self._route)
+        except BackendError:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *reason: object) -> None:
