@@ -7,13 +7,13 @@ import base64
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from proxy_hosts import NODE_IP, OTHER_IP, PODS, PORT, Hosts
+from proxy_hosts import NODE_IP, OTHER_IP, PODS, PORT, Hosts, eventually
 
 from agent.network import assembly as network
 from agent.proxy import assembly
@@ -28,14 +28,6 @@ from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 
 NAMESPACE = "default"
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 15
-    while not await condition():
-        if asyncio.get_running_loop().time() > deadline:
-            pytest.fail(f"never came true: {what}")
-        await asyncio.sleep(0.01)
 
 
 class Cluster:
