@@ -9,6 +9,7 @@ import uvloop
 
 from agent.proxy import assembly
 from agent.proxy.flags import parse
+from agent.proxy.ipvs.kernel import kernel_has_ipvs
 from machinery import log, process
 from machinery.errors import SettingsError
 
@@ -21,8 +22,8 @@ def main() -> int:
         print(f"kube-proxy: error: {error}", file=sys.stderr)
         return 1
     log.setup(options.verbosity)
-    # uvloop knows no netlink sockets, which IPVS needs.
-    netlink = options.configuration.mode == "ipvs" or options.cleanup
+    # uvloop knows no netlink sockets, which IPVS needs, also to be cleaned up.
+    netlink = options.configuration.mode == "ipvs" or kernel_has_ipvs()
     loop = asyncio.new_event_loop if netlink else uvloop.new_event_loop
     return process.run("kube-proxy", lambda: assembly.run(options), loop=loop)
 

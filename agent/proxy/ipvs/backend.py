@@ -11,20 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.proxy import kernel as sysctl
-from agent.proxy.errors import BackendError
 from agent.proxy.iptables import saved
 from agent.proxy.iptables.backend import LOCK_SECONDS, checked
 from agent.proxy.iptables.restore import takeover_text
 from agent.proxy.ipvs import ipset
 from agent.proxy.ipvs.claims import Claims
-from agent.proxy.ipvs.kernel import IpvsKernel, is_within
+from agent.proxy.ipvs.kernel import IpvsKernel, is_within, kernel_has_ipvs
 from agent.proxy.ipvs.rendering import Member, Rendered, Service, VirtualServer, render
 from agent.proxy.ipvs.skeleton import JUMPS, chains
 from agent.proxy.model import Endpoint, Family, PortRules, ServicePortName
 from agent.proxy.settings import RuleSettings
-from machinery.log import get_logger
-
-log = get_logger(__name__)
 
 _DRAIN_SECONDS = 900.0  # how long the connections of an endpoint that is gone may go on
 _SYSCTLS = {
@@ -228,18 +224,14 @@ class IpvsBackend:
 
 async def clean_up(family: Family, excluded: tuple[str, ...] = ()) -> None:
     """Remove virtual servers, the dummy link, the rules and the sets of a family. Raises BackendError."""
-    try:
-        async with IpvsKernel(family) as kernel:
-            if await kernel.device(make=False) is not None:
-                for server in await kernel.services():
-                    if not is_within(server.ip, excluded):
-                        await kernel.delete_service(server)
-            await kernel.remove_device()
-    except BackendError as error:
-        if "IPVS:" not in str(error):
-            raise
-        log.debug("this kernel has no IPVS, so there is nothing of it to remove", reason=str(error))
+    if not kernel_has_ipvs():
         return
+    async with IpvsKernel(family) as kernel:
+        if await kernel.device(make=False) is not None:
+            for server in await kernel.services():
+                if not is_within(server.ip, excluded):
+                    await kernel.delete_service(server)
+        await kernel.remove_device()
     program = "iptables" if family is Family.IPV4 else "ip6tables"
     now = saved.parse((await checked(f"{program}-save")).text)
     if any(chain.chain.startswith("KUBE-IPVS-") for chain in now.chains):

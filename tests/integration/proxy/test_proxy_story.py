@@ -113,7 +113,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("mode", ["nftables", "iptables"])
 async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) -> None:
-    healthz = free_port()
+    healthz, metrics = free_port(), free_port()
     flags = [
         f"--kubeconfig={cluster.kubeconfig}",
         f"--proxy-mode={mode}",
@@ -123,7 +123,7 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
         "--oom-score-adj=0",
         "--iptables-sync-period=300ms",
         f"--healthz-bind-address=127.0.0.1:{healthz}",
-        "--metrics-bind-address=127.0.0.1:0",
+        f"--metrics-bind-address=127.0.0.1:{metrics}",
     ]
     try:
         async with running(assembly.run(parse(flags))) as proxy:
@@ -161,6 +161,13 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
             async with aiohttp.ClientSession() as web, web.get(f"http://127.0.0.1:{healthz}/healthz") as response:
                 assert response.status == 200
                 assert (await response.json())["nodeEligible"] is True
+            async with aiohttp.ClientSession() as web:
+                async with web.get(f"http://127.0.0.1:{metrics}/proxyMode") as response:
+                    assert await response.text() == mode
+                async with web.get(f"http://127.0.0.1:{metrics}/metrics") as response:
+                    assert "kubeproxy_sync_proxy_rules_duration_seconds_bucket" in await response.text()
+            events = (await cluster.client.list(EVENTS)).items
+            assert [e["involvedObject"]["kind"] for e in events if e["reason"] == "Starting"] == ["Node"]
 
             await cluster.client.delete(SERVICES, "web", NAMESPACE)
             await eventually(is_refused, "a deleted service refuses")
@@ -223,7 +230,7 @@ async def test_load_balancers_learn_where_endpoints_are_and_bad_endpoints_are_to
             async def only_the_good_one() -> bool:
                 try:
                     return set(await hosts.servers("pod2", "10.96.0.77", 80, 6)) == {"pod1"}
-                except TimeoutError:
+                except (TimeoutError, ConnectionRefusedError):
                     return False
 
             await eventually(only_the_good_one, "the good endpoint serves alone")
