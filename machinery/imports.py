@@ -29,18 +29,3 @@ def folder_of(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     return Path(spec.submodule_search_locations[0])
-
-
-def extension(package: str, name: str) -> ModuleType:
-    """An extension module of a package, without the package's own `__init__` and all that this imports."""
-    full = f"{package}.{name}"
-    found = sys.modules.get(full)
-    if found is not None:
-        return found
-    for path in folder_of(package).glob(f"{name}.*.so"):
-        spec = importlib.util.spec_from_file_location(full, path)
-        if spec is not None and spec.loader is not None:
-            module = sys.modules[full] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-    raise ModuleNotFoundError(f"No module named {full!r}", name=full)

@@ -16,6 +16,7 @@ from typing import Self
 
 from controlplane.apiserver import resources as served_resources
 from controlplane.apiserver.admitting import Admission
+from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.app import App
 from controlplane.apiserver.audit.auditor import auditor
 from controlplane.apiserver.authz.contract import Decision
@@ -89,6 +90,7 @@ class ApiServer:
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
         self.loopback = LoopbackClient(self.api)
         self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
+        self.aggregator = Aggregator(self.resources, self.reader, self.loopback, settings, self.api.clock)
         self._pools = Pools.of(settings, self.storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
         self.api.allocator = self._pools.allocator
         extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
@@ -117,9 +119,10 @@ class ApiServer:
         address = self.settings.external_hostname or self.settings.advertise_address or self.settings.bind_address
         return Paths(
             self.api,
-            Discovery(self.resources, f"{address}:{self.settings.secure_port}"),
+            Discovery(self.resources, f"{address}:{self.settings.secure_port}", self.aggregator.remotes),
             self._health(),
-            OpenAPI(self.resources, lambda: published(self.resources)),
+            OpenAPI(self.resources, lambda: published(self.resources), self.aggregator.remotes),
+            self.aggregator,
             Exposition(self.api, self.storage, self._flow, self._auditor),
             ZPages(self.api.clock, VERSION["gitVersion"].removeprefix("v"), dict(self.settings.flags)),
         )
@@ -182,6 +185,7 @@ class ApiServer:
         for name, hook in self.api.extensions.start_hooks.items():
             self._spawn(self._hook_runner(name, hook))
         self._spawn(self.custom.run)
+        self._spawn(self.aggregator.run)
         self._spawn(self._pools.repair.run)
         flow = self._flow
         if flow is not None:

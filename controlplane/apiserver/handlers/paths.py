@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.exposition import Exposition
 from controlplane.apiserver.flowcontrol import dump
 from controlplane.apiserver.handlers.api import Api
@@ -49,6 +50,7 @@ class Paths:
     discovery: Discovery
     health: Health
     openapi: OpenAPI
+    aggregator: Aggregator
     exposition: Exposition
     zpages: ZPages
 
