@@ -234,3 +234,26 @@ async def test_pages_for_people_tell_state_and_flags() -> None:
         assert await status(client, "/healthz/poststarthook/priority-and-fairness-filter") == 200
         async with client.get("/flagz", headers={"Accept": "application/json"}) as answer:
             assert answer.status == 406
+
+
+async def test_profiles_tell_what_a_server_does() -> None:
+    async with running_apiserver() as server, connected(server) as client:
+        async with client.get("/debug/pprof/") as answer:
+            assert 'href="profile"' in await answer.text()
+        async with client.get("/debug/pprof/goroutine") as answer:
+            assert (await answer.text()).startswith("tasks: total ")
+        async with client.get("/debug/pprof/heap") as answer:
+            assert " dict\n" in await answer.text()
+        profile, again = await asyncio.gather(*(client.get("/debug/pprof/profile?seconds=1") for _ in range(2)))
+        assert sorted((profile.status, again.status)) == [200, 500]
+        assert await status(client, "/debug/pprof/profile?seconds=1000") == 400
+        assert await status(client, "/debug/pprof/nothing") == 404
+    async with running_apiserver(Settings(profiling=False)) as server, connected(server) as client:
+        assert await status(client, "/debug/pprof/") == 404
+
+
+async def test_health_checks_are_indicators_as_well() -> None:
+    async with running_apiserver() as server, connected(server) as client, client.get("/metrics/slis") as answer:
+        told = await answer.text()
+    assert 'kubernetes_healthcheck{name="etcd",type="livez"} 1.0' in told
+    assert 'kubernetes_healthchecks_total{name="ping",status="success",type="readyz"} 1.0' in told
