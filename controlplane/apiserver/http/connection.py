@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             return
         rest = buffer[end:]
         length = found.length
-        if not length or found.upgrade:
+        if not length:
             body: Body | WholeBody = NO_BODY
             self._buffer = rest
         elif 0 < length <= len(rest):

@@ -165,6 +165,13 @@ async def test_who_sends_too_much_reads_why_before_the_connection_ends() -> None
         assert await client.reader.read() == b""
 
 
+async def test_an_offer_of_another_protocol_that_nobody_takes_is_a_request_like_any_other() -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        offer = "Connection: Upgrade\nUpgrade: h2c\nContent-Length: 2"
+        await client.say(f"POST /a HTTP/1.1\nHost: h\n{offer}\n\nhiGET /b HTTP/1.1\nHost: h\n\n")
+        assert [(await client.answer())[2], (await client.answer())[2]] == [b"POST /a  hi", b"GET /b  "]
+
+
 async def test_methods_of_no_standard_are_the_handlers_to_refuse() -> None:
     async with serving() as (_, connect, _), connect() as client:
         await client.say("FOO /a HTTP/1.1\nHost: h\nContent-Length: 2\n\nhi")
