@@ -74,7 +74,7 @@ class HollowNodes:
 
 
 async def _refuse(request: web.Request) -> web.Response:
-    return web.Response(status=501, text=_TOLD)
+    return web.Response(status=400, text=_TOLD)
 
 
 class _Node:
