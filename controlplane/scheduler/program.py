@@ -40,7 +40,7 @@ async def serve(options: Options) -> None:
         guard,
         server,
         Client(api, user_agent="kube-scheduler/leader-election") as lease_client,
-        Client(api, user_agent="kube-scheduler") as client,
+        Client(api, user_agent="kube-scheduler", many_small_requests=True) as client,
     ):
         if not flags["leader-elect"]:
             await schedule(client, options)
