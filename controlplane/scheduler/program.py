@@ -73,7 +73,6 @@ async def schedule(client: Client, options: Options) -> None:
         await stack.enter_async_context(informers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         await informers.synced()
-        gc.collect()
         gc.freeze()  # what has been listed lives on: no use in looking through it again and again
         group.create_task(recorder.run())
         group.create_task(_measure(cluster))
