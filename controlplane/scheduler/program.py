@@ -6,6 +6,9 @@ import asyncio
 import gc
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
 
 from controlplane.scheduler import metrics, profiles
 from controlplane.scheduler.cluster import Cluster, Workloads
@@ -22,6 +25,7 @@ from controlplane.scheduler.storage import Storage
 from machinery import component
 from machinery.cache.informer import Informers
 from machinery.client.rest import Client
+from machinery.errors import SettingsError
 from machinery.serving import HealthServer
 from machinery.servingguard import ServingGuard
 
@@ -30,6 +34,9 @@ _METRICS_SECONDS = 5.0
 
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then schedule."""
+    if options.flags["write-config-to"]:
+        _write_config(options)
+        return
     api = component.client_config(options.flags)
     flags = options.flags
     guard = ServingGuard(flags, "kube-scheduler")
@@ -50,6 +57,14 @@ async def serve(options: Options) -> None:
         await election.run(lambda: schedule(client, options))
 
 
+def _write_config(options: Options) -> None:
+    path = options.flags["write-config-to"]
+    try:
+        Path(path).write_bytes(orjson.dumps(options.settings.shown, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as exc:
+        raise SettingsError(f"--write-config-to: cannot write {path}: {exc.strerror}") from exc
+
+
 async def schedule(client: Client, options: Options) -> None:
     """Schedule pods, until cancelled."""
     settings = options.settings
@@ -63,6 +78,7 @@ async def schedule(client: Client, options: Options) -> None:
         {name: profile.gates for name, profile in made.items()},
         initial_backoff_seconds=settings.initial_backoff_seconds,
         max_backoff_seconds=settings.max_backoff_seconds,
+        flush_seconds=options.flags["pod-max-in-unschedulable-pods-duration"],
     )
     cluster = Cluster(informers, nodes, queue, made)
     _follow(cluster, storage, made)
