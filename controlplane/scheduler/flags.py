@@ -12,31 +12,6 @@ from controlplane.scheduler.config.shown import as_go_names
 from machinery import component, servingguard
 from machinery.settings import Flag, FlagSet, duration
 
-_HARMLESS = (
-    *component.HARMLESS,
-    "allow-metric-labels",
-    "allow-metric-labels-manifest",
-    "authentication-token-webhook-cache-ttl",
-    "authorization-webhook-cache-authorized-ttl",
-    "authorization-webhook-cache-unauthorized-ttl",
-    "cert-dir",
-    "disable-http2-serving",
-    "disabled-metrics",
-    "emulated-version",
-    "emulation-forward-compatible",
-    "feature-gates",
-    "http2-max-streams-per-connection",
-    "log-flush-frequency",
-    "log-json-info-buffer-size",
-    "log-json-split-stream",
-    "log-text-info-buffer-size",
-    "log-text-split-stream",
-    "min-compatibility-version",
-    "permit-address-sharing",
-    "runtime-config-emulation-forward-compatible",
-    "show-hidden-metrics-for-version",
-)
-
 _FLAGS = FlagSet(
     "kube-scheduler",
     [
@@ -55,7 +30,7 @@ _FLAGS = FlagSet(
         ),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
-    harmless=[name for name in _HARMLESS if name not in {flag.name for flag in servingguard.FLAGS}],
+    harmless=[name for name in component.HARMLESS if name not in {flag.name for flag in servingguard.FLAGS}],
 )
 
 
