@@ -5,12 +5,15 @@ Source: k8s.io/kube-openapi/pkg/builder; https://swagger.io/specification/v2/.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 Document = dict[str, Any]
 
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_KINDS = "x-kubernetes-group-version-kind"
 
 
 def document(documents: Iterable[Document]) -> Document:
@@ -76,17 +79,39 @@ def _parameter(given: Document) -> Document:
     return {key: value for key, value in given.items() if key != "schema"} | kind
 
 
+def _make_optional(made: Document, properties: Document) -> None:
+    """Fields that may be null are not required: version 2 can't say that null is a value."""
+    required = made.get("required")
+    if isinstance(required, list):
+        left = [name for name in required if not (properties.get(name) or {}).get("nullable")]
+        if left:
+            made["required"] = left
+        else:
+            del made["required"]
+
+
 def _schema(given: Any) -> Any:
-    """References elsewhere, and what version 2 can't say (oneOf) as the nearest that it can."""
+    """References elsewhere, and what version 2 or its readers can't do as the nearest that they can.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2/conversion.go.
+    """
     if isinstance(given, list):
         return [_schema(item) for item in given]
     if not isinstance(given, dict):
         return given
-    if "oneOf" in given:
+    if "oneOf" in given and "type" not in given:
         return {"type": "string"} | {key: value for key, value in given.items() if key in ("description", "format")}
-    made = {key: _schema(value) for key, value in given.items() if key not in ("allOf", "default", "properties")}
-    if "properties" in given:  # its keys are names of fields, whatever they look like
+    if given.get(_PRESERVE) is True and _KINDS in given:  # clients would take what is not named for forbidden
+        return {"type": "object", _KINDS: given[_KINDS]}
+    dropped = {"allOf", "default", "properties", "oneOf", "anyOf", "not", "nullable"}
+    if given.get("nullable") is True:
+        dropped |= {"type", "items"}
+    if given.get(_PRESERVE) is True:
+        dropped.add("items")
+    made = {key: _schema(value) for key, value in given.items() if key not in dropped}
+    if "properties" in given and "items" not in dropped:  # its keys are names of fields, whatever they look like
         made["properties"] = {name: _schema(value) for name, value in given["properties"].items()}
+        _make_optional(made, given["properties"])
     if isinstance(given.get("$ref"), str):
         made["$ref"] = given["$ref"].replace(_V3, _V2)
     only = given.get("allOf")
@@ -97,3 +122,22 @@ def _schema(given: Any) -> Any:
     if given.get("default"):
         made["default"] = given["default"]
     return made
+
+
+def merge(document: dict[str, Any], other: dict[str, Any], path: str) -> None:
+    """Add what another server's document says of the paths under `path`, with all definitions it needs."""
+    paths = {p: item for p, item in (other.get("paths") or {}).items() if p == path or p.startswith(f"{path}/")}
+    theirs: dict[str, Any] = other.get("definitions") or {}
+    ours: dict[str, Any] = document.setdefault("definitions", {})
+    renamed = {name: _free(name, ours) for name, schema in theirs.items() if name in ours and ours[name] != schema}
+    text = json.dumps({"paths": paths, "definitions": theirs})
+    for name, new in renamed.items():
+        text = text.replace(f'"#/definitions/{name}"', f'"#/definitions/{new}"')
+    made = json.loads(text)
+    document.setdefault("paths", {}).update(made["paths"])
+    for name, schema in made["definitions"].items():
+        ours.setdefault(renamed.get(name, name), schema)
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    return next(f"{name}_v{i}" for i in range(2, 1000) if f"{name}_v{i}" not in taken)
