@@ -92,4 +92,4 @@ class Settings:
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Flags of the same meaning as fields of the file: leader election."""
     shown: Mapping[str, Any] = field(default_factory=dict)
-    """The whole of it, defaults included, as /configz shows it."""
+    """The whole of it, defaults included, in the form of the file."""
