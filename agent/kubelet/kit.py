@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from agent.cri.client import CriClient
 from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
+from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.pods.allocation import Allocations
@@ -70,6 +71,10 @@ class Kit:
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""
         return os.path.join(self.root_dir, "pods", uid)
+
+    def log_directory(self, pod: Object) -> str:
+        """Where a pod's logs are."""
+        return sandboxconfig.log_directory(pod, self.settings.pod_logs_dir)
 
     @property
     def log_links_dir(self) -> str:

@@ -100,6 +100,14 @@ class PodCgroups:
         """Bytes that the pod uses; None if that can't be told."""
         return self._hierarchy.memory_used(self.group_of(pod)) if self._enabled else None
 
+    def processes(self, pod: Object) -> set[int]:
+        """The process ids of a pod."""
+        return self._hierarchy.processes(self.group_of(pod)) if self._enabled else set()
+
+    def memory_limit_and_working_set(self) -> tuple[int, int] | None:
+        """What all pods together may use, and use and can't give back; None if there is no such limit."""
+        return self._hierarchy.memory_limit_and_working_set(self.top) if self._enabled else None
+
     def limits_of(self, pod: Object) -> Limits:
         """What a pod may use in all."""
         requests, limits = podresources.of_pod(pod), podresources.of_pod(pod, "limits")

@@ -55,14 +55,17 @@ class NodeRegistrar:
         inputs: NodeInputs,
         clock: Clock,
         problems: Callable[[], Awaitable[Sequence[str]]],
-        pressures: Callable[[], frozenset[str]],
+        tell: Callable[[str, str, str], None],
     ) -> None:
+        """`tell(Normal or Warning, reason, message)` records an event about the node."""
         self._client = client
         self._cri = cri
         self._inputs = inputs
         self._clock = clock
         self._problems = problems
-        self._pressures = pressures
+        self._tell = tell
+        self.pressures: Callable[[], frozenset[str]] = frozenset
+        self._told: dict[str, str] = {}  # the status of a condition that was told last
         self._images: list[Object] = []
         self._images_at = float("-inf")
         self._runtime_version = ""
@@ -88,8 +91,11 @@ class NodeRegistrar:
     async def run(self) -> None:
         """Register, then report until cancelled."""
         settings = self._inputs.options.settings
+        self._tell("Normal", "Starting", "Starting kubelet.")
         await self._persist(self._register if settings.register_node else self._read)
         self.registered.set()
+        if "pods" in settings.enforce_allocatable:
+            self._tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
         while True:
             self._changed.clear()
             await self._persist(self.report)
@@ -128,6 +134,11 @@ class NodeRegistrar:
             log.info("node registered", node=meta.name_of(wanted))
         except AlreadyExists:
             self.node = await self._client.get(NODES, meta.name_of(wanted))
+            before = ((self.node.get("status") or {}).get("nodeInfo") or {}).get("bootID")
+            boot_id = self._inputs.machine.boot_id
+            if before and before != boot_id:
+                name = meta.name_of(wanted)
+                self._tell("Warning", "Rebooted", f"Node {name} has been rebooted, boot id: {boot_id}")
             await self._reconcile(wanted)
 
     async def _reconcile(self, wanted: Object) -> None:
@@ -151,6 +162,7 @@ class NodeRegistrar:
             return await self._register()
         old = self.node.get("status") or {}
         new = await self._status(self.node)
+        self._tell_changes(new["conditions"])
         patch = _patch(old, new)
         due = time.monotonic() - self._reported_at >= self._inputs.options.settings.status_report_seconds
         if not patch and not due:
@@ -160,6 +172,17 @@ class NodeRegistrar:
         self.node = await self._client.patch(NODES, name, body, content_type=STRATEGIC, subresource="status")
         self._reported_at = time.monotonic()
         return None
+
+    def _tell_changes(self, now: Sequence[Object]) -> None:
+        for condition in now:
+            kind, status = condition["type"], condition["status"]
+            if self._told.get(kind) == status:
+                continue
+            self._told[kind] = status
+            event = condition["reason"].replace("Kubelet", "Node", 1)
+            if kind == conditions.READY:
+                event = "NodeReady" if status == "True" else "NodeNotReady"
+            self._tell("Normal", event, f"Node {self._inputs.options.node_name} status is now: {event}")
 
     async def _status(self, node: Object) -> Object:
         inputs, machine, options = self._inputs, self._inputs.machine, self._inputs.options
@@ -173,7 +196,7 @@ class NodeRegistrar:
             ],
             "capacity": capacity.shown(inputs.capacity),
             "allocatable": capacity.shown(inputs.allocatable),
-            "conditions": conditions.build(self._pressures(), await self._problems(), before, now),
+            "conditions": conditions.build(self.pressures(), await self._problems(), before, now),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": options.settings.port}},
             "nodeInfo": {
                 "machineID": machine.machine_id,

@@ -14,7 +14,6 @@ import asyncio
 import random
 
 from agent.cri.errors import CriError
-from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
 from agent.kubelet.container.lifecycle import Hooks, grace_of
 from agent.kubelet.container.model import RuntimePod
@@ -354,4 +353,4 @@ class PodWorker:
     @property
     def log_directory(self) -> str:
         """Where the pod's logs are."""
-        return sandboxconfig.log_directory(self.pod, self._kit.settings.pod_logs_dir)
+        return self._kit.log_directory(self.pod)
