@@ -28,6 +28,11 @@ from agent.kubelet.kit import Kit, NodeFacts
 from agent.kubelet.node import capacity, machine
 from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
+from agent.kubelet.plugins.csidrivers import CsiDrivers
+from agent.kubelet.plugins.devices import DeviceManager
+from agent.kubelet.plugins.dra import DraManager
+from agent.kubelet.plugins.podresources import PodResources
+from agent.kubelet.plugins.registry import CSI, DEVICE, DRA, PluginHandler, PluginRegistry
 from agent.kubelet.pods.allocation import Allocations
 from agent.kubelet.pods.manager import PodManager
 from agent.kubelet.pods.mirror import Mirrors
@@ -35,9 +40,13 @@ from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
+from agent.kubelet.resources.cpus import CpuManager, read_topology
+from agent.kubelet.resources.sharing import CpuSharing
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.slots import Slots
 from agent.kubelet.telling import Teller
+from agent.kubelet.volumes.csi import CsiVolumes
+from agent.kubelet.volumes.csiobjects import CsiObjects
 from agent.kubelet.volumes.manager import VolumeManager
 from agent.kubelet.volumes.persistent import PersistentVolumes
 from agent.kubelet.volumes.projection import Sources
@@ -47,7 +56,7 @@ from machinery.api.meta import Object
 from machinery.cache.informer import Informer, Informers
 from machinery.client.rest import Client
 from machinery.clock import Clock
-from machinery.errors import SettingsError
+from machinery.errors import SettingsError, StatusError, TransportError
 from machinery.events import EventRecorder
 
 _CRASH_SECONDS = 10.0
@@ -119,6 +128,12 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     registrar = _registrar(host, client, cri, health, view, clock, teller)
     mirrors = Mirrors(client, lambda: registrar.node if registrar is not None else None)
     services = informers.of(SERVICES) if informers is not None else None
+    drivers = CsiDrivers(client, options.node_name, lambda: registrar.node if registrar is not None else None)
+    csi = CsiVolumes(options.root_dir, drivers, CsiObjects(client, tokens, options.node_name))
+    devices = DeviceManager(
+        os.path.join(options.root_dir, "device-plugins"), clock, lambda: _devices_changed(host.node, devices, registrar)
+    )
+    claims = DraManager(options.root_dir, client, options.node_name)
     kit = Kit(
         settings=settings,
         root_dir=options.root_dir,
@@ -127,7 +142,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         cri=cri,
         view=view,
         images=images,
-        volumes=VolumeManager(options.root_dir, Sources(references, tokens), PersistentVolumes(client)),
+        volumes=VolumeManager(options.root_dir, Sources(references, tokens), PersistentVolumes(client, csi), csi),
         tokens=tokens,
         references=references,
         handlers=handlers,
@@ -140,6 +155,9 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         runtime_classes=RuntimeClasses(client),
         services=lambda: _known_services(services),
         allocations=Allocations(options.root_dir),
+        devices=devices,
+        claims=claims,
+        cpus=CpuManager(options.root_dir, settings, read_topology()),
         active_pods=lambda: manager.active_pods,
     )
     manager = PodManager(kit, mirrors, lambda: (registrar.node if registrar else None) or {})
@@ -148,7 +166,43 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     if recorder is not None:
         parts.tasks["events"] = recorder.run
     _add_collection(parts)
+    _add_plugins(parts, drivers, csi, stack)
     return parts
+
+
+def _devices_changed(node: NodeFacts, devices: DeviceManager, registrar: NodeRegistrar | None) -> None:
+    node.allocatable = {**node.allocatable, **devices.amounts()[1]}
+    if registrar is not None:
+        registrar.poke()
+
+
+def _add_plugins(parts: Parts, drivers: CsiDrivers, csi: CsiVolumes, stack: contextlib.AsyncExitStack) -> None:
+    """Drivers of volumes, devices and dynamic resources, and what tells others who has what."""
+    kit, registrar = parts.kit, parts.registrar
+    handlers: dict[str, PluginHandler] = {CSI: drivers, DEVICE: kit.devices, DRA: kit.claims}
+    directory = os.path.join(kit.root_dir, "plugins_registry")
+    registry = PluginRegistry(directory, handlers, kit.clock)
+    stack.push_async_callback(drivers.close)
+    stack.push_async_callback(kit.claims.close)
+
+    async def follow_plugins() -> None:
+        if registrar is not None:
+            await registrar.registered.wait()  # what drivers say belongs to the node's object
+        with contextlib.suppress(StatusError, TransportError):  # the first driver makes it otherwise
+            await drivers.ensure()
+        await registry.run()
+
+    if registrar is not None:
+        registrar.of_plugins = kit.devices.amounts
+        registrar.volumes_in_use = lambda: [
+            f"kubernetes.io/csi/{driver}^{handle}" for driver, handle, inline in csi.in_use() if not inline
+        ]
+    parts.tasks |= {
+        "plugins": follow_plugins,
+        "device plugins": kit.devices.run,
+        "pod resources": PodResources(kit).run,
+        "shared CPUs": CpuSharing(kit).run,
+    }
 
 
 def _add_collection(parts: Parts) -> None:

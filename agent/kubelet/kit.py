@@ -12,12 +12,15 @@ from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
 from agent.kubelet.container.view import RuntimeView
+from agent.kubelet.plugins.devices import DeviceManager
+from agent.kubelet.plugins.dra import DraManager
 from agent.kubelet.pods.allocation import Allocations
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
+from agent.kubelet.resources.cpus import CpuManager
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
@@ -65,8 +68,10 @@ class Kit:
     runtime_classes: RuntimeClasses
     services: Callable[[], Iterable[Object]]  # all Services; raises StartError until they are known
     allocations: Allocations
+    devices: DeviceManager
+    claims: DraManager
+    cpus: CpuManager
     active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
-    exclusive_reason: Callable[[Object], str] = lambda _pod: ""  # why static managers keep a pod from being resized
 
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""

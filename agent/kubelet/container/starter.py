@@ -14,6 +14,7 @@ from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
 from agent.kubelet.container import containerconfig, dns, environment, sandboxconfig
 from agent.kubelet.container.containerconfig import ContainerInputs
+from agent.kubelet.container.deviceneeds import DeviceNeeds
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
 from agent.kubelet.container.lifecycle import Hooks
@@ -152,6 +153,7 @@ class Starter:
         else:
             count = containerconfig.restart_count_of_logs(start.sandbox_config.log_directory, container["name"])
         pod_dir = kit.pod_dir(meta.uid_of(pod))
+        needs = await self._device_needs(pod, container)
         return containerconfig.build(
             pod,
             container,
@@ -167,8 +169,18 @@ class Starter:
                 volumes=start.volumes,
                 restart_count=count,
                 target_id=self._target(container, runtime),
+                needs=needs,
             ),
         )
+
+    async def _device_needs(self, pod: Object, container: Object) -> DeviceNeeds:
+        kit = self._kit
+        try:
+            responses = await kit.devices.before_start(pod, container)
+        except CriError as error:
+            raise ContainerConfigError(f"device plugin: PreStartContainer: {error}") from error
+        cpuset = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
+        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), cpuset)
 
     @staticmethod
     def _target(container: Object, runtime: RuntimePod) -> str:

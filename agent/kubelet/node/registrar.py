@@ -65,6 +65,8 @@ class NodeRegistrar:
         self._problems = problems
         self._tell = tell
         self.pressures: Callable[[], frozenset[str]] = frozenset
+        self.of_plugins: Callable[[], tuple[Amounts, Amounts]] = lambda: ({}, {})  # (capacity, allocatable)
+        self.volumes_in_use: Callable[[], list[str]] = list
         self._told: dict[str, str] = {}  # the status of a condition that was told last
         self._images: list[Object] = []
         self._images_at = float("-inf")
@@ -189,13 +191,14 @@ class NodeRegistrar:
         await self._ask_runtime()
         before = (node.get("status") or {}).get("conditions") or []
         now = meta.format_time(self._clock.now())
+        of_plugins = self.of_plugins()
         status: Object = {
             "addresses": [
                 *({"type": "InternalIP", "address": ip} for ip in inputs.ips),
                 {"type": "Hostname", "address": options.node_name},
             ],
-            "capacity": capacity.shown(inputs.capacity),
-            "allocatable": capacity.shown(inputs.allocatable),
+            "capacity": capacity.shown({**inputs.capacity, **of_plugins[0]}),
+            "allocatable": capacity.shown({**inputs.allocatable, **of_plugins[1]}),
             "conditions": conditions.build(self.pressures(), await self._problems(), before, now),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": options.settings.port}},
             "nodeInfo": {
@@ -216,6 +219,9 @@ class NodeRegistrar:
         if options.cloud_provider:
             # Addresses are the cloud controller manager's to say.
             status["addresses"] = (node.get("status") or {}).get("addresses") or status["addresses"]
+        in_use = self.volumes_in_use()
+        if in_use or (node.get("status") or {}).get("volumesInUse"):
+            status["volumesInUse"] = in_use
         if self._handlers:
             status["runtimeHandlers"] = self._handlers
         return status

@@ -44,6 +44,8 @@ class PodManager:
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
         self._node = node
+        # Who gives a pod that is taken something of its own.
+        self._choosers = (kit.cpus.admit, kit.devices.admit)
         self.gates: list[Callable[[Object], Verdict | None]] = []  # who else has a say in what pods the node takes
 
     # -- asked from outside ------------------------------------------------------------------------------------------
@@ -163,9 +165,12 @@ class PodManager:
         worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
         if not meta.is_deleting(pod) and not _is_done(pod):
             verdict = self._judge(self._kit.allocations.pod(pod))
+            verdict = verdict or next((v for v in (choose(pod) for choose in self._choosers) if v is not None), None)
             if verdict is not None:
                 self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
                 worker.reject(verdict)
+                self._kit.devices.forget(worker.uid)
+                self._kit.cpus.forget(worker.uid)
             else:
                 self._kit.allocations.admit(pod)
         self._start(worker)

@@ -167,7 +167,10 @@ class TestNode:
         async def look() -> str | None:
             return next((m for r, m in await self.events(name) if r == reason and text in m), None)
 
-        return await eventually(look, f"event {reason} {text!r} about {name}")
+        try:
+            return await eventually(look, f"event {reason} {text!r} about {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, only {await self.events(name)}") from error
 
     async def logs(self, name: str, container: str = "c", **query: str) -> str:
         """A container's log, from the kubelet itself."""
