@@ -130,8 +130,8 @@ class PodManager:
             self._mirrors.seen(mirror)
         for worker in self._workers.values():
             if spec.is_static(worker.pod) and meta.key_of(worker.pod) == key:
-                if gone:
-                    self._kit.statuses.touch(worker.uid)
+                if gone or not (mirror.get("status") or {}).get("startTime"):
+                    self._kit.statuses.touch(worker.uid)  # a new mirror shows nothing yet
                 worker.probe_changed()
 
     def static_changed(self, wanted: Mapping[str, Object]) -> None:

@@ -36,6 +36,7 @@ log = get_logger(__name__)
 
 _RETRY_SECONDS = 10.0  # after something failed that nothing will tell us about
 _NETWORK_RETRY_SECONDS = 1.0
+_MIRROR_RETRY_SECONDS = 5.0
 _SANDBOX_RETRIES = (1.0, 2.0, 5.0, 10.0)
 _IMAGE_SHOW_SECONDS = 2.0  # until ErrImagePull becomes ImagePullBackOff
 _MAX_STEPS = 100
@@ -204,7 +205,8 @@ class PodWorker:
             return None
         if self._is_over_deadline(status):
             return None
-        await self._mirrors.ensure(pod)
+        if not await self._mirrors.ensure(pod):
+            self._due(_MIRROR_RETRY_SECONDS)
         if kit.node.network_error and not spec.is_host_network(pod):
             kit.teller.pod(pod, "Warning", "NetworkNotReady", f"network is not ready: {kit.node.network_error}")
             return _NETWORK_RETRY_SECONDS
