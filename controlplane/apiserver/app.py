@@ -26,6 +26,7 @@ from controlplane.apiserver.metrics import observe
 from controlplane.apiserver.negotiation import PLAIN, Form, negotiate
 from controlplane.apiserver.request import Credentials, User
 from controlplane.apiserver.routing import Router, Target
+from controlplane.apiserver.tls import peer_certificates
 from machinery.errors import InternalError, NotAcceptable, StatusError, StorageUnavailable, Unauthorized
 from machinery.log import get_logger
 
@@ -95,9 +96,8 @@ class App:
 
     async def _authenticate(self, request: web.BaseRequest, target: Target) -> User:
         extensions = self.api.extensions
-        ssl_object = request.get_extra_info("ssl_object")
-        certificate = ssl_object.getpeercert(True) if ssl_object is not None else None
-        credentials = Credentials(certificate, request.headers, request.remote or "")
+        certificates = peer_certificates(request.get_extra_info("ssl_object"))
+        credentials = Credentials(certificates, request.headers, request.remote or "")
         for authenticator in extensions.authenticators:
             user = await authenticator.authenticate(credentials)
             if user is not None:

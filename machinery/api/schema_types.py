@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, Literal
 
 VERSION: Final = "v1.36.0"
@@ -87,7 +88,11 @@ def base_type(schema: Mapping[str, Any]) -> str:
 @cache
 def definitions() -> dict[str, Any]:
     """The definitions as kubernetes-validate carries them, by long name. Shared: not to be changed."""
-    root = resources.files("kubernetes_validate") / "kubernetes-json-schema" / f"{VERSION}-local"
+    # Found, not imported: the package would bring a JSON Schema validator along that nobody here asks.
+    found = find_spec("kubernetes_validate")
+    assert found is not None
+    assert found.origin is not None
+    root = Path(found.origin).parent / "kubernetes-json-schema" / f"{VERSION}-local"
     loaded: dict[str, Any] = json.loads((root / "_definitions.json").read_bytes())["$defs"]
     return loaded
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cel
-
 from machinery.errors import NavarchError
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -41,6 +39,8 @@ class Expression:
 
     def evaluate(self, variables: Mapping[str, Any], functions: Functions | None = None) -> Any:
         """Its value. Raises ExpressionError."""
+        import cel  # see compile_expression
+
         used = {name: variables[name] for name in self.names if name in variables}
         try:
             return self.program.execute(cel.Context(used, dict(functions or {})))
@@ -66,6 +66,8 @@ def compile_expression(text: str) -> Expression:
     """Compile. Raises ExpressionError."""
     if len(text) > _LONGEST:
         raise ExpressionError("compilation failed: the expression is too long")
+    import cel  # here, as it brings a command-line toolkit along: a tenth of a second that most servers never need
+
     try:
         program = cel.compile(as_maps(text))
     except (ValueError, RuntimeError, TypeError, RecursionError) as exc:

@@ -74,11 +74,21 @@ async def delete(api: Api, exchange: Exchange) -> Answer:
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange)
     options = delete_options(exchange, await exchange.body())
+    _warn_of_orphans(exchange, options)
     found = await delete_object(api, served, info.namespace, info.name, options, exchange.user, exchange.warnings)
     status = 202 if not found.gone and options.orphan is False else 200
     if found.gone and served.stored not in _TELLS_OBJECT:
         return encoding.encode(orjson.dumps(_success(served, found.record)), replace(form, shape=""), status)
     return encoding.one(found.record, served, form, negotiated.include(exchange, form), status)
+
+
+def _warn_of_orphans(exchange: Exchange, options: DeleteOptions) -> None:
+    """Source: pkg/registry/batch/job/storage/storage.go."""
+    if exchange.served.stored == c.JOBS and options.propagation is None and options.orphan is None:
+        exchange.warnings.append(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+            "them or set propagationPolicy=Orphan to suppress this warning"
+        )
 
 
 def _success(served: Served, record: Record) -> Object:
@@ -310,6 +320,7 @@ async def delete_collection(api: Api, exchange: Exchange) -> Answer:
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange)
     options = delete_options(exchange, await exchange.body())
+    _warn_of_orphans(exchange, options)
     listed = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
     page = await read_page(api, served, chosen, listed)

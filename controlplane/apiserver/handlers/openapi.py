@@ -20,7 +20,6 @@ from controlplane.apiserver.openapi.definitions import Definitions
 from controlplane.apiserver.resources import Resources
 from machinery.api.resource import ResourceType
 
-_V2_MEDIA = gnostic.MEDIA_TYPE
 _FOREVER = "public, immutable"  # a document named by its hash never changes
 
 
@@ -96,9 +95,9 @@ class OpenAPI:
 
     def _v2(self, exchange: Exchange) -> Answer:
         accept = exchange.headers.get("Accept", "")
-        if _V2_MEDIA in accept:
+        if gnostic.MEDIA_TYPE in accept or gnostic.OLD_MEDIA_TYPE in accept:
             data = self._kept("v2.pb", lambda: gnostic.encode(self._v2_document()))
-            media = _V2_MEDIA
+            media = gnostic.MEDIA_TYPE
         else:
             data = self._kept("v2", lambda: orjson.dumps(self._v2_document()))
             media = JSON

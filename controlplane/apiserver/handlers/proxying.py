@@ -5,7 +5,7 @@ Source: k8s.io/apimachinery/pkg/util/proxy (UpgradeAwareHandler); RFC 9110, "Int
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -15,7 +15,7 @@ from yarl import URL
 
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
-from machinery.errors import BadRequest, ServiceUnavailable
+from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 
 _HOP_BY_HOP = frozenset(
     {
@@ -32,6 +32,7 @@ _HOP_BY_HOP = frozenset(
 )
 _KEPT_BACK = frozenset({"authorization", "host", "content-length"})
 _CONNECT_SECONDS = 30.0
+_FAILURE_BYTES = 50_000
 
 
 def is_upgrade(exchange: Exchange) -> bool:
@@ -59,16 +60,23 @@ def _authority(peer: Peer) -> str:
 
 
 async def forward(
-    exchange: Exchange, peer: Peer, path: str, *, headers: Iterable[tuple[str, str]] = (), flush: bool = True
+    exchange: Exchange,
+    peer: Peer,
+    path: str,
+    *,
+    headers: Iterable[tuple[str, str]] = (),
+    failure: Callable[[int, str], StatusError] | None = None,
 ) -> Answer | web.StreamResponse:
     """Pass the request on to `path` (encoded, with its query) of the peer; `headers` are added.
+
+    With `failure`, an answer outside 200..206 is not passed on: what `failure` makes of its status and text is raised.
 
     Raises:
         ServiceUnavailable: the peer can't be reached.
     """
     if is_upgrade(exchange):
         return await _upgrade(exchange, peer, path, headers)
-    return await _plain(exchange, peer, path, headers)
+    return await _plain(exchange, peer, path, headers, failure)
 
 
 async def _upgrade(
@@ -89,7 +97,13 @@ async def _upgrade(
     return Answer(found.body, kind, found.status)
 
 
-async def _plain(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> web.StreamResponse:
+async def _plain(
+    exchange: Exchange,
+    peer: Peer,
+    path: str,
+    headers: Iterable[tuple[str, str]],
+    failure: Callable[[int, str], StatusError] | None,
+) -> web.StreamResponse:
     scheme = "https" if peer.tls is not None else "http"
     url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
     sent = _forwarded(exchange)
@@ -110,6 +124,8 @@ async def _plain(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tu
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
         async with answer:
+            if failure is not None and not 200 <= answer.status <= 206:
+                raise failure(answer.status, (await answer.content.read(_FAILURE_BYTES)).decode("utf-8", "replace"))
             return await _relay(exchange, answer)
 
 

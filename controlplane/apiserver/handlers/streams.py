@@ -17,7 +17,7 @@ from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import not_found
+from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
 from controlplane.apiserver.handlers.proxying import forward, is_upgrade
@@ -131,7 +131,12 @@ async def log(api: Api, exchange: Exchange) -> Response:
         return Answer(b"", "text/plain")
     peer = await _kubelet(api, node)
     path = f"/containerLogs/{_segments(info.namespace, info.name, container)}"
-    return await forward(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path)
+    return await forward(
+        exchange,
+        peer,
+        f"{path}?{urlencode(asked)}" if asked else path,
+        failure=lambda status, text: peer_failure("pods/log", info.name, status, text),
+    )
 
 
 def _segments(*parts: str) -> str:

@@ -266,11 +266,9 @@ def lease(obj: Object) -> list[FieldError]:
     if duration is not None and duration <= 0:
         errors.append(invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"))
     errors += not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
-    holder, strategy = spec.get("holderIdentity"), spec.get("strategy")
+    strategy = spec.get("strategy")  # holderIdentity may be empty: a leader gives a lease up by that
     if isinstance(strategy, str) and strategy:
         errors += check_names("spec.strategy", strategy, _strategy_name)
-    if isinstance(holder, str) and not holder:
-        errors.append(invalid("spec.holderIdentity", holder, "must not be empty"))
     preferred = spec.get("preferredHolder")
     if isinstance(preferred, str) and preferred and not strategy:
         errors.append(invalid("spec.preferredHolder", preferred, "can only be specified when strategy is defined"))
