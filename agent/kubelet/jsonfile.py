@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from machinery.log import get_logger
+from machinery.pki import write_file
 
 log = get_logger(__name__)
 
@@ -33,9 +32,6 @@ class JsonFile:
     def write(self, document: Any) -> None:
         """Replace its contents."""
         try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(orjson.dumps(document))
-            os.replace(temporary, self.path)
+            write_file(self.path, orjson.dumps(document))
         except OSError as error:
             log.error("cannot write file", path=str(self.path), err=str(error))

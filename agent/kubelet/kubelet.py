@@ -8,11 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from agent.cri.client import CriClient
 from agent.kubelet import assembly
-from agent.kubelet.assembly import Parts
+from agent.kubelet.assembly import Parts, Run
+from agent.kubelet.certificates.bootstrap import CLIENT, bootstrap
+from agent.kubelet.certificates.requests import CLIENT_SIGNER, SERVING_SIGNER, Wanted
+from agent.kubelet.certificates.rotation import Rotation
+from agent.kubelet.certificates.store import CertificateStore, Held
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.flags import Options
 from agent.kubelet.node.lease import NodeLease
@@ -21,7 +27,7 @@ from agent.kubelet.pods.staticpods import StaticPods
 from agent.kubelet.server.app import KubeletServer
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.statistics import Statistics
-from agent.kubelet.server.tls import server_context
+from agent.kubelet.server.tls import server_context, serving_store
 from machinery.api.catalogue import NODES, PODS
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
@@ -43,6 +49,7 @@ class Kubelet:
         """Build everything and run it. Raises SettingsError for what can't work."""
         options, settings = self._options, self._options.settings
         host = await assembly.look_at_host(options)
+        await bootstrap(options, self._clock)
         tls = server_context(settings, options.cert_dir, options.node_name, host.node.ips)
         async with contextlib.AsyncExitStack() as stack:
             runtime = CriClient(
@@ -54,6 +61,8 @@ class Kubelet:
                 config = ClientConfig.from_kubeconfig(options.kubeconfig)
                 client = await stack.enter_async_context(Client(config, user_agent="kubelet/v1.36"))
             parts = assembly.build(host, cri, client, self._clock, stack)
+            if client is not None:
+                parts.tasks |= self._rotations(client, tls, host.node.ips)
             self.manager = parts.manager
             async with asyncio.TaskGroup() as group:
                 await parts.health.first(self._clock)
@@ -63,6 +72,29 @@ class Kubelet:
                     server = KubeletServer(parts.kit, parts.manager, guard, Statistics(parts.kit), shown, tls)
                     self.server = await stack.enter_async_context(server)
                 await self._run_parts(stack, group, parts)
+
+    def _rotations(self, client: Client, tls: ssl.SSLContext, ips: Sequence[str]) -> dict[str, Run]:
+        """What keeps the kubelet's certificates fresh, where that is asked for."""
+        options, settings = self._options, self._options.settings
+        found: dict[str, Run] = {}
+        own = CertificateStore(options.cert_dir, CLIENT)
+        if settings.rotate_certificates and own.current() is not None:
+
+            async def connect_with(held: Held) -> None:
+                fresh = dataclasses.replace(client.config, client_certificate=held.pem, client_key=held.key_pem)
+                await client.use_certificate(fresh)
+
+            wanted = Wanted(options.node_name, CLIENT_SIGNER)
+            found["client certificate"] = Rotation(client, own, wanted, self._clock, connect_with).run
+        if settings.server_tls_bootstrap and not settings.tls_cert_file:
+            store = serving_store(options.cert_dir)
+
+            async def serve_with(held: Held) -> None:
+                tls.load_cert_chain(store.current_path)
+
+            wanted = Wanted(options.node_name, SERVING_SIGNER, (options.node_name, *ips))
+            found["serving certificate"] = Rotation(client, store, wanted, self._clock, serve_with).run
+        return found
 
     async def _run_parts(self, stack: contextlib.AsyncExitStack, group: asyncio.TaskGroup, parts: Parts) -> None:
         settings = self._options.settings
