@@ -19,8 +19,11 @@ from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.collection.containers import ContainerCollector
 from agent.kubelet.collection.images import ImageCollector
 from agent.kubelet.collection.logs import LogRotation
+from agent.kubelet.container import credentialproviders
+from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.errors import StartError
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.eviction.manager import EvictionManager
 from agent.kubelet.flags import Options
@@ -51,6 +54,7 @@ from agent.kubelet.volumes.manager import VolumeManager
 from agent.kubelet.volumes.persistent import PersistentVolumes
 from agent.kubelet.volumes.projection import Sources
 from agent.kubelet.volumes.tokens import Tokens
+from agent.kubelet.volumes.trustbundles import TrustBundles
 from machinery.api.catalogue import SERVICES
 from machinery.api.meta import Object
 from machinery.cache.informer import Informer, Informers
@@ -121,9 +125,8 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     stack.push_async_callback(probes.close)
     references = References(client, informers, lambda uid: manager.reference_changed(uid))
     tokens = Tokens(client)
-    images = ImageManager(
-        cri, options.root_dir, parallel=settings.parallel_pulls, qps=settings.pull_qps, burst=settings.pull_burst
-    )
+    providers = CredentialProviders(credentialproviders.load(options.credential_config, options.credential_dir))
+    images = ImageManager(cri, options.root_dir, settings, providers)
     stack.push_async_callback(images.close)
     registrar = _registrar(host, client, cri, health, view, clock, teller)
     mirrors = Mirrors(client, lambda: registrar.node if registrar is not None else None)
@@ -142,7 +145,9 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         cri=cri,
         view=view,
         images=images,
-        volumes=VolumeManager(options.root_dir, Sources(references, tokens), PersistentVolumes(client, csi), csi),
+        volumes=VolumeManager(
+            options.root_dir, Sources(references, tokens, TrustBundles(client)), PersistentVolumes(client, csi), csi
+        ),
         tokens=tokens,
         references=references,
         handlers=handlers,
@@ -157,6 +162,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         allocations=Allocations(options.root_dir),
         devices=devices,
         claims=claims,
+        user_namespaces=UserNamespaces(options.root_dir),
         cpus=CpuManager(options.root_dir, settings, read_topology()),
         active_pods=lambda: manager.active_pods,
     )

@@ -11,6 +11,7 @@ from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.plugins.devices import DeviceManager
 from agent.kubelet.plugins.dra import DraManager
@@ -41,6 +42,7 @@ class NodeFacts:
     ips: tuple[str, ...] = ()
     allocatable: dict[str, Quantity] = field(default_factory=dict)
     runtime_name: str = "containerd"
+    user_namespace_handlers: frozenset[str] = frozenset()  # the runtime's handlers that can have them
     network_error: str = ""  # why pods can't have a network now
 
 
@@ -71,6 +73,7 @@ class Kit:
     devices: DeviceManager
     claims: DraManager
     cpus: CpuManager
+    user_namespaces: UserNamespaces
     active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
 
     def pod_dir(self, uid: str) -> str:

@@ -46,6 +46,7 @@ class ContainerInputs:
     restart_count: int
     target_id: str = ""  # the container whose processes an ephemeral one sees
     extra_groups: Sequence[int] = field(default_factory=tuple)
+    users: pb.UserNamespace | None = None
     needs: DeviceNeeds = field(default_factory=DeviceNeeds)
 
 
@@ -90,6 +91,7 @@ def build(pod: Object, container: Object, inputs: ContainerInputs) -> pb.Contain
                 seccomp_default=inputs.settings.seccomp_default,
                 extra_groups=inputs.extra_groups,
                 target_id=inputs.target_id,
+                users=inputs.users,
             ),
         ),
     )

@@ -52,14 +52,20 @@ class Starter:
         self._kit = kit
         self._hooks = hooks
 
-    def sandbox_config(self, pod: Object, attempt: int) -> pb.PodSandboxConfig:
+    def sandbox_config(self, pod: Object, attempt: int, runtime_handler: str) -> pb.PodSandboxConfig:
         """The sandbox's configuration. Raises StartError."""
         kit = self._kit
         host = dns.host_config(kit.settings.resolv_conf)
         names = dns.pod_config(pod, host, kit.settings.cluster_dns, kit.settings.cluster_domain)
         for reason, message in names.warnings:
             kit.teller.pod(pod, "Warning", reason, message)
-        return sandboxconfig.build(pod, attempt, kit.settings, names, kit.cgroups.group_of(pod))
+        return sandboxconfig.build(
+            pod, attempt, kit.settings, names, kit.cgroups.runtime_parent(pod), self._users(pod, runtime_handler)
+        )
+
+    def _users(self, pod: Object, runtime_handler: str) -> pb.UserNamespace | None:
+        supported = runtime_handler in self._kit.node.user_namespace_handlers
+        return self._kit.user_namespaces.of_pod(pod, supported=supported)
 
     async def run_sandbox(self, pod: Object, config: pb.PodSandboxConfig, runtime_handler: str) -> str:
         """Make a pod's sandbox; its id. Raises StartError after telling the user."""
@@ -169,6 +175,7 @@ class Starter:
                 volumes=start.volumes,
                 restart_count=count,
                 target_id=self._target(container, runtime),
+                users=self._users(pod, start.runtime_handler),
                 needs=needs,
             ),
         )

@@ -286,7 +286,7 @@ class PodWorker:
             return True
         try:
             handler = await kit.runtime_classes.handler(pod["spec"].get("runtimeClassName") or "")
-            config = self._starter.sandbox_config(pod, plan.attempt)
+            config = self._starter.sandbox_config(pod, plan.attempt, handler)
             if plan.create_sandbox:
                 sandbox_id = await self._starter.run_sandbox(pod, config, handler)
             else:
@@ -341,6 +341,7 @@ class PodWorker:
             self.reporter.publish(self._promised)
             return False
         self.reporter.waiting.pop(name, None)
+        kit.cgroups.settle(self._promised)
         return True
 
     def _retry_after(self, error: StartError, container: Object) -> float:
