@@ -166,8 +166,9 @@ class DevicePlugin:
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=device.Empty.FromString,
             )
-            wanted = {"version": "v1beta1", "endpoint": "thing.sock", "resource_name": self.resource}
-            await register(device.RegisterRequest(**wanted))
+            await register(
+                device.RegisterRequest(version="v1beta1", endpoint="thing.sock", resource_name=self.resource)
+            )
             yield self
 
     async def _allocate(self, request: Any) -> Any:

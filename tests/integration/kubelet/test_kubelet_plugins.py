@@ -141,9 +141,8 @@ async def test_devices_are_counted_given_and_taken_back(node: TestNode) -> None:
 
         async def allocatable(count: str) -> bool:
             status = (await node.client.get(NODES, NODE))["status"]
-            return (
-                status["capacity"].get(plugin.resource) == "2" and status["allocatable"].get(plugin.resource) == count
-            )
+            shown = [status[section].get(plugin.resource) for section in ("capacity", "allocatable")]
+            return shown == ["2", count]
 
         await eventually(lambda: allocatable("2"), "two devices to be shown")
         script = "echo $THINGS; head -c 1 /dev/thing | wc -c; sleep 3600"

@@ -219,7 +219,7 @@ async def test_pod_that_fills_the_disk_goes_and_others_stay(node: TestNode) -> N
 
     async def relieved() -> bool:
         conditions = (await node.client.get(NODES, NODE))["status"]["conditions"]
-        return (meta.condition(conditions, "DiskPressure") or {})["status"] == "False"
+        return bool((meta.condition(conditions, "DiskPressure") or {})["status"] == "False")
 
     await eventually(relieved, "the disk to have room again", 40)
     assert container_status(await node.get(good))["ready"]

@@ -19,7 +19,7 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 def status_of(wanted: Object, seen: Any = None, old: Object | None = None, **inputs: Any) -> Object:
-    made = {"containers": StatusInputs("containerd"), "host_ips": ("192.0.2.1",)} | inputs
+    made: dict[str, Any] = {"containers": StatusInputs("containerd"), "host_ips": ("192.0.2.1",)} | inputs
     return pod_status(wanted, seen or runtime(sandboxes=()), old or {}, PodInputs(**made), NOW)
 
 
