@@ -16,7 +16,7 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
-_PERIOD_SECONDS = 60.0
+_PERIOD_SECONDS, _FIRST_SECONDS = 60.0, 0.1
 _YOUNG_SECONDS = 60.0  # a container that is only created may be about to be started
 
 
@@ -49,10 +49,12 @@ class ContainerCollector:
         self._kit = kit
 
     async def run(self) -> None:
-        """Collect every minute until cancelled."""
+        """Collect at once, and every minute until cancelled."""
+        while self._kit.view.last_look == 0:
+            await self._kit.clock.sleep(_FIRST_SECONDS)
         while True:
-            await self._kit.clock.sleep(_PERIOD_SECONDS)
             await self.collect()
+            await self._kit.clock.sleep(_PERIOD_SECONDS)
 
     async def collect(self) -> None:
         """Collect once; what the runtime refuses is left to the next time."""

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 import shutil
+from collections.abc import Container
 from typing import Protocol
 
 from agent.cri.errors import CriError
@@ -142,6 +143,20 @@ async def _remove_records(kit: Kit, hooks: Hooks, uid: str) -> None:
         except CriError as error:
             log.warning("cannot remove pod from the runtime", pod_uid=uid, err=str(error))
             await kit.clock.sleep(_RETRY_SECONDS)
+
+
+def remove_orphan_logs(directory: str, links: str, known: Container[str]) -> None:
+    """Remove the log directories (NAMESPACE_NAME_UID) of pods that are not known, and links that lead nowhere."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(directory)):
+            parts = entry.name.split("_")
+            if len(parts) == 3 and parts[2] not in known and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(links)):
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def remove_log_links(directory: str, pod: Object) -> None:

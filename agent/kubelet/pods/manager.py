@@ -13,6 +13,7 @@ from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import Starter
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods import admission, conditions, preemption, spec
+from agent.kubelet.pods.ending import remove_orphan_logs
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.phase import TERMINAL
 from agent.kubelet.pods.status import Verdict
@@ -288,6 +289,7 @@ class PodManager:
             await kit.volumes.tear_down(uid)
         for uid in kit.cgroups.known() - known:
             kit.cgroups.remove(uid)
+        await asyncio.to_thread(remove_orphan_logs, kit.settings.pod_logs_dir, kit.log_links_dir, known)
 
 
 def _is_done(pod: Object) -> bool:

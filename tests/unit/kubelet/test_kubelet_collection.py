@@ -12,6 +12,7 @@ from agent.kubelet.collection.images import ImageRecord, removable, to_free
 from agent.kubelet.collection.logs import clean, compress, rotated
 from agent.kubelet.container.model import CREATED
 from agent.kubelet.pods import preemption
+from agent.kubelet.pods.ending import remove_orphan_logs
 from machinery.api import quantity
 
 
@@ -65,6 +66,19 @@ def test_rotated_logs_are_compressed_and_only_the_newest_kept(tmp_path: Path) ->
         assert file.read() == "20260103-000000"
     remove_log(str(log))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_of_nobodys_pods_are_removed(tmp_path: Path) -> None:
+    logs, links = tmp_path / "pods", tmp_path / "containers"
+    for name in ("ns_known_u1", "ns_gone_u2", "lost+found"):
+        (logs / name / "c").mkdir(parents=True)
+    links.mkdir()
+    (links / "known.log").symlink_to(logs / "ns_known_u1" / "c")
+    (links / "gone.log").symlink_to(logs / "ns_gone_u2" / "c")
+    remove_orphan_logs(str(logs), str(links), {"u1"})
+    assert sorted(p.name for p in logs.iterdir()) == ["lost+found", "ns_known_u1"]
+    assert [p.name for p in links.iterdir()] == ["known.log"]
+    remove_orphan_logs(str(tmp_path / "missing"), str(tmp_path / "missing"), set())
 
 
 def test_critical_pods_displace_as_few_and_as_little_as_possible() -> None:
