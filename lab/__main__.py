@@ -7,27 +7,29 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lab import access, sweep
 from lab.arguments import parser
-from lab.layout import Layout
-from lab.progress import Steps, console, errors
-from lab.topology import Topology
-from lab.verbs import bootstrap, look
-from lab.verbs.test import test
 from machinery.errors import NavarchError
+
+if TYPE_CHECKING:
+    from lab.layout import Layout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status. What went wrong is told in one line on standard error."""
     arguments = parser().parse_args(argv)
     try:
+        if arguments.verb == "dev":  # before anything else is loaded: it is to be ready within a second
+            from lab.verbs.dev import dev
+
+            return dev(arguments)
         return _run(arguments) or 0
     except NavarchError as exc:
-        errors.print(f"navarch: error: {exc}", markup=False, soft_wrap=True)
+        print(f"navarch: error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        errors.print("navarch: interrupted; `navarch down` removes what is there", markup=False)
+        print("navarch: interrupted; `navarch down` removes what is there", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -35,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int | None:
+    from lab.layout import Layout
+    from lab.progress import console
+    from lab.topology import Topology
+    from lab.verbs import bootstrap, look
+    from lab.verbs.test import test
+
     layout = Layout.from_environment()
     match arguments.verb:
         case "setup":
@@ -72,6 +80,9 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
 
 async def _down(layout: Layout) -> None:
+    from lab import access, sweep
+    from lab.progress import Steps, console
+
     access.forget(layout)
     if not sweep.exists(layout):
         console.print("There is no lab.")

@@ -36,6 +36,7 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     up.add_argument("--workers", type=int, default=2, metavar="N", help="worker hosts (default 2)")
     up.add_argument("--proxy-mode", choices=PROXY_MODES, default="nftables", help="kube-proxy's mode")
     up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
+    _dev(verbs)
     verbs.add_parser("down", help="remove the lab, whatever state it is in", allow_abbrev=False)
     verbs.add_parser("status", help="show every daemon of the lab", allow_abbrev=False)
     verbs.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig", allow_abbrev=False)
@@ -53,6 +54,19 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
         each.add_argument("components", nargs="*", metavar="COMPONENT")
     test = verbs.add_parser("test", help="run the test suite", allow_abbrev=False)
     test.add_argument("suite", nargs="?", choices=SUITES, default="all")
+
+
+def _dev(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    dev = verbs.add_parser(
+        "dev",
+        help="a cluster without nodes in one process: for those who write operators; needs neither root nor etcd",
+        allow_abbrev=False,
+    )
+    dev.add_argument("--store", choices=("sqlite", "memory"), default="sqlite", help="where objects are (sqlite)")
+    dev.add_argument("--port", type=int, default=6443, help="port on 127.0.0.1, 0 for a free one (6443)")
+    dev.add_argument("--data-dir", metavar="DIR", help="certificates, kubeconfig, store (~/.local/state/navarch/dev)")
+    dev.add_argument("--hollow-nodes", type=int, default=0, metavar="N", help="nodes whose pods only pretend to run")
+    dev.add_argument("-v", type=int, default=0, metavar="LEVEL", help="2: show what the components log; 4: all of it")
 
 
 def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from lab import assembly, sweep
 from lab.bootstrap.configuration import ClusterConfiguration
-from lab.errors import first_failure
+from lab.errors import failing_as_one
 from lab.hosts import cgroups, links, namespaces
 from lab.hosts.namespaces import MACHINE
 from lab.layout import Layout
 from lab.progress import Steps
 from lab.supervisor.control import Supervisor, launch
 from lab.topology import Role, Topology
-from machinery.errors import NavarchError
 
 
 async def build(layout: Layout, topology: Topology, config: ClusterConfiguration, steps: Steps) -> Supervisor:
@@ -26,13 +25,10 @@ async def build(layout: Layout, topology: Topology, config: ClusterConfiguration
     assembly.name_hosts(layout, topology)
     trees = cgroups.hierarchies()
     with steps.step(f"hosts {', '.join(host.name for host in topology.hosts)}, their network and certificates"):
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_hosts(layout, topology, trees))
-                group.create_task(asyncio.to_thread(assembly.fill, layout, topology, config))
-                launched = group.create_task(launch(layout, trees))
-        except* NavarchError as failures:
-            raise first_failure(failures) from None
+        async with failing_as_one() as group:
+            group.create_task(_hosts(layout, topology, trees))
+            group.create_task(asyncio.to_thread(assembly.fill, layout, topology, config))
+            launched = group.create_task(launch(layout, trees))
     return launched.result()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from machinery.errors import NavarchError
 
 
@@ -13,10 +17,17 @@ class NotRunning(LabError):
     """There is no lab, or its supervisor does not answer."""
 
 
-def first_failure(failures: BaseExceptionGroup[NavarchError]) -> NavarchError:
-    """The first error of a group, however deep: the one to tell the user."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, NavarchError)
-    return error
+@asynccontextmanager
+async def failing_as_one() -> AsyncIterator[asyncio.TaskGroup]:
+    """A TaskGroup that raises the first of its NavarchErrors by itself, however deep: the one to tell the user."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        ours, others = failures.split(NavarchError)
+        if ours is None or others is not None:
+            raise
+        error: BaseException = ours
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import aiohttp
 
-from lab.errors import LabError, first_failure
+from lab.errors import LabError, failing_as_one
 from lab.hosts import sockets
 from lab.layout import Layout
 from lab.supervisor.control import Supervisor
 from lab.supervisor.daemon import Report, State
 from lab.supervisor.runner import tail
-from machinery.errors import NavarchError
 
 EVERY_SECONDS = 0.2
 _GIVE_UP_RESTARTS = 4
@@ -59,12 +58,9 @@ class Watch:
 
     async def endpoints(self, wanted: Iterable[tuple[str, Endpoint]], seconds: float) -> None:
         """Wait for several (HOST/DAEMON, endpoint) at a time. Raises LabError saying which is not ready and why."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for key, endpoint in wanted:
-                    group.create_task(self.until([key], functools.partial(answers, self._layout, endpoint), seconds))
-        except* NavarchError as failures:
-            raise first_failure(failures) from None
+        async with failing_as_one() as group:
+            for key, endpoint in wanted:
+                group.create_task(self.until([key], functools.partial(answers, self._layout, endpoint), seconds))
 
     async def until(self, keys: list[str], asked: Callable[[], Awaitable[str]], seconds: float) -> None:
         """Wait until `asked` returns ""; what it returns until then says what is missing. Raises LabError."""

@@ -28,6 +28,9 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
+_HEALTHY_SECONDS = 20.0  # beyond the lease duration; upstream's LeaderHealthzAdaptor
+_SPREAD_SECONDS = 0.2  # standbys do not all try in the same moment
+
 
 class LeadershipLost(NavarchError):
     """This replica no longer leads; nothing may be written on its authority."""
@@ -71,6 +74,7 @@ class LeaderElection:
         self._seen: Object | None = None
         self._seen_at = 0.0  # monotonic: when `_seen` last changed
         self._changed = asyncio.Event()
+        self._unanswered = False  # whether a write was sent whose outcome is not known
         self._renewed_at = -math.inf
         self._leading = metrics.LEADER.labels(name)
 
@@ -89,42 +93,59 @@ class LeaderElection:
         if not self.is_leader:
             raise LeadershipLost(f"{self._identity} no longer holds the lease {self._namespace}/{self._name}")
 
+    async def check(self) -> None:
+        """Whether a leader still renews, for /healthz. Raises LeadershipLost if it has not for too long."""
+        silent = self._clock.monotonic() - self._renewed_at
+        if self._renewed_at > -math.inf and silent > self._timing.lease_seconds + _HEALTHY_SECONDS:
+            raise LeadershipLost(f"failed election to renew leadership on lease {self._name}")
+
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Wait for leadership, then run `lead` until it ends or leadership is lost (LeadershipLost).
 
         The Lease is released however this ends, so that a standby can act at once.
         """
         self._leading.set(0)
+        try:
+            await self._wait_for_leadership()
+            log.info("became leader", lease=f"{self._namespace}/{self._name}", identity=self._identity)
+            self._leading.set(1)
+            await self._lead(lead)
+        finally:
+            self._leading.set(0)
+            await self._release()
+
+    async def _wait_for_leadership(self) -> None:
         watcher = asyncio.create_task(self._watch())
         try:
             await self._acquire()
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
-        log.info("became leader", lease=f"{self._namespace}/{self._name}", identity=self._identity)
-        self._leading.set(1)
+
+    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> None:
         leading = asyncio.ensure_future(lead())
         renewing = asyncio.create_task(self._renew())
         try:
             await asyncio.wait({leading, renewing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._leading.set(0)
             for task in (renewing, leading):
                 task.cancel()
             await asyncio.gather(renewing, leading, return_exceptions=True)
-            await self._release()
         for task in (leading, renewing):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
     async def _acquire(self) -> None:
-        while not await self._try():
-            self._changed.clear()
-            held = self._seen_at + self._lease_duration() - self._clock.monotonic()
-            wait = max(held, 0.05) if self._held_by_another() else self._timing.retry_seconds
-            wait = min(wait, self._timing.lease_seconds) * random.uniform(1.0, 1.1)
+        while True:
+            self._changed.clear()  # before the attempt: what the watch tells during it must not be forgotten
+            if await self._try():
+                return
+            wait = self._timing.retry_seconds
+            if self._held_by_another():
+                held = self._seen_at + self._lease_duration() - self._clock.monotonic()
+                wait = min(max(held, 0.05), self._timing.lease_seconds)
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(wait + random.uniform(0, _SPREAD_SECONDS)):
                     await self._changed.wait()
             except TimeoutError:
                 continue
@@ -156,9 +177,9 @@ class LeaderElection:
 
     async def _put(self) -> bool:
         try:
-            lease = await self._client.get(LEASES, self._name, self._namespace)
+            lease = await self._read()
         except NotFound:
-            self._observe(await self._client.create(LEASES, self._new(), self._namespace))
+            await self._write(self._client.create(LEASES, self._new(), self._namespace))
             return True
         self._observe(lease)
         if self._held_by_another() and self._clock.monotonic() < self._seen_at + self._lease_duration():
@@ -172,7 +193,7 @@ class LeaderElection:
                 "acquireTime": now,
                 "leaseTransitions": spec.get("leaseTransitions", 0) + 1,
             }
-        self._observe(await self._client.update(LEASES, {**lease, "spec": spec | fresh}))
+        await self._write(self._client.update(LEASES, {**lease, "spec": spec | fresh}))
         return True
 
     def _new(self) -> Object:
@@ -191,16 +212,38 @@ class LeaderElection:
         }
 
     async def _release(self) -> None:
-        """Give the Lease up, if it is ours."""
+        """Give the Lease up, if it is ours.
+
+        A write whose answer was cut off (mostly by the cancellation that ends the term) may have been stored, or may be
+        yet: only then is the Lease read first, and a conflict is looked into, not taken for another's lease.
+        """
         self._renewed_at = -math.inf
-        if self._seen is None or self._held_by_another():
-            return
-        spec = self._seen["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
         try:
-            async with asyncio.timeout(self._timing.retry_seconds):
-                await self._client.update(LEASES, {**self._seen, "spec": spec})
+            async with asyncio.timeout(self._timing.renew_seconds):
+                lease = await self._read() if self._unanswered else self._seen
+                while lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+                    spec = lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+                    try:
+                        await self._client.update(LEASES, {**lease, "spec": spec})
+                        return
+                    except Conflict:
+                        lease = await self._read()
+        except NotFound:
+            return
         except (StatusError, TransportError, TimeoutError) as exc:
             log.info("lease not released; it runs out by itself", lease=self._name, err=str(exc))
+
+    async def _read(self) -> Object:
+        return await self._client.get(LEASES, self._name, self._namespace)
+
+    async def _write(self, write: Awaitable[Object]) -> None:
+        self._unanswered = True
+        try:
+            self._observe(await write)
+        except StatusError:
+            self._unanswered = False
+            raise
+        self._unanswered = False
 
     async def _watch(self) -> None:
         """See changes of the Lease as they happen, so that a release is acted on at once."""
@@ -221,6 +264,8 @@ class LeaderElection:
                 await self._clock.sleep(self._timing.retry_seconds)
 
     def _observe(self, lease: Object) -> None:
+        if self._seen is not None and _is_older(lease, self._seen):
+            return  # an answer overtaken by what the watch told
         if self._seen is None or self._seen.get("spec") != lease.get("spec"):
             self._seen_at = self._clock.monotonic()
         self._seen = lease
@@ -231,3 +276,10 @@ class LeaderElection:
 
     def _lease_duration(self) -> float:
         return float((self._seen or {}).get("spec", {}).get("leaseDurationSeconds") or self._timing.lease_seconds)
+
+
+def _is_older(lease: Object, seen: Object) -> bool:
+    """Whether `lease` is an earlier state of the same object. Source: KEP-5504, comparable resource versions."""
+    if meta.uid_of(lease) != meta.uid_of(seen):
+        return False
+    return int(lease["metadata"]["resourceVersion"]) < int(seen["metadata"]["resourceVersion"])

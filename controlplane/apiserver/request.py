@@ -27,7 +27,7 @@ ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 class Credentials:
     """What a connection and its headers offer as proof of identity."""
 
-    peer_certificate: bytes | None  # DER, already verified by TLS against the client CA or the front proxy's
+    peer_certificates: tuple[bytes, ...]  # DER, the client's own first, as it showed them: not verified
     headers: MultiMapping[str]  # names without regard to case; some (Impersonate-Group) come several times
     peer_address: str = ""
 

@@ -1,10 +1,17 @@
-"""The server's side of TLS: its certificate, and client certificates verified if there are any.
+"""The server's side of TLS: its certificate, and the certificates that clients show.
 
-Source: kube-apiserver --help (--tls-*, --client-ca-file, --requestheader-client-ca-file).
+As in kube-apiserver, a client may show any certificate: whose it is, is asked when a request is authenticated, so that
+a stranger's certificate is answered 401 like any other wrong credential, and a token beside it still counts.
+docs/decisions/0030-client-certificates.md says how.
+
+Source: kube-apiserver --help (--tls-*, --client-ca-file, --requestheader-client-ca-file); k8s.io/apiserver
+SecureServingInfo.tlsConfig (tls.RequestClientCert).
 """
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import ssl
 from pathlib import Path
 
@@ -39,9 +46,40 @@ def server_context(settings: Settings) -> ssl.SSLContext:
                 context.load_verify_locations(path)
             except (ssl.SSLError, OSError) as exc:
                 raise SettingsError(f"{flag} {path}: {_told(exc)}") from exc
-    # Client certificates of intermediate authorities that are trusted themselves are accepted, as in Go.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if context.verify_mode is ssl.CERT_OPTIONAL:
+        _leave_verification_to_authentication(context)
     return context
+
+
+_VERIFY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_take_any = _VERIFY(lambda _store, _argument: 1)  # lives as long as the contexts that hold it
+
+
+def _leave_verification_to_authentication(context: ssl.SSLContext) -> None:
+    """Let OpenSSL take any client certificate. The `ssl` module has no way to say so; OpenSSL has.
+
+    Where the interpreter's OpenSSL can't be reached, strangers are refused in the handshake instead.
+    """
+    try:
+        set_callback = ctypes.CDLL(_ssl.__file__).SSL_CTX_set_cert_verify_callback
+    except (AttributeError, OSError):
+        return
+    set_callback.argtypes = (ctypes.c_void_p, _VERIFY, ctypes.c_void_p)
+    set_callback.restype = None
+    # struct PySSLContext is the object's head, then the SSL_CTX *.
+    set_callback(ctypes.c_void_p.from_address(id(context) + object.__basicsize__), _take_any, None)
+
+
+def peer_certificates(connection: ssl.SSLObject | None) -> tuple[bytes, ...]:
+    """The certificates (DER) that the client showed, its own first; none of them is verified."""
+    if connection is None:
+        return ()
+    own = connection.getpeercert(True)
+    if own is None:
+        return ()
+    # Public only from Python 3.13 on.
+    shown = connection._sslobj.get_unverified_chain() or ()  # type: ignore[attr-defined]
+    return (own, *(each.public_bytes(_ssl.ENCODING_DER) for each in shown[1:]))
 
 
 def _told(exc: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import shutil
@@ -20,7 +19,7 @@ from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.phases import inside
 from lab.building import build
 from lab.daemons import plan
-from lab.errors import LabError, NotRunning, first_failure
+from lab.errors import LabError, NotRunning, failing_as_one
 from lab.hosts import sockets
 from lab.images import catalogue
 from lab.images.push import push
@@ -34,7 +33,7 @@ from lab.topology import REGISTRY_PORT, Topology
 from machinery.api.catalogue import DEPLOYMENTS, NODES
 from machinery.api.meta import condition, name_of
 from machinery.client.rest import Client
-from machinery.errors import NavarchError, TransportError
+from machinery.errors import TransportError
 
 FIRST_DAEMONS = frozenset({"etcd", "haproxy", "registry", "containerd", "kube-apiserver"})
 """Started at once; the others when an API server answers, so that they do not compete with it for the processor."""
@@ -114,12 +113,9 @@ async def _start(
     first = [daemon for daemon in wanted if daemon.name in FIRST_DAEMONS]
     await supervisor.start(first)
     watch = Watch(layout, supervisor)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_images(layout, topology, watch, steps))
-            group.create_task(_cluster(layout, topology, config, supervisor, watch, wanted, steps))
-    except* NavarchError as failures:
-        raise first_failure(failures) from None
+    async with failing_as_one() as group:
+        group.create_task(_images(layout, topology, watch, steps))
+        group.create_task(_cluster(layout, topology, config, supervisor, watch, wanted, steps))
 
 
 async def _images(layout: Layout, topology: Topology, watch: Watch, steps: Steps) -> None:

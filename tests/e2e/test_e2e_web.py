@@ -110,7 +110,7 @@ def test_logs_and_exec(web: Web, eventually: Eventually) -> None:
     pod = sorted(web.names())[0]
     address = next(p["status"]["podIP"] for p in web.pods() if p["metadata"]["name"] == pod)
     eventually(lambda: hostname_in(web.lab.fetch("w1", f"http://{address}:8080/")) == pod, 10, "the pod answers")
-    eventually(lambda: "8080" in web.kubectl("logs", pod) or "url:" in web.kubectl("logs", pod), 10, "it logs that")
+    eventually(lambda: "url:/" in web.kubectl("logs", pod), 10, "it logs that")
     assert web.kubectl("exec", pod, "--", "hostname").strip() == pod
     failed = web.lab.kubectl("-n", web.namespace, "exec", pod, "--", "sh", "-c", "echo oops >&2; exit 7", check=False)
     assert failed.returncode == 7
@@ -238,7 +238,9 @@ spec:
       command:
         - sh
         - -c
-        - cat /settings/colour; echo " $WORD"; ls /scratch; head -c 3 /run/secrets/kubernetes.io/serviceaccount/token
+        - |
+          cat /settings/colour; echo " $WORD"; ls /scratch
+          head -c 3 /var/run/secrets/kubernetes.io/serviceaccount/token
       env: [{{name: WORD, valueFrom: {{secretKeyRef: {{name: word, key: word}}}}}}]
       volumeMounts:
         - {{name: settings, mountPath: /settings}}

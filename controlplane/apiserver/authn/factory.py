@@ -99,7 +99,7 @@ def _ways(settings: Settings) -> Sequence[Authenticator]:
             raise SettingsError("--requestheader-username-headers is needed with --requestheader-client-ca-file")
         ways.append(
             FrontProxy(
-                Peers(proxies, clients),
+                Peers(proxies),
                 allowed_names=settings.requestheader_allowed_names,
                 username_headers=settings.requestheader_username_headers,
                 uid_headers=settings.requestheader_uid_headers,
@@ -108,7 +108,7 @@ def _ways(settings: Settings) -> Sequence[Authenticator]:
             )
         )
     if clients:
-        ways.append(ClientCertificates(Peers(clients, proxies)))
+        ways.append(ClientCertificates(Peers(clients)))
     return ways
 
 

@@ -37,14 +37,12 @@ class FrontProxy:
 
     async def authenticate(self, credentials: Credentials) -> User | None:
         """The user the proxy names; None without a proxy or without a user. Raises Unauthorized."""
-        if credentials.peer_certificate is None:
+        if not credentials.peer_certificates:
             return None
         name = _first(credentials.headers, self._username_headers)
         if not name:
             return None
-        peer = self._peers.issued(credentials.peer_certificate)
-        if peer is None:
-            return None
+        peer = self._peers.issued(credentials.peer_certificates)
         names = common_names(peer.certificate)
         if self._allowed_names and (not names or names[-1] not in self._allowed_names):
             raise Unauthorized(f"x509: subject with cn={names[-1] if names else ''} is not in the allowed list")

@@ -1,7 +1,6 @@
-"""Client certificates: who a certificate that TLS has verified belongs to.
+"""Client certificates: whether an authority vouches for the one shown, and whose it is.
 
-TLS verifies a peer against the client CA and the front proxy's together; which of the two a certificate is from is
-found out here, once for each certificate.
+TLS takes any certificate (tls.py); each is verified here, once for each authority that is asked about it.
 
 Source: k8s.io/apiserver/pkg/authentication/request/x509.
 """
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controlplane.apiserver.authn.identity import CREDENTIAL_ID
 from controlplane.apiserver.request import Credentials, User
@@ -24,6 +23,7 @@ from machinery.errors import SettingsError, Unauthorized
 
 _UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
 _REMEMBERED = 4096
+_LONGEST_CHAIN = 6
 
 
 def load_authorities(path: str, flag: str) -> tuple[x509.Certificate, ...]:
@@ -36,7 +36,7 @@ def load_authorities(path: str, flag: str) -> tuple[x509.Certificate, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A client's certificate, read once."""
+    """A client's certificate, read and vouched for."""
 
     certificate: x509.Certificate
     fingerprint: str  # hex SHA-256
@@ -45,55 +45,82 @@ class Peer:
 
 
 class Peers:
-    """Tells which of several authorities issued the certificates of peers, remembering what it has seen."""
+    """Verifies the certificates that clients show against some authorities, remembering whom they vouch for."""
 
     def __init__(
-        self,
-        authorities: Sequence[x509.Certificate],
-        others: Sequence[x509.Certificate] = (),
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, authorities: Sequence[x509.Certificate], now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """`authorities` are those asked about, `others` those that TLS trusts besides."""
         self._authorities = tuple(authorities)
-        self._others = tuple(others)
         self._now = now
-        self._seen: dict[bytes, Peer | None] = {}
+        self._known: dict[bytes, Peer] = {}
 
-    def issued(self, der: bytes) -> Peer | None:
-        """The peer if one of the authorities vouches for it. Raises Unauthorized if it is not in force."""
-        if der not in self._seen:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[der] = self._read(der)
-        peer = self._seen[der]
-        if peer is not None and not peer.not_before <= self._now() <= peer.not_after:
+    def issued(self, shown: Sequence[bytes]) -> Peer:
+        """The peer whose certificate comes first in `shown` (DER); intermediate ones may follow.
+
+        Raises:
+            Unauthorized: no authority vouches for it, it is not for clients, or not in force now.
+        """
+        peer = self._known.get(shown[0])
+        if peer is None:
+            peer = self._verified(shown)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[shown[0]] = peer
+        if not peer.not_before <= self._now() <= peer.not_after:
             raise Unauthorized("x509: certificate has expired or is not yet valid")
         return peer
 
-    def _read(self, der: bytes) -> Peer | None:
+    def _verified(self, shown: Sequence[bytes]) -> Peer:
         try:
-            certificate = x509.load_der_x509_certificate(der)
-            peer = Peer(
-                certificate,
-                hashlib.sha256(der).hexdigest(),
-                certificate.not_valid_before_utc,
-                certificate.not_valid_after_utc,
-            )
-        except ValueError:
-            return None
-        if any(_issued(certificate, authority) for authority in self._authorities):
-            return peer
-        # TLS vouched for it through an intermediate certificate, which only the connection saw: it is one of ours
-        # unless there are others it could be from.
-        return peer if not set(self._others) - set(self._authorities) else None
+            own, *between = [x509.load_der_x509_certificate(der) for der in shown[:_LONGEST_CHAIN]]
+            vouched = _for_clients(own) and self._vouched(own, between)
+        except ValueError as exc:
+            raise Unauthorized(f"x509: malformed certificate: {exc}") from exc
+        if not vouched:
+            raise Unauthorized("x509: certificate signed by unknown authority")
+        digest = hashlib.sha256(shown[0]).hexdigest()
+        return Peer(own, digest, own.not_valid_before_utc, own.not_valid_after_utc)
+
+    def _vouched(self, certificate: x509.Certificate, between: Sequence[x509.Certificate], below: int = 0) -> bool:
+        """Whether a way leads from the certificate to an authority; `below`: how many intermediates are behind it."""
+        if any(certificate == a or (_issued(certificate, a) and self._in_force(a)) for a in self._authorities):
+            return True
+        for index, issuer in enumerate(between):
+            if self._in_force(issuer) and _may_issue(issuer, below) and _issued(certificate, issuer):
+                others = [*between[:index], *between[index + 1 :]]
+                if self._vouched(issuer, others, below + 1):
+                    return True
+        return False
+
+    def _in_force(self, certificate: x509.Certificate) -> bool:
+        return certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc
 
 
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        certificate.verify_directly_issued_by(authority)
+        certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
-        return certificate == authority
+        return False
     return True
+
+
+def _may_issue(certificate: x509.Certificate, below: int) -> bool:
+    """Whether an intermediate certificate may stand above `below` others."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    allowed = constraints.path_length
+    return constraints.ca and (allowed is None or below <= allowed) and _for_clients(certificate)
+
+
+def _for_clients(certificate: x509.Certificate) -> bool:
+    """Whether its extended key usage, if it has one, allows client authentication."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages
 
 
 class ClientCertificates:
@@ -104,12 +131,10 @@ class ClientCertificates:
         self._users: dict[str, User | None] = {}
 
     async def authenticate(self, credentials: Credentials) -> User | None:
-        """The user, or None without a certificate of the client CA. Raises Unauthorized."""
-        if credentials.peer_certificate is None:
+        """The user, or None without a certificate. Raises Unauthorized."""
+        if not credentials.peer_certificates:
             return None
-        peer = self._peers.issued(credentials.peer_certificate)
-        if peer is None:
-            return None
+        peer = self._peers.issued(credentials.peer_certificates)
         if peer.fingerprint not in self._users:
             if len(self._users) >= _REMEMBERED:
                 self._users.clear()

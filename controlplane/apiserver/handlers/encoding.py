@@ -24,6 +24,7 @@ from controlplane.apiserver.handlers.forms import (
     metadata_of,
     protobuf_of,
 )
+from controlplane.apiserver.http.pieces import Joined
 from controlplane.apiserver.negotiation import Form, not_acceptable
 from controlplane.apiserver.resources import Served
 from machinery.api.protobuf import envelope
@@ -52,7 +53,7 @@ def one(record: Record, served: Served, form: Form, include: str = "", status: i
             return Answer(protobuf_of(record, served), PROTOBUF, status)
         return encode(json_of(record, served), form, status)
     if form.shape == "PartialObjectMetadata":
-        return encode(metadata_of(record, form.shape_version), form, status)
+        return encode(metadata_of(record, served, form.shape_version), form, status)
     if form.shape == "Table":
         revision = str(record.revision) if record.revision else ""
         rendered = table.render([record], served, form.shape_version, include, {"resourceVersion": revision})
@@ -66,11 +67,11 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
         return Answer(_protobuf_list(records, served, form, metadata), PROTOBUF)
     if not form.shape:
         data = _list(records, served, metadata)
-        return Answer(data) if form.media == JSON and not form.pretty else encode(data, form)
+        return Answer(data) if form.media == JSON and not form.pretty else encode(bytes(data), form)
     if form.shape == "Table":
         return encode(table.render(records, served, form.shape_version, include, metadata), form)
     if form.shape == "PartialObjectMetadataList":
-        items = b",".join([metadata_of(record, form.shape_version) for record in records])
+        items = b",".join([metadata_of(record, served, form.shape_version) for record in records])
         head = b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/%b","metadata":%b,"items":[' % (
             form.shape_version.encode(),
             orjson.dumps(metadata),
@@ -82,14 +83,14 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
 def _protobuf_list(records: Sequence[Record], served: Served, form: Form, metadata: dict[str, Any]) -> bytes:
     if form.shape:
         api_version = f"meta.k8s.io/{form.shape_version}"
-        items = [metadata_message_of(record, form.shape_version) for record in records]
+        items = [metadata_message_of(record, served, form.shape_version) for record in records]
         return envelope.encode_list(api_version, "PartialObjectMetadataList", metadata, items)
     kind = served.type
     messages = [message_of(record, served) for record in records]
     return envelope.encode_list(kind.api_version, kind.list_kind, metadata, messages)
 
 
-def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes:
+def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes | Joined:
     resource = served.type
     if served.custom:
         return _custom_list(records, served, metadata)
@@ -108,8 +109,7 @@ def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -
         values = [json_of(record, served) for record in records]
     if served.schema is None or not all(value.startswith(lead) for value in values):
         return head + b",".join([_bare(value, served) for value in values]) + b"]}"
-    skip = len(lead)
-    return head + b"{" + b",{".join([value[skip:] for value in values]) + b"]}"
+    return Joined(head + b"{", values, b",{", b"]}", len(lead))
 
 
 def _custom_list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes:

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aiohttp import web
-
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import not_found
+from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
 from controlplane.apiserver.handlers.proxying import forward, is_upgrade
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
@@ -28,7 +27,7 @@ from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
 from machinery.errors import BadRequest, ServiceUnavailable
 
-Response = Answer | web.StreamResponse
+Response = Answer | Answered
 
 _LOG_FLAGS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
 _LOG_NUMBERS = ("sinceSeconds", "tailLines", "limitBytes")
@@ -131,7 +130,12 @@ async def log(api: Api, exchange: Exchange) -> Response:
         return Answer(b"", "text/plain")
     peer = await _kubelet(api, node)
     path = f"/containerLogs/{_segments(info.namespace, info.name, container)}"
-    return await forward(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path)
+    return await forward(
+        exchange,
+        peer,
+        f"{path}?{urlencode(asked)}" if asked else path,
+        failure=lambda status, text: peer_failure("pods/log", info.name, status, text),
+    )
 
 
 def _segments(*parts: str) -> str:

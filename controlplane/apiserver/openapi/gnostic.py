@@ -1,4 +1,4 @@
-"""OpenAPI v2 as the protobuf that older clients ask for (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`).
+"""OpenAPI v2 as the protobuf that kubectl asks for.
 
 Only fields that Kubernetes' documents use are written.  Written by hand: the message is large and made rarely.
 
@@ -11,7 +11,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+# What clients before 1.27 ask for; it is answered as MEDIA_TYPE, since "@" has no place in a media type (RFC 9110).
+OLD_MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

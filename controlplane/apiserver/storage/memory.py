@@ -1,17 +1,54 @@
-"""Storage in memory: for tests and `navarch dev`.  Everything is gone with the process."""
+"""Storage in memory: for tests and `navarch dev`.
+
+Everything is gone with the process, unless a journal keeps it (`sqlite.py`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from controlplane.apiserver.storage.contract import Batch, Change, Stored
-from machinery.errors import RevisionCompacted, RevisionConflict
+from machinery.errors import RevisionCompacted, RevisionConflict, StorageUnavailable
+from machinery.log import get_logger
+
+log = get_logger(__name__)
 
 _HISTORY = 100_000  # changes kept for watches and reads of the past
+_RETRY_SECONDS = 10.0  # when a journal could not take the end of an expired key
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a journal holds: each key with the time (of `time.time`) at which it expires, 0 for never."""
+
+    revision: int
+    entries: Sequence[tuple[Stored, float]]
+
+
+class Journal(Protocol):
+    """Where writes are made lasting before they take effect. Methods raise StorageUnavailable."""
+
+    def load(self) -> Kept:
+        """Everything that was written, in the order of keys."""
+        ...
+
+    def put(self, stored: Stored, expires_at: float) -> None:
+        """Keep a write."""
+        ...
+
+    def delete(self, key: str, revision: int) -> None:
+        """Keep a deletion."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +60,15 @@ class _Entry:
 
 
 class MemoryStorage:
-    """A revisioned map that fulfils the storage contract; for use by one event loop."""
+    """A revisioned map that fulfils the storage contract; make and use it inside one event loop.
+
+    With a journal it begins with what that has kept, but without the history of it: watches and reads of what was
+    before are refused as compacted.
+    """
 
     progress_requests = True
 
-    def __init__(self, *, history: int = _HISTORY) -> None:
+    def __init__(self, *, history: int = _HISTORY, journal: Journal | None = None) -> None:
         self._revision = 1
         self._oldest = 1  # reads of revisions below this are refused
         self._dropped = 0  # the last change that is no longer in the history
@@ -37,6 +78,18 @@ class MemoryStorage:
         self._history_limit = history
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._changed: set[asyncio.Event] = set()
+        self._journal = journal
+        if journal is not None:
+            self._restore(journal.load())
+
+    def _restore(self, kept: Kept) -> None:
+        self._revision = self._oldest = self._dropped = max(self._revision, kept.revision)
+        now = time.time()
+        for stored, expires_at in kept.entries:
+            self._data[stored.key] = stored
+            self._keys.append(stored.key)
+            if expires_at:
+                self._expire_after(max(0.0, expires_at - now), stored.key, stored.revision)
 
     async def get(self, key: str) -> tuple[Stored | None, int]:
         """See the contract."""
@@ -78,13 +131,16 @@ class MemoryStorage:
         before = self._data.get(key)
         if (before.revision if before else 0) != expected:
             raise RevisionConflict(key)
-        self._revision += 1
-        self._data[key] = Stored(key, value, self._revision)
+        stored = Stored(key, value, self._revision + 1)
+        if self._journal is not None:
+            self._journal.put(stored, time.time() + ttl_seconds if ttl_seconds else 0.0)
+        self._revision = stored.revision
+        self._data[key] = stored
         if before is None:
             insort(self._keys, key)
         self._forget_timer(key)
         if ttl_seconds:
-            self._timers[key] = asyncio.get_running_loop().call_later(ttl_seconds, self._expire, key, self._revision)
+            self._expire_after(ttl_seconds, key, self._revision)
         self._record(Change(key, value, self._revision, before is None), before)
         return self._revision
 
@@ -96,6 +152,8 @@ class MemoryStorage:
         return self._remove(before)
 
     def _remove(self, before: Stored) -> int:
+        if self._journal is not None:
+            self._journal.delete(before.key, self._revision + 1)
         self._revision += 1
         del self._data[before.key]
         del self._keys[bisect_left(self._keys, before.key)]
@@ -103,10 +161,18 @@ class MemoryStorage:
         self._record(Change(before.key, None, self._revision), before)
         return self._revision
 
+    def _expire_after(self, seconds: float, key: str, revision: int) -> None:
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._expire, key, revision)
+
     def _expire(self, key: str, revision: int) -> None:
         stored = self._data.get(key)
-        if stored is not None and stored.revision == revision:
+        if stored is None or stored.revision != revision:
+            return
+        try:
             self._remove(stored)
+        except StorageUnavailable as exc:
+            log.warning("an expired key can't be removed yet", key=key, reason=str(exc))
+            self._expire_after(_RETRY_SECONDS, key, revision)
 
     def _forget_timer(self, key: str) -> None:
         timer = self._timers.pop(key, None)
@@ -163,6 +229,8 @@ class MemoryStorage:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._journal is not None:
+            self._journal.close()
 
 
 def _after(prefix: str) -> str:

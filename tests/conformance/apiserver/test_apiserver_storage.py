@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,16 +13,17 @@ import pytest
 from controlplane.apiserver.storage.contract import Change, Storage
 from controlplane.apiserver.storage.etcd.storage import EtcdStorage
 from controlplane.apiserver.storage.memory import MemoryStorage
+from controlplane.apiserver.storage.sqlite import open_storage
 from machinery.errors import RevisionCompacted, RevisionConflict
 from machinery.testing.etcd import running_etcd
 
 
-@pytest.fixture(params=["memory", "etcd"])
-async def storage(request: pytest.FixtureRequest) -> AsyncIterator[Storage]:
-    if request.param == "memory":
-        memory = MemoryStorage()
-        yield memory
-        await memory.close()
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    if request.param != "etcd":
+        embedded = MemoryStorage() if request.param == "memory" else open_storage(tmp_path / "store.db")
+        yield embedded
+        await embedded.close()
         return
     async with running_etcd() as members:
         etcd = EtcdStorage([members[0].url])

@@ -230,7 +230,7 @@ async def test_load_balancers_learn_where_endpoints_are_and_bad_endpoints_are_to
             async def only_the_good_one() -> bool:
                 try:
                     return set(await hosts.servers("pod2", "10.96.0.77", 80, 6)) == {"pod1"}
-                except (TimeoutError, ConnectionRefusedError):
+                except (TimeoutError, ConnectionRefusedError):  # the rules are still being made
                     return False
 
             await eventually(only_the_good_one, "the good endpoint serves alone")

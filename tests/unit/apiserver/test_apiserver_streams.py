@@ -32,7 +32,12 @@ class Kubelet:
         line, *headers = head.strip().split("\r\n")
         self.asked.append(line)
         self.headers = headers
-        if line.startswith("GET /containerLogs/"):
+        if "?previous=" in line:
+            text = b"previous terminated container not found"
+            head_of_it = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head_of_it % len(text) + text)
+            await writer.drain()
+        elif line.startswith("GET /containerLogs/"):
             await self._logs(writer)
         elif "/refused?" in line:
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nnot there")
@@ -104,6 +109,14 @@ async def test_wrong_log_options_are_refused(query: str, status: int, told: str)
             assert answer.status == status
             assert told in (await answer.json())["message"]
         assert not kubelet.asked
+
+
+async def test_what_the_kubelet_says_against_it_is_told_as_a_status() -> None:
+    async with cluster() as (_, _, client):
+        async with client.get("/api/v1/namespaces/default/pods/web/log?previous=true") as answer:
+            status = await answer.json()
+        assert (answer.status, status["kind"], status["reason"]) == (400, "Status", "BadRequest")
+        assert status["message"] == "previous terminated container not found"
 
 
 async def raw(server: RunningServer, path: str, protocol: str = "SPDY/3.1") -> tuple[Any, Any]:

@@ -270,7 +270,7 @@ def chain(world: World, tmp_path: Path, *, anonymous: bool = True) -> Chain:
 
 
 def headers(*pairs: tuple[str, str]) -> Credentials:
-    return Credentials(None, CIMultiDict(pairs))
+    return Credentials((), CIMultiDict(pairs))
 
 
 async def test_who_offers_nothing_is_anonymous(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from controlplane.apiserver.registry.defaults.workloads import default_cron_job, default_job
-from controlplane.apiserver.registry.job_selector import generate_selector
+from controlplane.apiserver.registry.job_selector import generate_selector, label_as_pods
 from controlplane.apiserver.registry.objects import number
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import jobs
+from controlplane.apiserver.registry.validation.job_status import job_status
 from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
@@ -25,8 +26,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         warnings=warnings.named_workload,
         validate=jobs.job,
         validate_update=jobs.job_update,
-        validate_status_update=jobs.job_status,
+        validate_status_update=job_status,
         prepare_create=_create_job,
+        settle=label_as_pods,
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
         has_status=True,

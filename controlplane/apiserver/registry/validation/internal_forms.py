@@ -8,6 +8,8 @@ Source: pkg/apis/core/types.go and its neighbours.
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -105,6 +107,15 @@ def pod_spec(spec: Object) -> Any:
     return _POD_SPEC(shown)
 
 
+def difference(before: Any, after: Any) -> str:
+    """What has changed between two forms, as a unified diff of their texts.
+
+    Source: k8s.io/apimachinery/pkg/util/diff.
+    """
+    old, new = (json.dumps(form, indent=1, ensure_ascii=False).splitlines(keepends=True) for form in (before, after))
+    return "".join(list(difflib.unified_diff(old, new, n=3))[2:])
+
+
 service_port: Form = _form("Name:s Protocol:s AppProtocol Port:i TargetPort:i NodePort:i")
 taint: Form = _form("Key:s Value:s Effect:s TimeAdded")
 disruption_budget_spec: Form = _form("MinAvailable Selector MaxUnavailable UnhealthyPodEvictionPolicy")
@@ -112,3 +123,84 @@ update_strategy: Form = _form("Type:s RollingUpdate")
 success_policy: Form = _form("Rules", {"Rules": _form("SucceededIndexes SucceededCount")})
 resource_claim: Form = _form("Name:s ResourceClaimName ResourceClaimTemplateName")
 role_ref: Form = _form("APIGroup=apiGroup:s Kind:s Name:s")
+
+_SELECTORS = _form("CEL=cel", {"CEL": _form("Expression:s")})
+_DEVICE_TOLERATION = _form("Key:s Operator:s Value:s Effect:s TolerationSeconds")
+_DEVICE_REQUEST = "DeviceClassName:s Selectors AllocationMode:s Count:i"
+_DEVICE_PARTS: dict[str, Form] = {
+    "Selectors": _SELECTORS,
+    "Tolerations": _DEVICE_TOLERATION,
+    "Capacity": _form("Requests"),
+}
+_DEVICES = _form(
+    "Requests Constraints Config",
+    {
+        "Requests": _form(
+            "Name:s Exactly FirstAvailable",
+            {
+                "Exactly": _form(f"{_DEVICE_REQUEST} AdminAccess Tolerations Capacity", _DEVICE_PARTS),
+                "FirstAvailable": _form(f"Name:s {_DEVICE_REQUEST} Tolerations Capacity", _DEVICE_PARTS),
+            },
+        ),
+        "Constraints": _form("Requests MatchAttribute DistinctAttribute"),
+        "Config": _form("Requests Opaque", {"Opaque": _form("Driver:s Parameters")}),
+    },
+)
+_CLAIM_SPEC = _form("Devices", {"Devices": _DEVICES})
+
+
+def resource_claim_spec(spec: Object) -> Any:
+    """What a claim of devices asks for."""
+    return _CLAIM_SPEC({"devices": {}, **spec})
+
+
+def resource_claim_template_spec(spec: Object) -> Any:
+    """The claim that a template makes; its metadata keep their JSON names."""
+    return {**sub(spec, "metadata"), "Spec": resource_claim_spec(sub(spec, "spec"))}
+
+
+device_id: Form = _form("Driver:s Pool:s Device:s ShareID")
+
+_SECRET = _form("Name:s Namespace:s")
+volume_source: Form = _form(
+    "GCEPersistentDisk=gcePersistentDisk AWSElasticBlockStore=awsElasticBlockStore HostPath Glusterfs NFS=nfs RBD=rbd "
+    "Quobyte ISCSI=iscsi FlexVolume Cinder CephFS=cephfs FC=fc Flocker AzureFile VsphereVolume AzureDisk "
+    "PhotonPersistentDisk PortworxVolume ScaleIO Local StorageOS=storageos CSI=csi",
+    {
+        "HostPath": _form("Path:s Type"),
+        "NFS": _form("Server:s Path:s ReadOnly:b"),
+        "FC": _form("TargetWWNs LUN=lun FSType=fsType:s ReadOnly:b WWIDs=wwids"),
+        "Local": _form("Path:s FSType=fsType"),
+        "CSI": _form(
+            "Driver:s VolumeHandle:s ReadOnly:b FSType=fsType:s VolumeAttributes ControllerPublishSecretRef "
+            "NodeStageSecretRef NodePublishSecretRef ControllerExpandSecretRef NodeExpandSecretRef",
+            {
+                f"{use}SecretRef": _SECRET
+                for use in ("ControllerPublish", "NodeStage", "NodePublish", "ControllerExpand", "NodeExpand")
+            },
+        ),
+    },
+)
+_NODE_REQUIREMENT = _form("Key:s Operator:s Values")
+_NODE_TERM = _form(
+    "MatchExpressions MatchFields", {"MatchExpressions": _NODE_REQUIREMENT, "MatchFields": _NODE_REQUIREMENT}
+)
+volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": _NODE_TERM})})
+volume_claim_spec: Form = _form(
+    "AccessModes Selector Resources VolumeName:s StorageClassName VolumeMode DataSource DataSourceRef "
+    "VolumeAttributesClassName",
+    {
+        "Resources": _form("Limits Requests"),
+        "DataSource": _form("APIGroup=apiGroup Kind:s Name:s"),
+        "DataSourceRef": _form("APIGroup=apiGroup Kind:s Name:s Namespace"),
+    },
+)
+csi_driver: Form = _form("Name:s NodeID=nodeID:s TopologyKeys Allocatable")
+attachment_spec: Form = _form(
+    "Attacher:s Source NodeName:s", {"Source": _form("PersistentVolumeName InlineVolumeSpec")}
+)
+parent: Form = _form("Group:s Resource:s Namespace:s Name:s")
+object_reference: Form = _form(
+    "Kind:s Namespace:s Name:s UID=uid:s APIVersion=apiVersion:s ResourceVersion:s FieldPath:s"
+)
+event_source: Form = _form("Component:s Host:s")

@@ -1,0 +1,1 @@
+"""`navarch dev`: API server, controllers, scheduler and hollow nodes in one process, on an embedded store."""
