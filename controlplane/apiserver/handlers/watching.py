@@ -242,13 +242,11 @@ class _Stream:
 
     def _meant(self, event: Event) -> bytes | None:
         """An event as this watcher sees it, whose selection the object may have entered or left."""
-        selects = self._chosen.selects
+        now, before = self._chosen.selects_event(event)
         if event.kind != MODIFIED:
-            if not selects(event.record):
+            if not now:
                 return None
             return event.line if self._shared else self._told(event.kind, event.record)
-        assert event.previous is not None
-        now, before = selects(event.record), selects(event.previous)
         if now and before:
             return event.line if self._shared else self._told(MODIFIED, event.record)
         if now:
