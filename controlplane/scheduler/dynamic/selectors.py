@@ -5,36 +5,59 @@ Source: k8s.io/dynamic-resource-allocation/cel; resource.k8s.io/v1 CELDeviceSele
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from machinery.api import quantity
 from machinery.api.meta import Object
+from machinery.cel import types
+from machinery.cel.declarations import Declared, Field, Scope, scope_of
+from machinery.cel.environment import Program, compile_program
+from machinery.cel.errors import CelError, CompileError
+from machinery.cel.types import Type
 from machinery.errors import NavarchError
 
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+_DOMAIN = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
 class SelectorInvalid(NavarchError):
-    """An expression of a claim or a class can't be compiled."""
+    """An expression of a claim or a class can't be compiled, or has no value for a device."""
 
 
 @cache
-def _engine() -> Any:
-    """The CEL engine, on first use: it brings a command line with it that takes a quarter of a second to import."""
-    return importlib.import_module("cel")
+def _scope() -> Scope:
+    by_domain = types.map_of(types.STRING, types.map_of(types.STRING, types.DYN))
+    amounts = types.map_of(types.STRING, types.map_of(types.STRING, Type("opaque", "kubernetes.Quantity")))
+    fields = {
+        "driver": Declared(types.STRING),
+        "attributes": Declared(by_domain),
+        "capacity": Declared(amounts),
+        "allowMultipleAllocations": Declared(types.BOOL),
+    }
+    device = Type("object", "kubernetes.DRADevice")
+    return scope_of(device=Declared(device, fields={name: Field(name, kind) for name, kind in fields.items()}))
 
 
 @lru_cache(maxsize=1024)
-def compiled(expression: str) -> Any:
+def compiled(expression: str) -> Program:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        return _engine().compile(expression)
-    except (ValueError, RuntimeError, TypeError, RecursionError) as exc:
+        program = compile_program(expression, _scope())
+    except CompileError as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
+    if program.result not in (types.BOOL, types.DYN):
+        raise SelectorInvalid("CEL compile error: must evaluate to bool")
+    return program
+
+
+@cache
+def _reader(function: str) -> Program:
+    return compile_program(f"{function}(text)", scope_of(text=Declared(types.STRING)))
+
+
+def _read(function: str, text: str) -> Any:
+    return _reader(function).evaluate({"text": text})
 
 
 def variables(driver: str, device: Object) -> Mapping[str, Any]:
@@ -42,9 +65,10 @@ def variables(driver: str, device: Object) -> Mapping[str, Any]:
     attributes: dict[str, dict[str, Any]] = {}
     capacity: dict[str, dict[str, Any]] = {}
     for name, value in (device.get("attributes") or {}).items():
-        _put(attributes, driver, name, next(iter(value.values()), None))
+        kind, given = next(iter(value.items()))
+        _put(attributes, driver, name, _read("semver", given) if kind == "version" else given)
     for name, value in (device.get("capacity") or {}).items():
-        _put(capacity, driver, name, _millis(value["value"]))
+        _put(capacity, driver, name, _read("quantity", value["value"]))
     found = {"driver": driver, "attributes": attributes, "capacity": capacity}
     return {"device": found | {"allowMultipleAllocations": bool(device.get("allowMultipleAllocations"))}}
 
@@ -58,44 +82,13 @@ def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) ->
 
 
 def matches(expression: str, seen: Mapping[str, Any]) -> bool:
-    """Whether the device is chosen; one that lacks what the expression asks about is not. Raises SelectorInvalid."""
+    """Whether the device is chosen. Raises SelectorInvalid, such as for an attribute that it does not have."""
+    program = compiled(expression)
+    device = dict(seen["device"])
+    for part, domain in _DOMAIN.findall(expression):
+        if domain not in device[part]:  # of a domain that the device says nothing of there is an empty map
+            device[part] = {**device[part], domain: {}}
     try:
-        return compiled(expression).execute(_engine().Context(dict(seen), dict(_FUNCTIONS))) is True
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError):
-        return False
-
-
-def _millis(text: Any) -> int:
-    return quantity.parse(text).milli_value()
-
-
-def _version(text: str) -> tuple[Any, ...]:
-    found = _VERSION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a semantic version")
-    pre = found.group(4)
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in pre.split(".")] if pre else []
-    return (*map(int, found.groups()[:3]), pre is None, parts)
-
-
-def _compare(one: Any, other: Any) -> int:
-    """Quantities are whole numbers of millis here, versions are texts."""
-    left, right = (_version(one), _version(other)) if isinstance(one, str) else (one, other)
-    return (left > right) - (left < right)
-
-
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "quantity": _millis,
-    "semver": str,
-    "compareTo": _compare,
-    "isGreaterThan": lambda one, other: _compare(one, other) > 0,
-    "isLessThan": lambda one, other: _compare(one, other) < 0,
-    "asInteger": lambda millis: millis // 1000,
-    "asApproximateFloat": lambda millis: millis / 1000,
-    "sign": lambda millis: (millis > 0) - (millis < 0),
-    "add": lambda one, other: one + other,
-    "sub": lambda one, other: one - other,
-    "major": lambda text: _version(text)[0],
-    "minor": lambda text: _version(text)[1],
-    "patch": lambda text: _version(text)[2],
-}
+        return program.evaluate({"device": device}) is True
+    except CelError as exc:
+        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc
