@@ -17,6 +17,7 @@ from machinery.api.meta import Object, name_of, namespace_of
 NODE_ADD, NODE_DELETE = "NodeAdd", "NodeDelete"
 NODE_ALLOCATABLE, NODE_LABEL, NODE_TAINT = "UpdateNodeAllocatable", "UpdateNodeLabel", "UpdateNodeTaint"
 NODE_CONDITION, NODE_ANNOTATION = "UpdateNodeCondition", "UpdateNodeAnnotation"
+NODE_FEATURE = "UpdateNodeDeclaredFeature"
 POD_ADD, POD_DELETE = "AssignedPodAdd", "AssignedPodDelete"
 POD_LABEL, POD_SCALE_DOWN = "AssignedPodUpdatePodLabel", "AssignedPodUpdatePodScaleDown"
 
@@ -68,6 +69,7 @@ class Hints:
             "NodeName": {NODE_ADD: lambda pod, change: _name(change.new) == pod.node_name},
             "TaintToleration": {NODE_ADD: _tolerable, NODE_TAINT: _tolerable},
             "NodeAffinity": {NODE_ADD: _always, NODE_LABEL: _always},
+            "NodeDeclaredFeatures": {NODE_ADD: _always, NODE_FEATURE: _always},
             "NodePorts": {NODE_ADD: _always, POD_DELETE: _frees_ports},
             "NodeResourcesFit": {
                 NODE_ADD: self._large_enough,
