@@ -30,7 +30,7 @@ _FLAGS = FlagSet(
         ),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
-    harmless=[name for name in component.HARMLESS if name not in {flag.name for flag in servingguard.FLAGS}],
+    harmless=component.HARMLESS,
 )
 
 

@@ -26,8 +26,6 @@ from machinery import component
 from machinery.cache.informer import Informers
 from machinery.client.rest import Client
 from machinery.errors import SettingsError
-from machinery.serving import HealthServer
-from machinery.servingguard import ServingGuard
 
 _METRICS_SECONDS = 5.0
 
@@ -39,13 +37,8 @@ async def serve(options: Options) -> None:
         return
     api = component.client_config(options.flags)
     flags = options.flags
-    guard = ServingGuard(flags, "kube-scheduler")
-    tls = guard.trust(component.serving_tls(flags))
-    server = HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown)
-    server.app.middlewares.append(guard.middleware)
     async with (
-        guard,
-        server,
+        component.guarded_server(flags, "kube-scheduler", options.shown),
         Client(api, user_agent="kube-scheduler/leader-election") as lease_client,
         Client(api, user_agent="kube-scheduler", many_small_requests=True) as client,
     ):

@@ -124,6 +124,8 @@ class Patched:
             assert served.schema is not None
             if strategic:
                 return errors.unreadable(goformat.show(self._value), told)
+            if served.custom:
+                return errors.unreadable(orjson.dumps(made, option=orjson.OPT_SORT_KEYS).decode(), told)
             return errors.unreadable(goorder.dumps(served.schema.type, made, goorder.taken_apart(doc, made)), told)
 
         if not isinstance(made, dict):

@@ -18,7 +18,8 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
-from controlplane.apiserver.handlers.proxying import forward, is_upgrade
+from controlplane.apiserver.handlers.proxying import forward, is_upgrade, refusing, rewriting
+from controlplane.apiserver.handlers.rewriting import Rewriting
 from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror
@@ -134,7 +135,7 @@ async def log(api: Api, exchange: Exchange) -> Response:
         exchange,
         peer,
         f"{path}?{urlencode(asked)}" if asked else path,
-        failure=lambda status, text: peer_failure("pods/log", info.name, status, text),
+        receive=refusing(lambda status, text: peer_failure("pods/log", info.name, status, text)),
     )
 
 
@@ -225,7 +226,9 @@ async def _proxy(api: Api, exchange: Exchange, peer: Peer, kind: str) -> Respons
     if exchange.query.text:
         path += f"?{exchange.query.text}"
     uri = exchange.target.path[: len(exchange.target.path) - len(rest)] if rest else exchange.target.path
-    return await forward(exchange, peer, path, headers=[("X-Forwarded-Uri", quote(uri + (rest or "/"), safe="/%"))])
+    links = Rewriting(uri, frozenset((f"{peer.host}:{peer.port}", exchange.headers.get("Host", ""))))
+    forwarded = [("X-Forwarded-Uri", quote(uri + (rest or "/"), safe="/%"))]
+    return await forward(exchange, peer, path, headers=forwarded, receive=rewriting(links))
 
 
 def _tls_to_pods(scheme: str, api: Api) -> Any:

@@ -6,18 +6,18 @@ Source: k8s.io/kube-openapi/pkg/builder; https://swagger.io/specification/v2/.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 Document = dict[str, Any]
 
-_V3, _V2 = "#/components/schemas/", "#/definitions/"
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _KINDS = "x-kubernetes-group-version-kind"
+_V3, _V2 = "#/components/schemas/", "#/definitions/"
 
 
-def document(documents: Iterable[Document]) -> Document:
-    """The documents of all groups and versions as one of version 2."""
+def document(documents: Iterable[Document], custom: Collection[str] = ()) -> Document:
+    """The documents of all groups and versions as one of version 2; `custom` names the schemas of custom resources."""
     paths: Document = {}
     schemas: Document = {}
     info: Document = {}
@@ -25,6 +25,9 @@ def document(documents: Iterable[Document]) -> Document:
         info = each["info"]
         paths |= {path: _path(item) for path, item in each["paths"].items()}
         schemas |= each["components"]["schemas"]
+    for name in custom:
+        if name in schemas:
+            schemas[name] = _custom(schemas[name])
     return {
         "swagger": "2.0",
         "info": info,
@@ -79,39 +82,17 @@ def _parameter(given: Document) -> Document:
     return {key: value for key, value in given.items() if key != "schema"} | kind
 
 
-def _make_optional(made: Document, properties: Document) -> None:
-    """Fields that may be null are not required: version 2 can't say that null is a value."""
-    required = made.get("required")
-    if isinstance(required, list):
-        left = [name for name in required if not (properties.get(name) or {}).get("nullable")]
-        if left:
-            made["required"] = left
-        else:
-            del made["required"]
-
-
 def _schema(given: Any) -> Any:
-    """References elsewhere, and what version 2 or its readers can't do as the nearest that they can.
-
-    Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2/conversion.go.
-    """
+    """References elsewhere, and what version 2 can't say (oneOf) as the nearest that it can."""
     if isinstance(given, list):
         return [_schema(item) for item in given]
     if not isinstance(given, dict):
         return given
-    if "oneOf" in given and "type" not in given:
+    if "oneOf" in given:
         return {"type": "string"} | {key: value for key, value in given.items() if key in ("description", "format")}
-    if given.get(_PRESERVE) is True and _KINDS in given:  # clients would take what is not named for forbidden
-        return {"type": "object", _KINDS: given[_KINDS]}
-    dropped = {"allOf", "default", "properties", "oneOf", "anyOf", "not", "nullable"}
-    if given.get("nullable") is True:
-        dropped |= {"type", "items"}
-    if given.get(_PRESERVE) is True:
-        dropped.add("items")
-    made = {key: _schema(value) for key, value in given.items() if key not in dropped}
-    if "properties" in given and "items" not in dropped:  # its keys are names of fields, whatever they look like
+    made = {key: _schema(value) for key, value in given.items() if key not in ("allOf", "default", "properties")}
+    if "properties" in given:  # its keys are names of fields, whatever they look like
         made["properties"] = {name: _schema(value) for name, value in given["properties"].items()}
-        _make_optional(made, given["properties"])
     if isinstance(given.get("$ref"), str):
         made["$ref"] = given["$ref"].replace(_V3, _V2)
     only = given.get("allOf")
@@ -121,6 +102,45 @@ def _schema(given: Any) -> Any:
         made["allOf"] = _schema(only)
     if given.get("default"):
         made["default"] = given["default"]
+    return made
+
+
+def _custom(schema: Document) -> Document:
+    """The schema of a kind of custom resource; clients would take what is not named in it for forbidden."""
+    if schema.get(_PRESERVE):
+        return {"type": "object", _KINDS: schema[_KINDS]}
+    return plain(schema)
+
+
+_STRUCTURE = ("properties", "items", "additionalProperties")
+
+
+def plain(given: Document) -> Document:
+    """The schema of a custom resource without what clients of version 2 stumble over: they take a field's type and
+    properties for all there is.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2/conversion.go.
+    """
+    left_out = {"anyOf", "oneOf", "not", "default", "nullable", *_STRUCTURE}
+    made = {key: value for key, value in given.items() if key not in left_out}
+    if any("$ref" not in part for part in given.get("allOf") or ()):
+        made.pop("allOf", None)  # a reference to the schema of metadata stays
+    if given.get("nullable"):
+        made.pop("type", None)
+        return made
+    if given.get(_PRESERVE):
+        return made
+    for key in _STRUCTURE:
+        inner = given.get(key)
+        if key == "properties" and inner:
+            made[key] = {name: plain(value) for name, value in inner.items()}
+            nullable = {name for name, value in inner.items() if value.get("nullable")}
+            required = [name for name in given.get("required") or () if name not in nullable]
+            made.pop("required", None)
+            if required:
+                made["required"] = required
+        elif inner is not None:
+            made[key] = plain(inner) if isinstance(inner, dict) else inner
     return made
 
 

@@ -7,43 +7,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
+from machinery.api import quantity
 from machinery.api.meta import Object
 from machinery.cel import types
-from machinery.cel.declarations import Declared, Field, Scope, scope_of
+from machinery.cel.declarations import Declared, Field, scope_of
 from machinery.cel.environment import Program, compile_program
-from machinery.cel.errors import CelError, CompileError
+from machinery.cel.errors import CompileError, EvaluationError
+from machinery.cel.library.kubernetes import Amount, semver
 from machinery.cel.types import Type
 from machinery.errors import NavarchError
-
-_DOMAIN = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
 class SelectorInvalid(NavarchError):
     """An expression of a claim or a class can't be compiled, or has no value for a device."""
 
 
-@cache
-def _scope() -> Scope:
-    by_domain = types.map_of(types.STRING, types.map_of(types.STRING, types.DYN))
-    amounts = types.map_of(types.STRING, types.map_of(types.STRING, Type("opaque", "kubernetes.Quantity")))
+def _device() -> Declared:
+    def by_domain(value: Type) -> Declared:
+        return Declared(types.map_of(types.STRING, types.map_of(types.STRING, value)))
+
     fields = {
         "driver": Declared(types.STRING),
-        "attributes": Declared(by_domain),
-        "capacity": Declared(amounts),
+        "attributes": by_domain(types.DYN),
+        "capacity": by_domain(Type("opaque", Amount.type_name)),
         "allowMultipleAllocations": Declared(types.BOOL),
     }
-    device = Type("object", "kubernetes.DRADevice")
-    return scope_of(device=Declared(device, fields={name: Field(name, kind) for name, kind in fields.items()}))
+    return Declared(
+        Type("object", "kubernetes.DRADevice"), fields={name: Field(name, each) for name, each in fields.items()}
+    )
+
+
+_SCOPE: Final = scope_of(device=_device())
+_DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
 @lru_cache(maxsize=1024)
 def compiled(expression: str) -> Program:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        program = compile_program(expression, _scope())
+        program = compile_program(expression, _SCOPE)
     except CompileError as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
     if program.result not in (types.BOOL, types.DYN):
@@ -51,34 +56,24 @@ def compiled(expression: str) -> Program:
     return program
 
 
-@cache
-def _reader(function: str) -> Program:
-    return compile_program(f"{function}(text)", scope_of(text=Declared(types.STRING)))
-
-
-def _read(function: str, text: str) -> Any:
-    return _reader(function).evaluate({"text": text})
-
-
 def variables(driver: str, device: Object) -> Mapping[str, Any]:
     """What an expression sees of a device: names without a domain are in the driver's."""
     attributes: dict[str, dict[str, Any]] = {}
     capacity: dict[str, dict[str, Any]] = {}
     for name, value in (device.get("attributes") or {}).items():
-        kind, given = next(iter(value.items()))
-        _put(attributes, driver, name, _read("semver", given) if kind == "version" else given)
+        kind, content = next(iter(value.items()), ("", None))
+        _put(attributes, driver, name, semver(str(content)) if kind == "version" else content)
     for name, value in (device.get("capacity") or {}).items():
-        _put(capacity, driver, name, _read("quantity", value["value"]))
+        _put(capacity, driver, name, Amount(quantity.parse(value["value"])))
     found = {"driver": driver, "attributes": attributes, "capacity": capacity}
     return {"device": found | {"allowMultipleAllocations": bool(device.get("allowMultipleAllocations"))}}
 
 
 def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) -> None:
     domain, slash, identifier = name.partition("/")
-    if slash:
-        into.setdefault(domain, {})[identifier] = value
-    else:
-        into.setdefault(driver, {})[name] = value
+    if not slash:
+        domain, identifier = driver, name
+    into.setdefault(domain, {})[identifier] = value
 
 
 def matches(expression: str, seen: Mapping[str, Any]) -> bool:
@@ -86,9 +81,9 @@ def matches(expression: str, seen: Mapping[str, Any]) -> bool:
     program = compiled(expression)
     device = dict(seen["device"])
     for part, domain in _DOMAIN.findall(expression):
-        if domain not in device[part]:  # of a domain that the device says nothing of there is an empty map
+        if domain not in device[part]:  # of a domain that the device does not have, it has none
             device[part] = {**device[part], domain: {}}
     try:
         return program.evaluate({"device": device}) is True
-    except CelError as exc:
+    except EvaluationError as exc:
         raise SelectorInvalid(f"CEL runtime error: {exc}") from exc

@@ -134,7 +134,7 @@ def test_version_2_leaves_out_what_its_readers_would_misread() -> None:
 
     def told(**schema: Any) -> Any:
         whole = {"info": {}, "paths": {}, "components": {"schemas": {"x": {"type": "object", **schema}}}}
-        return v2.document([whole])["definitions"]["x"]
+        return v2.document([whole], ["x"])["definitions"]["x"]
 
     text = {"type": "string"}
     assert told(

@@ -6,7 +6,6 @@ import pytest
 
 from controlplane.scheduler.dynamic import allocator
 from controlplane.scheduler.dynamic.inventory import InUse, Inventory
-from controlplane.scheduler.dynamic.selectors import SelectorInvalid, matches, variables
 
 Object = dict[str, Any]
 DRIVER = "gpu.example.com"
@@ -67,37 +66,6 @@ def choosing(expression: str) -> Object:
 
 
 THREE = pool_slice(device("g1"), device("g2", "large"), device("g3", "large"))
-
-
-@pytest.mark.parametrize(
-    ("expression", "expected"),
-    [
-        (f'device.attributes["{DRIVER}"].model == "large"', True),
-        (f'device.attributes["{DRIVER}"].index > 3', False),
-        ('device.attributes["numa.example.com"].node == 0', True),
-        (f'device.attributes["{DRIVER}"].version.isGreaterThan(semver("1.9.0"))', True),
-        (f'device.capacity["{DRIVER}"].memory.compareTo(quantity("8Gi")) == 0', True),
-        (f'device.capacity["{DRIVER}"].memory.isGreaterThan(quantity("10Gi"))', False),
-        ('"model" in device.attributes["unknown.example.com"]', False),
-        ("device.driver.startsWith('gpu.')", True),
-    ],
-)
-def test_what_expressions_can_ask(expression: str, expected: bool) -> None:
-    assert matches(expression, variables(DRIVER, device("g2", "large"))) is expected
-
-
-@pytest.mark.parametrize(
-    ("expression", "message"),
-    [
-        ("device.", "CEL compile error"),
-        ("device.nothing == 1", "CEL compile error"),
-        ("device.driver", "must evaluate to bool"),
-        (f'device.attributes["{DRIVER}"].colour == "red"', "CEL runtime error: no such key: colour"),
-    ],
-)
-def test_expressions_that_are_wrong(expression: str, message: str) -> None:
-    with pytest.raises(SelectorInvalid, match=message):
-        matches(expression, variables(DRIVER, device("g2")))
 
 
 LARGE = choosing(f'device.attributes["{DRIVER}"].model == "large"')
