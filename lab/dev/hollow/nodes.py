@@ -74,7 +74,7 @@ class HollowNodes:
 
 
 async def _refuse(request: web.Request) -> web.Response:
-    return web.Response(status=501, text=_TOLD)
+    return web.Response(status=500, text=_TOLD)  # with other codes the API server keeps the text to itself
 
 
 class _Node:
