@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from machinery.api import rawtext
 from machinery.api.meta import Object
 
 _HEAD = re.compile(rb'\{"(?:kind|apiVersion)":"[^"\\]*","(?:kind|apiVersion)":"[^"\\]*","metadata":\{')
@@ -24,7 +25,7 @@ def encode(obj: Object) -> bytes:
     metadata = obj["metadata"]
     if "resourceVersion" in metadata:
         metadata = {k: v for k, v in metadata.items() if k != "resourceVersion"}
-    return orjson.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata, **rest})
+    return rawtext.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata, **rest})
 
 
 def with_revision(value: bytes, revision: int) -> bytes:

@@ -44,7 +44,7 @@ class Served:
     scale: ScalePaths | None = None
     """Where a custom resource keeps what its scale tells; None: where built-in kinds do."""
     deprecation: str = ""
-    """The warning that every answer of a deprecated version carries."""
+    """The warning that every answer about a deprecated kind or version carries."""
 
     @property
     def custom(self) -> bool:
@@ -114,6 +114,7 @@ def built_in() -> Resources:
                 stored,
                 strategy_for(stored),
                 view,
+                deprecation=strategy_for(resource).deprecated,
             )
         )
     resources.replace((), made)

@@ -47,7 +47,11 @@ def _event_to_core(obj: Object) -> Object:
 
 
 def _event_from_core(obj: Object) -> Object:
-    return _renamed(obj, "events.k8s.io/v1", _CORE_NAMES)
+    made = _renamed(obj, "events.k8s.io/v1", _CORE_NAMES)
+    for key in ("reportingController", "reportingInstance"):
+        if not made.get(key):
+            made.pop(key, None)
+    return made
 
 
 _METRICS = "autoscaling.alpha.kubernetes.io/metrics"

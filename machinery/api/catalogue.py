@@ -11,6 +11,9 @@ from machinery.api.resource import SCALE, STANDARD_VERBS, STATUS, ResourceType, 
 
 BUILT_IN: list[ResourceType] = []
 
+SCALES = ResourceType("autoscaling", "v1", "scales", "Scale", "scale")
+"""The kind that the scale subresource speaks; nothing is served under this name."""
+
 
 def _built_in(
     group: str,

@@ -16,7 +16,6 @@ from controlplane.apiserver.admission.certificates import (
     ClusterTrustBundleAttest,
 )
 from controlplane.apiserver.admission.contract import Plugin
-from controlplane.apiserver.admission.csrapproval import APPROVAL
 from controlplane.apiserver.admission.eventratelimit import EventRateLimit
 from controlplane.apiserver.admission.limitranger import LimitRanger
 from controlplane.apiserver.admission.namespacelifecycle import NamespaceLifecycle
@@ -55,7 +54,6 @@ from controlplane.apiserver.admission.webhook.plugins import MutatingAdmissionWe
 from controlplane.apiserver.handlers.contract import Authorize, Extensions, Loopback
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.settings import Settings
-from machinery.api.catalogue import CERTIFICATESIGNINGREQUESTS
 from machinery.api.meta import Object
 from machinery.clock import Clock, SystemClock
 from machinery.errors import SettingsError
@@ -166,6 +164,5 @@ def build(
     makers = [_ALL[name] for name in enabled(settings.enable_admission_plugins, settings.disable_admission_plugins)]
     return Extensions(
         admission=[make(parts) for make in makers if make is not None],
-        updates={(CERTIFICATESIGNINGREQUESTS, "approval"): APPROVAL},
         closers=(parts.client.close,),
     )

@@ -112,8 +112,7 @@ def bound_pod(pod: Object, binding: Object, now: str) -> Object:
         # Source: KEP-4742, "Expose node labels via downward API": topology labels come with the binding
         made["metadata"].setdefault("labels", {}).update(labels)
     conditions = made.setdefault("status", {}).setdefault("conditions", [])
-    scheduled = {"type": "PodScheduled", "status": "True", "observedGeneration": meta.get("generation")}
-    set_condition(conditions, {k: v for k, v in scheduled.items() if v}, now=now)
+    set_condition(conditions, {"type": "PodScheduled", "status": "True"}, now=now)
     for condition in conditions:
         if condition.get("type") == "PodScheduled":
             condition.setdefault("lastProbeTime", None)

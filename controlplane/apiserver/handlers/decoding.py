@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import ryaml
 
+from controlplane.apiserver.handlers import registered, yamlbody
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.negotiation import unsupported_body
 from controlplane.apiserver.resources import Resources
-from machinery.api import jsontext, schema
+from machinery.api import jsontext, rawtext
 from machinery.api.meta import Object
 from machinery.api.protobuf import envelope
 from machinery.api.protobuf.wire import DecodeError
 from machinery.api.schema import KindSchema
+from machinery.api.structural.custom import CustomSchema
 from machinery.errors import BadRequest
 
 BUILT_IN_SCHEME = "pkg/api/legacyscheme/scheme.go:30"
@@ -29,6 +30,10 @@ _LIST_KINDS = re.compile(r"[A-Za-z0-9]+List|List")
 
 class Unrecognized(ValueError):
     """The body can't be read at all; the message is upstream's."""
+
+
+class WrongKind(ValueError):
+    """The body holds an object of another kind; the message is upstream's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,65 +81,18 @@ def parse(body: bytes, media: str) -> Parsed:
 
 def _parse_yaml(body: bytes) -> Parsed:
     try:
-        text = body.decode()
-    except UnicodeDecodeError as exc:
-        raise Unrecognized("yaml: invalid leading UTF-8 octet") from exc
-    strict: list[str] = []
-    while True:
-        try:
-            value = ryaml.loads(text) if text.strip() else None
-            break
-        except ryaml.InvalidYamlError as exc:
-            shorter = _without_duplicate(text, str(exc), strict)
-            if shorter is None:
-                raise Unrecognized(_yaml_error(str(exc))) from exc
-            text = shorter
-    told = ("yaml: unmarshal errors:\n" + "\n".join(strict),) if strict else ()
-    return Parsed(value, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), told)
-
-
-def _yaml_error(text: str) -> str:
-    found = re.match(r"(.*?) at line (\d+) column \d+(?:, .*)?$", text, re.DOTALL)
-    if found is None:
-        return f"yaml: {text.partition(',')[0]}"
-    return f"yaml: line {max(1, int(found[2]) - 1)}: {found[1]}"
-
-
-_DUPLICATE = re.compile(r'duplicate entry with key "(.*)"', re.DOTALL)
-
-
-def _without_duplicate(text: str, error: str, strict: list[str]) -> str | None:
-    """The text without the first of two entries of one key (the later one counts); None if it can't be told apart."""
-    found = _DUPLICATE.search(error)
-    if found is None or len(strict) > 50:
-        return None
-    key = re.escape(found[1])
-    lines = text.split("\n")
-    line_of = re.compile(rf"""^(\s*(?:- )?)["']?{key}["']?\s*:(.*)$""")
-    seen: dict[int, int] = {}
-    for number, line in enumerate(lines):
-        match = line_of.match(line)
-        if match is None:
-            for indent in [i for i in seen if line.strip() and len(line) - len(line.lstrip()) < i]:
-                del seen[indent]
-            continue
-        indent = len(match[1])
-        if indent in seen:
-            strict.append(f'  line {number + 1}: key "{found[1]}" already set in map')
-            first = seen[indent]
-            if not re.match(rf"^(\s*(?:- )?)[\"']?{key}[\"']?\s*:\s*\S", lines[first]) or "- " in lines[first][:indent]:
-                return None
-            lines[first] = " " * indent + "# "
-            return "\n".join(lines)
-        seen[indent] = number
-    return None
+        value, complaint = yamlbody.loads(body)
+    except yamlbody.YamlError as exc:
+        raise Unrecognized(str(exc)) from exc
+    strict = (complaint,) if complaint else ()
+    return Parsed(value, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), strict)
 
 
 def excerpt(body: bytes) -> str:
     """The beginning of a body, for messages: as text if it is text, else in hexadecimal."""
     if not body:
         return "<empty>"
-    text = body.split(b"\n", 1)[0] if False else body
+    text = body
     shown = text[:30]
     printable = text.lstrip()[:1] in (b"{", b"-") or b":" in text[:30] or b"\n" in text[:30]
     if not printable:
@@ -187,29 +145,43 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
     except Unrecognized as exc:
         told = f"the object provided is unrecognized (must be of type {expected.kind}): {exc} ({excerpt(body)})"
         raise BadRequest(told) from exc
-    group, _, version = api_version.rpartition("/")
-    group, version = (group, version) if api_version else (expected.group, expected.version)
-    kind = kind or expected.kind
-    _check_kind(group, version, kind, api_version, expected)
+    group, version, kind = kind_of(api_version, kind, expected)
+    custom = isinstance(expected.schema, CustomSchema)
+    if custom or ((group, kind) == (expected.group, expected.kind) and registered.known(group, version, kind)):
+        check_version(group, version, expected)
+    try:
+        check_kind(group, version, kind, expected)
+    except WrongKind as exc:
+        told = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: {exc}'
+        raise BadRequest(told) from exc
     return _checked(exchange, parsed, expected, group, version, kind, validation)
 
 
-def _check_kind(group: str, version: str, kind: str, api_version: str, expected: Expected) -> None:
-    if (group, version, kind) == (expected.group, expected.version, expected.kind):
-        return
-    head = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: '
-    known = schema.load().of(group, version, kind) is not None
-    is_list = kind == "List" or (kind.endswith("List") and schema.load().of(group, version, kind[:-4]) is not None)
-    if not known and not is_list:
-        raise BadRequest(
-            f'{head}no kind "{kind}" is registered for version "{api_version}" in scheme "{expected.scheme}"'
-        )
-    if (group, kind) == (expected.group, expected.kind) or (group, version) != (expected.group, expected.version):
+def kind_of(api_version: str, kind: str, expected: Expected) -> tuple[str, str, str]:
+    """(group, version, kind) that a body names; what it leaves out is what is expected."""
+    group, _, version = api_version.rpartition("/")
+    group, version = (group, version) if api_version else (expected.group, expected.version)
+    return group, version, kind or expected.kind
+
+
+def check_version(group: str, version: str, expected: Expected) -> None:
+    """Raise BadRequest if this is not the version asked for."""
+    if (group, version) != (expected.group, expected.version):
         given = f"{group}/{version}" if group else version
         wanted = f"{expected.group}/{expected.version}" if expected.group else expected.version
         raise BadRequest(f"the API version in the data ({given}) does not match the expected API version ({wanted})")
-    package = expected.group.partition(".")[0] or "core"
-    raise BadRequest(f"{head}converting ({version}.{kind}) to ({package}.{expected.kind}): unknown conversion")
+
+
+def check_kind(group: str, version: str, kind: str, expected: Expected) -> None:
+    """Raise WrongKind if this is not the kind that is expected, in whatever version."""
+    if (group, version, kind) == (expected.group, expected.version, expected.kind):
+        return
+    if not registered.known(group, version, kind):
+        api_version = f"{group}/{version}" if group else version
+        raise WrongKind(f'no kind "{kind}" is registered for version "{api_version}" in scheme "{expected.scheme}"')
+    if (group, kind) != (expected.group, expected.kind):
+        package = expected.group.partition(".")[0] or "core"
+        raise WrongKind(f"converting ({version}.{kind}) to ({package}.{expected.kind}): unknown conversion")
 
 
 def _checked(
@@ -234,8 +206,8 @@ def _checked(
             told = list(expected.schema.strict_errors(parsed.json))
     if told and validation == "Strict":
         raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")
-    exchange.warnings.extend(told)
-    obj = decoded.object
+    exchange.warnings.extend(w for complaint in told for w in yamlbody.warnings_of(complaint))
+    obj = rawtext.marked(expected.schema.type, decoded.object, parsed.json) if parsed.json else decoded.object
     obj["apiVersion"], obj["kind"] = api_version, kind
     metadata = obj.get("metadata")
     if metadata is None:

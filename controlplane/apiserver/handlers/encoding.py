@@ -52,7 +52,7 @@ def one(record: Record, served: Served, form: Form, include: str = "", status: i
             return Answer(protobuf_of(record, served), PROTOBUF, status)
         return encode(json_of(record, served), form, status)
     if form.shape == "PartialObjectMetadata":
-        return encode(metadata_of(record, form.shape_version), form, status)
+        return encode(metadata_of(record, served, form.shape_version), form, status)
     if form.shape == "Table":
         revision = str(record.revision) if record.revision else ""
         rendered = table.render([record], served, form.shape_version, include, {"resourceVersion": revision})
@@ -70,7 +70,7 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
     if form.shape == "Table":
         return encode(table.render(records, served, form.shape_version, include, metadata), form)
     if form.shape == "PartialObjectMetadataList":
-        items = b",".join([metadata_of(record, form.shape_version) for record in records])
+        items = b",".join([metadata_of(record, served, form.shape_version) for record in records])
         head = b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/%b","metadata":%b,"items":[' % (
             form.shape_version.encode(),
             orjson.dumps(metadata),
@@ -82,7 +82,7 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
 def _protobuf_list(records: Sequence[Record], served: Served, form: Form, metadata: dict[str, Any]) -> bytes:
     if form.shape:
         api_version = f"meta.k8s.io/{form.shape_version}"
-        items = [metadata_message_of(record, form.shape_version) for record in records]
+        items = [metadata_message_of(record, served, form.shape_version) for record in records]
         return envelope.encode_list(api_version, "PartialObjectMetadataList", metadata, items)
     kind = served.type
     messages = [message_of(record, served) for record in records]

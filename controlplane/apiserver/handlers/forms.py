@@ -62,25 +62,32 @@ def protobuf_of(record: Record, served: Served) -> bytes:
     return found
 
 
-def metadata_message_of(record: Record, version: str) -> bytes:
+def metadata_message_of(record: Record, served: Served, version: str) -> bytes:
     """The protobuf message of the object's PartialObjectMetadata."""
 
     def make() -> bytes:
-        return envelope.encode_message(orjson.loads(metadata_of(record, version)))
+        return envelope.encode_message(orjson.loads(metadata_of(record, served, version)))
 
     found: bytes = kept(record, ("metadata message", version), make)
     return found
 
 
-def metadata_of(record: Record, version: str) -> bytes:
+def metadata_of(record: Record, served: Served, version: str) -> bytes:
     """The object as PartialObjectMetadata."""
 
     def make() -> bytes:
+        metadata = record.object["metadata"]
+        hidden = served.strategy.hidden_annotation
+        if hidden and hidden in metadata.get("annotations", ()):
+            left = {k: v for k, v in metadata["annotations"].items() if k != hidden}
+            metadata = {k: v for k, v in metadata.items() if k != "annotations"} | (
+                {"annotations": left} if left else {}
+            )
         return orjson.dumps(
             {
                 "kind": "PartialObjectMetadata",
                 "apiVersion": f"meta.k8s.io/{version}",
-                "metadata": record.object["metadata"],
+                "metadata": metadata,
             }
         )
 

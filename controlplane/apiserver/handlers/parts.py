@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.apiserver.handlers.contract import UpdateRules
+from controlplane.apiserver.registry.kinds.certificates import prepare_approval
 from controlplane.apiserver.registry.strategy import Context
+from controlplane.apiserver.registry.validation import pod_parts
+from controlplane.apiserver.registry.validation.certificates import approval_update
 from machinery.api import catalogue as c
-from machinery.api.fielderror import FieldError, forbidden
+from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -47,21 +50,6 @@ def _ephemeral(new: Object, old: Object, context: Context) -> None:
     _count_generation(new, old)
 
 
-def _validate_ephemeral(new: Object, old: Object) -> list[FieldError]:
-    """Ephemeral containers are added, and neither changed nor removed."""
-    wanted = {e.get("name"): e for e in new["spec"].get("ephemeralContainers") or ()}
-    errors = []
-    for container in old["spec"].get("ephemeralContainers") or ():
-        name = container.get("name")
-        if name not in wanted:
-            told = f'existing ephemeral containers "{name}" may not be removed\n'
-            errors.append(forbidden("spec.ephemeralContainers", told))
-        elif wanted[name] != container:
-            told = f'existing ephemeral containers "{name}" may not be changed\n'
-            errors.append(forbidden("spec.ephemeralContainers", told))
-    return errors
-
-
 _RESIZED = ("resources", "resizePolicy")
 
 
@@ -92,30 +80,9 @@ def _resized(before: list[Any], wanted: list[Any]) -> list[Any]:
     return made
 
 
-def _validate_resize(new: Object, old: Object) -> list[FieldError]:
-    errors = []
-    for key in ("containers", "initContainers"):
-        before = {container.get("name"): container for container in old["spec"].get(key) or ()}
-        for i, container in enumerate(new["spec"].get(key) or ()):
-            old_resources = before.get(container.get("name"), {}).get("resources") or {}
-            resources = container.get("resources") or {}
-            for kind in ("limits", "requests"):
-                gone = set(old_resources.get(kind) or {}) - set(resources.get(kind) or {})
-                if gone:
-                    path = f"spec.{key}[{i}].resources.{kind}"
-                    errors.append(forbidden(path, f"resource {kind} cannot be removed"))
-                changed = {
-                    name
-                    for name, value in (resources.get(kind) or {}).items()
-                    if name not in ("cpu", "memory") and value != (old_resources.get(kind) or {}).get(name)
-                }
-                if changed:
-                    errors.append(forbidden(f"spec.{key}[{i}].resources.{kind}", "only cpu and memory can be resized"))
-    return errors
-
-
 RULES: dict[tuple[ResourceType, str], UpdateRules] = {
+    (c.CERTIFICATESIGNINGREQUESTS, "approval"): UpdateRules(prepare_approval, approval_update),
     (c.NAMESPACES, "finalize"): UpdateRules(_finalize, _no_errors),
-    (c.PODS, "ephemeralcontainers"): UpdateRules(_ephemeral, _validate_ephemeral),
-    (c.PODS, "resize"): UpdateRules(_resize, _validate_resize),
+    (c.PODS, "ephemeralcontainers"): UpdateRules(_ephemeral, pod_parts.ephemeral_update),
+    (c.PODS, "resize"): UpdateRules(_resize, pod_parts.resize),
 }

@@ -11,15 +11,16 @@ from typing import Any
 
 import orjson
 
-from controlplane.apiserver.handlers import applying, encoding, metadata, negotiated
+from controlplane.apiserver.handlers import applying, decoding, encoding, metadata, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.options import WriteOptions, write_options
-from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of
+from controlplane.apiserver.handlers.write import change_object, check_name, expected_of, rules_of, writer_of
 from controlplane.apiserver.resources import Served
-from machinery.api import fielderror, jsontext
+from machinery.api import goconvert, goorder, jsontext
 from machinery.api.meta import Object
+from machinery.api.patch import errors, goformat
 from machinery.api.patch import json as json_patch
 from machinery.api.patch import merge as merge_patch
 from machinery.api.patch import strategic as strategic_patch
@@ -29,7 +30,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-APPLY_CBOR = "application/apply-patch+cbor"
+_NOT_A_MAP = "json: cannot unmarshal into Go value of type map[string]interface {}"
 
 
 async def patch(api: Api, exchange: Exchange) -> Answer:
@@ -44,7 +45,7 @@ async def patch(api: Api, exchange: Exchange) -> Answer:
     produce: Callable[[Object | None], Awaitable[Object]]
     if kind == APPLY_PATCH:
         applied = applying.Application(exchange, served, body, options, api.now())
-        rules = replace(rules, manage=applied.managers, may_create=not info.subresource)
+        rules = replace(rules, manage=applied.managers, may_create=rules.may_create or not info.subresource)
         produce = applied.produce
     else:
         produce = Patched(exchange, served, kind, body, options).produce
@@ -78,7 +79,9 @@ class Patched:
         try:
             value, _ = jsontext.loads(body)
         except jsontext.JSONError as exc:
-            raise BadRequest(f"error decoding patch: {exc}") from exc
+            if self._kind == MERGE_PATCH and self._validation == "Ignore":
+                raise BadRequest("Invalid JSON Patch") from exc
+            raise BadRequest(str(exc) if self._kind == STRATEGIC_PATCH else f"error decoding patch: {exc}") from exc
         if self._kind == JSON_PATCH:
             if self._validation in ("Strict", "Warn") and isinstance(value, list):
                 self._strict = list(json_patch.strict_errors(value))
@@ -101,40 +104,57 @@ class Patched:
         else:
             assert served.schema is not None
             made = strategic_patch.apply(served.schema, doc, self._value)
-        obj = finished(self._exchange, served, made, self._validation, self._strict)
+        obj = self._finished(doc, made)
         served.strategy.default(obj)
         check_name(obj, info)
         metadata.match_namespace(obj["metadata"], info.namespace, namespaced=served.type.namespaced)
         return obj
 
+    def _finished(self, doc: Object, made: Any) -> Object:
+        """What a JSON or merge patch has made, as an object of the kind."""
+        served = self._served
+        if served.schema is None:
+            if not isinstance(made, dict):
+                raise errors.unreadable(orjson.dumps(made).decode(), _NOT_A_MAP)
+            return {**made, "metadata": dict(made.get("metadata") or {})}
 
-def finished(exchange: Exchange, served: Served, made: Any, validation: str, strict: list[str]) -> Object:
-    """What a patch has made, as an object of the kind.
+        strategic = self._kind == STRATEGIC_PATCH
 
-    Raises:
-        Invalid: it isn't one, or has fields it should not have.
-    """
-    if served.schema is None:
+        def refused(told: str) -> Invalid:
+            assert served.schema is not None
+            if strategic:
+                return errors.unreadable(goformat.show(self._value), told)
+            return errors.unreadable(goorder.dumps(served.schema.type, made, goorder.taken_apart(doc, made)), told)
+
         if not isinstance(made, dict):
-            raise _refused(made, "json: cannot unmarshal into Go value of type map[string]interface {}")
-        return {**made, "metadata": dict(made.get("metadata") or {})}
-    decoded = served.schema.decode(made)
-    if decoded.errors:
-        raise _refused(made, decoded.errors[0])
-    told = [*strict, *decoded.unknown] if validation in ("Strict", "Warn") else []
-    if told and validation == "Strict":
-        raise _refused(made, f"strict decoding error: {', '.join(told)}")
-    exchange.warnings.extend(told)
-    obj = decoded.object
-    obj["apiVersion"], obj["kind"] = made.get("apiVersion", ""), made.get("kind", "")
-    resource = served.type
-    if (obj["apiVersion"], obj["kind"]) != (resource.api_version, resource.kind):
-        raise _refused(made, f'no kind "{obj["kind"]}" is registered for version "{obj["apiVersion"]}"')
-    if obj.get("metadata") is None:
-        obj["metadata"] = {}
-    return obj
+            raise refused(_NOT_A_MAP)
+        if not strategic:  # which fills in a struct, whatever it is called
+            self._check_kind(made, refused)
+        decoded = served.schema.decode(made)
+        if decoded.errors:
+            raise refused((strategic and goconvert.mismatch(served.schema.type, made)) or decoded.errors[0])
+        self._tell([*self._strict, *(sorted(decoded.unknown) if strategic else decoded.unknown)], refused)
+        obj = decoded.object
+        resource = served.type
+        obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+        if obj.get("metadata") is None:
+            obj["metadata"] = {}
+        return obj
 
+    def _check_kind(self, made: Object, refused: Callable[[str], Invalid]) -> None:
+        expected = expected_of(self._served)
+        try:
+            api_version, kind = decoding.type_of(made)
+            if not kind:
+                raise refused(f"Object 'Kind' is missing in '{orjson.dumps(made).decode()}'")
+            decoding.check_kind(*decoding.kind_of(api_version, kind, expected), expected)
+        except (decoding.Unrecognized, decoding.WrongKind) as exc:
+            raise refused(str(exc)) from exc
 
-def _refused(made: Any, told: str) -> Invalid:
-    shown = orjson.dumps(made).decode()
-    return fielderror.invalid_object("", "", "", [fielderror.invalid("patch", shown, told)])
+    def _tell(self, told: list[str], refused: Callable[[str], Invalid]) -> None:
+        """Complain of fields that should not be there, as loudly as the request asks."""
+        if self._validation not in ("Strict", "Warn") or not told:
+            return
+        if self._validation == "Strict":
+            raise refused(f"strict decoding error: {', '.join(told)}")
+        self._exchange.warnings.extend(told)

@@ -259,7 +259,8 @@ def _decode_token(token: str, namespace: str) -> tuple[str, int]:
     try:
         value, _ = jsontext.loads(data)
     except jsontext.JSONError as exc:
-        raise BadRequest(f"invalid continue token: continue key is not valid: {exc}") from exc
+        told = str(exc).replace("'\\u00", "'\\x")  # Go's own parser, not the one that reads bodies
+        raise BadRequest(f"invalid continue token: continue key is not valid: {told}") from exc
     if not isinstance(value, dict) or value.get("v") != _TOKEN_VERSION:
         version = value.get("v", "") if isinstance(value, dict) else ""
         told = f'continue key is not valid: server does not recognize this encoded version "{version}"'

@@ -5,34 +5,35 @@ Source: pkg/registry/apps/{deployment,replicaset,statefulset}/storage (ScaleREST
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from controlplane.apiserver.cacher.record import Record
-from controlplane.apiserver.handlers import decoding, encoding, negotiated, patching
+from controlplane.apiserver.handlers import applying, decoding, encoding, negotiated, patching
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import conflict, not_found
-from controlplane.apiserver.handlers.options import parse_object_revision, write_options
+from controlplane.apiserver.handlers.managers import updated_managers
+from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.handlers.read import find
-from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of, wrong_uid
+from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.resources import ScalePaths, Served
 from machinery.api import catalogue, fielderror, jsonpath, labels, schema
 from machinery.api.meta import Object
+from machinery.api.patch import scale as scale_managers
 from machinery.api.resource import ResourceType
-from machinery.errors import InternalError, Invalid
-
-SCALE = ResourceType("autoscaling", "v1", "scales", "Scale", "scale")
+from machinery.errors import Conflict, InternalError, Invalid
 
 
 def served_scale() -> Served:
     """Scale as something that can be encoded."""
     kind = schema.load().of("autoscaling", "v1", "Scale")
-    strategy = strategy_for(SCALE)
-    return Served(SCALE, strategy, kind, "", SCALE, strategy)
+    strategy = strategy_for(catalogue.SCALES)
+    return Served(catalogue.SCALES, strategy, kind, "", catalogue.SCALES, strategy)
 
 
 def scale_of(obj: Object, served: Served) -> Object:
@@ -77,9 +78,9 @@ def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
     }
 
 
-def _put_replicas(obj: Object, path: str, replicas: int) -> None:
-    """Set the number that the path (names alone) leads to."""
-    *names, last = path.lstrip(".").split(".")
+def _put_replicas(obj: Object, path: Sequence[str], replicas: int) -> None:
+    """Set the number that the path leads to."""
+    *names, last = path
     for name in names:
         obj = obj.setdefault(name, {})
     obj[last] = replicas
@@ -112,30 +113,82 @@ async def scale(api: Api, exchange: Exchange) -> Answer:
         exchange.query, "PatchOptions" if patch else "UpdateOptions", apply=patch == patching.APPLY_PATCH
     )
     body = await exchange.body()
-    own = served_scale()
-    patched = patching.Patched(exchange, own, patch, body, options) if patch else None
+    change = _Change(api, exchange, patch, body, options)
+    rules = replace(
+        rules_of(api, served, ""), subresource="scale", may_create=False, unconditional=True, manage=change.managers
+    )
+    written = await change_object(api, served, info, change.produce, rules, writer_of(exchange, options))
+    return encoding.one(_record(written.record, served), change.own, form, include)
 
-    async def produce(old: Object | None) -> Object:
+
+class _Change:
+    """A change of a Scale, carried over to what it is the scale of."""
+
+    def __init__(self, api: Api, exchange: Exchange, patch: str, body: bytes, options: WriteOptions) -> None:
+        self._api = api
+        self._exchange = exchange
+        self._served = exchange.served
+        self._body = body
+        self._options = options
+        self._manager = manager_of(options.manager, exchange)
+        self._managers: list[Object] = []
+        self.own = served_scale()
+        self._applied = self._patched = None
+        if patch == patching.APPLY_PATCH:
+            self._applied = applying.Application(exchange, self.own, body, options, api.now())
+        elif patch:
+            self._patched = patching.Patched(exchange, self.own, patch, body, options)
+
+    async def produce(self, old: Object | None) -> Object:
+        """The object with the replicas asked for."""
+        served, info = self._served, self._exchange.info
         if old is None:
             raise not_found(served.type, info.name)
-        if patched is not None:
-            wanted = await patched.produce(scale_of(old, served))
-        else:
-            expected = decoding.Expected("autoscaling", "v1", "Scale", own.schema)
-            wanted = decoding.decode(exchange, body, expected, api.resources, options.validation)
-            check_name(wanted, info)
+        before = scale_of(old, served)
+        path = (served.scale.spec_replicas if served.scale else ".spec.replicas").lstrip(".").split(".")
+        entries = scale_managers.scale_entries(old, path)
+        if entries:
+            before["metadata"]["managedFields"] = entries
+        wanted = await self._wanted(before)
         uid = wanted["metadata"].get("uid")
         if uid and uid != old["metadata"].get("uid"):
-            raise wrong_uid(api, served, info.namespace, info.name, uid, old)
+            raise _wrong_uid(served, info.name, uid, old)
         _check(wanted, old, served, info.name)
-        replicas = (wanted.get("spec") or {}).get("replicas") or 0
+        entries = self._entries(before, wanted)
+        self._managers = scale_managers.parent_entries(old, entries, api_version=served.type.api_version, path=path)
         made: Object = orjson.loads(orjson.dumps(old))
-        _put_replicas(made, served.scale.spec_replicas if served.scale else ".spec.replicas", replicas)
+        _put_replicas(made, path, (wanted.get("spec") or {}).get("replicas") or 0)
         return made
 
-    rules = replace(rules_of(api, served, ""), subresource="scale", may_create=False, unconditional=True)
-    written = await change_object(api, served, info, produce, rules, writer_of(exchange, options))
-    return encoding.one(_record(written.record, served), own, form, include)
+    async def _wanted(self, before: Object) -> Object:
+        if self._applied is not None:
+            return await self._applied.produce(before)
+        if self._patched is not None:
+            return await self._patched.produce(before)
+        expected = decoding.Expected("autoscaling", "v1", "Scale", self.own.schema)
+        wanted = decoding.decode(self._exchange, self._body, expected, self._api.resources, self._options.validation)
+        check_name(wanted, self._exchange.info)
+        return wanted
+
+    def _entries(self, before: Object, wanted: Object) -> list[Object]:
+        now = self._api.now()
+        if self._applied is not None:
+            return self._applied.managers(before, wanted, now)
+        return updated_managers(before, wanted, self._manager, "scale", self.own, now)
+
+    def managers(self, old: Object | None, new: Object, now: str) -> list[Object]:
+        """managedFields of the object just produced."""
+        return self._managers
+
+
+def _wrong_uid(served: Served, name: str, uid: str, old: Object) -> Conflict:
+    """The 409 of a writer who means another object of the name."""
+    kind, group = f"{served.type.plural}/scale", served.type.group
+    told = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
+    qualified = f"{kind}.{group}" if group else kind
+    details = {"name": name, "group": group, "kind": kind}
+    message = f"Operation cannot be fulfilled on {qualified} {fielderror.show(name)}: {told}"
+    return Conflict(message, details={k: v for k, v in details.items() if v})
 
 
 def _check(wanted: Object, old: Object, served: Served, name: str) -> None:

@@ -80,5 +80,5 @@ def _row(record: Record, served: Served, columns: Sequence[Column], version: str
     told = b'"conditions":%b,' % orjson.dumps(conditions) if conditions else b""
     if include == "None":
         return b'{"cells":%b,%b"object":null}' % (cells, told)
-    shown = json_of(record, served) if include == "Object" else metadata_of(record, version)
+    shown = json_of(record, served) if include == "Object" else metadata_of(record, served, version)
     return b'{"cells":%b,%b"object":%b}' % (cells, told, shown)

@@ -28,7 +28,7 @@ from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror, names
+from machinery.api import catalogue, fielderror, names, rawtext
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.errors import BadRequest, Conflict, Forbidden, Invalid, StatusError
@@ -179,6 +179,7 @@ def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
     errors += strategy.validate(obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)
+    strategy.settle(obj)
     writer.warnings.extend(strategy.warnings(obj, None))
 
 
@@ -229,7 +230,7 @@ def rules_of(api: Api, served: Served, subresource: str) -> Rules:
     unconditional = strategy.allow_unconditional_update
     if subresource == "status":
         prepare, validate = strategy.prepare_status_update, strategy.validate_status_update
-        return Rules(subresource, prepare, validate, unconditional=unconditional)
+        return Rules(subresource, prepare, validate, strategy.allow_create_on_update, unconditional)
     own = api.extensions.updates[served.stored, subresource]
     return Rules(subresource, own.prepare, own.validate, unconditional=unconditional)
 
@@ -392,7 +393,8 @@ async def _new_by_update(
     metadata.wipe(meta)
     metadata.fill(meta, now)
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
-    await grants.take(served, obj, None, context)
+    if not rules.subresource:
+        await grants.take(served, obj, None, context)
     served.stored_strategy.prepare_create(obj, context)
     _validate_new(served, obj, writer)
     await api.admission.validate(operation)
@@ -409,7 +411,9 @@ async def _changed(
     writer: Writer,
     grants: _Grants,
 ) -> Object:
-    old, shown = current.object, viewed(current, served)
+    old, shown = _as_sent(current, served), viewed(current, served)
+    if served.view is None:
+        shown = old
     now = api.now()
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)
@@ -444,6 +448,13 @@ async def _changed(
         writer.warnings.extend(served.stored_strategy.warnings(obj, old))
     await api.admission.validate(operation)
     return obj
+
+
+def _as_sent(current: Record, served: Served) -> Object:
+    """The present object, its opaque parts as they were sent."""
+    if served.schema is None or not rawtext.paths(served.schema.type):
+        return current.object
+    return rawtext.marked(served.schema.type, current.object, current.value)
 
 
 def _ordinary(served: Served, writer: Writer, subresource: str) -> Callable[[Object | None, Object, str], list[Object]]:

@@ -5,7 +5,7 @@ Source: pkg/registry/batch/job/strategy.go (generateSelector).
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import child, flag, text
+from controlplane.apiserver.registry.objects import child, flag, strings, text
 from machinery.api.meta import Object, name_of, uid_of
 
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
@@ -25,10 +25,14 @@ def generate_selector(job: Object) -> None:
         labels.setdefault(key, name_of(job))
     for key in (LEGACY_CONTROLLER_UID, CONTROLLER_UID):
         labels.setdefault(key, uid_of(job))
-    own = child(job, "metadata")
-    if own.get("labels") is labels or not own.get("labels"):  # the default of a Job's labels are its template's
-        own["labels"] = dict(labels)
     child(child(spec, "selector"), "matchLabels").setdefault(CONTROLLER_UID, uid_of(job))
+
+
+def label_as_pods(job: Object) -> None:
+    """A Job without labels has those of its pods, in place."""
+    own = child(job, "metadata")
+    if not own.get("labels"):
+        own["labels"] = dict(strings(job, "spec", "template", "metadata", "labels"))
 
 
 def clear_generated(template: Object, job: Object) -> None:

@@ -86,6 +86,9 @@ class Strategy:
     prepare_status_update: Callable[[Object, Object, Context], None] = _nothing
     """(new in place, old): keep everything but status (and what else the kind lets status writers change)."""
 
+    settle: Callable[[Object], None] = _nothing
+    """What else a valid new object gets, in place: what upstream's defaults add when it is read back from storage."""
+
     validate: Callable[[Object], list[FieldError]] = _no_errors
     validate_update: Callable[[Object, Object], list[FieldError]] = _no_errors
     validate_status_update: Callable[[Object, Object], list[FieldError]] = _no_errors
@@ -107,6 +110,9 @@ class Strategy:
 
     row_conditions: Callable[[Object], list[Object]] = _no_conditions
     """What a Table row says in `conditions` (pods that have ended)."""
+
+    hidden_annotation: str = ""
+    """An annotation that partial metadata don't show, because upstream makes it only when it encodes the object."""
 
     row_order: Callable[[Object], Any] | None = None
     """By what the rows of a list's Table are sorted (None: they stand as in the list)."""

@@ -39,9 +39,7 @@ def apply(kind_schema: KindSchema, doc: Any, patch: Any) -> Any:
     """
     if not isinstance(patch, dict):
         what = go_value(patch).split(" ", maxsplit=1)[0]
-        raise BadRequest(
-            f"error decoding patch: json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
-        )
+        raise BadRequest(f"json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
     return _merge_map(doc, patch, kind_schema.type)
 
 

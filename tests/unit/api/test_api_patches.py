@@ -204,7 +204,7 @@ def test_directives_for_maps_and_lists_of_scalars() -> None:
         (
             [],
             400,
-            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
         ),
     ],
 )

@@ -15,7 +15,6 @@ from controlplane.apiserver.admission.certificates import (
     CertificateSubjectRestriction,
 )
 from controlplane.apiserver.admission.contract import Operation
-from controlplane.apiserver.admission.csrapproval import prepare, validate
 from controlplane.apiserver.admission.eventratelimit import EventRateLimit
 from controlplane.apiserver.admission.factory import DEFAULT, build, enabled
 from controlplane.apiserver.admission.namespacelifecycle import NamespaceLifecycle
@@ -28,7 +27,6 @@ from controlplane.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
-from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.settings import Settings
 from machinery import pki
@@ -238,56 +236,6 @@ async def test_nobody_asks_to_be_a_master() -> None:
     broken = named("r", spec={"signerName": CLIENT_SIGNER, "request": "bm90aGluZw=="})
     with pytest.raises(Forbidden, match="PEM block type must be CERTIFICATE REQUEST"):
         await plugin.validate(creates(CERTIFICATESIGNINGREQUESTS, broken))
-
-
-def condition(kind: str, **rest: str) -> Object:
-    return {"type": kind, "status": "True"} | rest
-
-
-def test_an_approval_changes_nothing_but_conditions() -> None:
-    store = Store()
-    context = Context(ADMIN, store, "2030-01-01T00:00:00Z")
-    old = request() | {"status": {"certificate": "Yw==", "conditions": [condition("Custom", lastTransitionTime="t")]}}
-    new: Object = {
-        "metadata": {"name": "r"},
-        "spec": {},
-        "status": {"conditions": [condition("Approved"), condition("Custom")]},
-    }
-    prepare(new, old, context)
-    assert new["spec"] == old["spec"]
-    assert new["status"]["certificate"] == "Yw=="
-    approved, custom = new["status"]["conditions"]
-    assert approved["lastUpdateTime"] == approved["lastTransitionTime"] == "2030-01-01T00:00:00Z"
-    assert custom["lastTransitionTime"] == "t"
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "told"),
-    [
-        ([], [condition("Approved")], []),
-        (
-            [condition("Approved")],
-            [condition("Approved"), condition("Denied")],
-            ['status.conditions: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive'],
-        ),
-        (
-            [condition("Approved")],
-            [],
-            ['status.conditions: Forbidden: updates may not remove a condition of type "Approved"'],
-        ),
-        ([], [{"type": "Denied"}], ["status.conditions[0].status: Required value"]),
-        (
-            [],
-            [{"type": "Denied", "status": "False"}],
-            ['status.conditions[0].status: Unsupported value: "False": supported values: "True"'],
-        ),
-        ([], [{"status": "True"}], ["status.conditions[0].type: Required value"]),
-        ([], [condition("A"), condition("A")], ['status.conditions[1].type: Duplicate value: "A"']),
-    ],
-)
-def test_a_decision_stands(before: list[Object], after: list[Object], told: list[str]) -> None:
-    errors = validate(request(conditions=after), request(conditions=before))
-    assert [str(error) for error in errors] == told
 
 
 # --- owners, events, the chain ----------------------------------------------------------------------------------------

@@ -161,13 +161,24 @@ def _requested_duration(request: Object) -> str:
 
 
 _REQUEST = "certificates.v1.CertificateSigningRequest"
+# Descriptions of v1beta1, which is no longer published.
+_SIGNER = (
+    "Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will "
+    "be defaulted:\n"
+    " 1. If it's a kubelet client certificate, it is assigned\n"
+    '    "kubernetes.io/kube-apiserver-client-kubelet".\n'
+    " 2. If it's a kubelet serving certificate, it is assigned\n"
+    '    "kubernetes.io/kubelet-serving".\n'
+    ' 3. Otherwise, it is assigned "kubernetes.io/legacy-unknown".\n'
+    "Distribution of trust for signers happens out of band. You can select on this field using `spec.signerName`."
+)
 CERTIFICATE_SIGNING_REQUEST = (
     NAME,
     AGE,
-    column("SignerName", text_or(NONE, "spec", "signerName"), f"{_REQUEST}Spec.signerName"),
-    column("Requestor", lambda obj: text(obj, "spec", "username"), f"{_REQUEST}Spec.request"),
+    column("SignerName", text_or(NONE, "spec", "signerName"), _SIGNER),
+    column("Requestor", lambda obj: text(obj, "spec", "username"), "Base64-encoded PKCS#10 CSR data"),
     column("RequestedDuration", _requested_duration, f"{_REQUEST}Spec.expirationSeconds"),
-    column("Condition", _request_state, f"{_REQUEST}Status.conditions"),
+    column("Condition", _request_state, "Conditions applied to the request, such as approval or denial."),
 )
 
 LEASE = (

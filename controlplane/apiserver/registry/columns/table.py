@@ -19,6 +19,7 @@ COLUMNS: dict[ResourceType, Sequence[Column]] = {
     catalogue.DAEMONSETS: workloads.DAEMON_SET,
     catalogue.STATEFULSETS: workloads.STATEFUL_SET,
     catalogue.CONTROLLERREVISIONS: workloads.CONTROLLER_REVISION,
+    catalogue.SCALES: workloads.SCALE,
     catalogue.JOBS: workloads.JOB,
     catalogue.CRONJOBS: workloads.CRON_JOB,
     catalogue.PODDISRUPTIONBUDGETS: workloads.POD_DISRUPTION_BUDGET,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -264,5 +265,18 @@ HORIZONTAL_POD_AUTOSCALER = (
     column("MinPods", _min_pods, f"{_HPA}Spec.minReplicas"),
     column("MaxPods", _number("spec", "maxReplicas"), f"{_HPA}Spec.maxReplicas"),
     column("Replicas", _number("status", "currentReplicas"), f"{_HPA}Status.currentReplicas"),
+    AGE,
+)
+
+
+SCALE = (
+    replace(NAME, format=""),
+    column("Desired", lambda obj: number(obj, "spec", "replicas"), "autoscaling.v1.ScaleSpec.replicas", kind="integer"),
+    column(
+        "Available",
+        lambda obj: number(obj, "status", "replicas"),
+        "autoscaling.v1.ScaleStatus.replicas",
+        kind="integer",
+    ),
     AGE,
 )

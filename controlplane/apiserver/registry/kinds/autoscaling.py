@@ -30,4 +30,5 @@ _V1 = Strategy(
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.HORIZONTALPODAUTOSCALERS: _V2,
     catalogue.HORIZONTALPODAUTOSCALERS_V1: _V1,
+    catalogue.SCALES: Strategy(),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.apiserver.registry.defaults.workloads import default_cron_job, default_job
-from controlplane.apiserver.registry.job_selector import generate_selector
+from controlplane.apiserver.registry.job_selector import generate_selector, label_as_pods
 from controlplane.apiserver.registry.objects import number
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
@@ -27,6 +27,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate_update=jobs.job_update,
         validate_status_update=jobs.job_status,
         prepare_create=_create_job,
+        settle=label_as_pods,
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(),
         has_status=True,

@@ -7,7 +7,7 @@ from controlplane.apiserver.registry.defaults.others import (
     default_resource_claim_template,
     default_resource_slice,
 )
-from controlplane.apiserver.registry.objects import text
+from controlplane.apiserver.registry.objects import child, items, text
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
     prepare_create,
@@ -15,6 +15,8 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
+from controlplane.apiserver.registry.validation import device_slices
+from controlplane.apiserver.registry.validation import devices as rules
 from machinery.api import catalogue
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -30,21 +32,53 @@ def _update_slice(new: Object, old: Object, context: Context) -> None:
     prepare_update(counts=("spec",))(new, old, context)
 
 
+def _device_id(device: Object) -> tuple[str, ...]:
+    return tuple(text(device, key) for key in ("driver", "pool", "device"))
+
+
+def _allocated(claim: Object) -> set[tuple[str, ...]]:
+    return {_device_id(result) for result in items(claim, "status", "allocation", "devices", "results")}
+
+
+def _claim_status(new: Object, old: Object, context: Context) -> None:
+    """Reports about devices go when the claim has them no more."""
+    prepare_status_update(metadata=METADATA_KEPT_BY_STATUS)(new, old, context)
+    gone = _allocated(old) - _allocated(new)
+    if not gone:
+        return
+    status = child(new, "status")
+    status["devices"] = [d for d in items(new, "status", "devices") if _device_id(d) not in gone]
+    if not status["devices"]:
+        del status["devices"]
+
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEVICECLASSES: Strategy(
-        prepare_create=prepare_create(generation=True), prepare_update=prepare_update(counts=("spec",))
+        validate=rules.device_class,
+        validate_update=lambda new, old: rules.device_class(new),
+        prepare_create=prepare_create(generation=True),
+        prepare_update=prepare_update(counts=("spec",)),
     ),
     catalogue.RESOURCECLAIMS: Strategy(
         default=default_resource_claim,
+        validate=rules.claim,
+        validate_update=rules.claim_update,
+        validate_status_update=rules.claim_status,
         prepare_create=prepare_create(status={}),
         prepare_update=prepare_update(status=True),
-        prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
+        prepare_status_update=_claim_status,
         has_status=True,
     ),
     catalogue.RESOURCECLAIMTEMPLATES: Strategy(
-        default=default_resource_claim_template, prepare_create=prepare_create(), prepare_update=prepare_update()
+        default=default_resource_claim_template,
+        validate=rules.claim_template,
+        validate_update=rules.claim_template_update,
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
     ),
     catalogue.RESOURCESLICES: Strategy(
+        validate=device_slices.resource_slice,
+        validate_update=device_slices.resource_slice_update,
         prepare_create=_create_slice,
         prepare_update=_update_slice,
         fields={

@@ -11,7 +11,8 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from machinery.api import catalogue
+from controlplane.apiserver.registry.validation import classes
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -50,6 +51,10 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.APISERVICES: Strategy(
         default=default_api_service,
+        validate=classes.api_service,
+        validate_update=lambda new, old: classes.api_service(new),
+        validate_status_update=classes.api_service_status,
+        validate_name=names.path_segment,
         prepare_create=prepare_create(status={}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),

@@ -7,7 +7,12 @@ from dataclasses import replace
 
 from controlplane.apiserver.registry.defaults.services import default_ingress_class, default_network_policy
 from controlplane.apiserver.registry.objects import text
-from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.rules import (
+    METADATA_KEPT_BY_STATUS,
+    prepare_create,
+    prepare_status_update,
+    prepare_update,
+)
 from controlplane.apiserver.registry.strategy import Strategy
 from controlplane.apiserver.registry.validation import networking as rules
 from controlplane.apiserver.registry.warnings import others as warnings
@@ -54,9 +59,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.SERVICECIDRS: Strategy(
         validate=rules.service_cidr,
         validate_update=rules.service_cidr_update,
-        prepare_create=prepare_create(status={}),
-        prepare_update=prepare_update(status=True),
-        prepare_status_update=prepare_status_update(),
+        prepare_create=prepare_create(),
+        prepare_update=prepare_update(),
+        prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
     ),
 }

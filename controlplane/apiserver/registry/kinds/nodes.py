@@ -6,6 +6,7 @@ from controlplane.apiserver.registry.defaults.others import default_node, defaul
 from controlplane.apiserver.registry.objects import flag
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Strategy
+from controlplane.apiserver.registry.validation import classes
 from controlplane.apiserver.registry.validation import configuration as rules
 from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
@@ -27,7 +28,11 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.RUNTIMECLASSES: Strategy(
         default=default_runtime_class,
         warnings=warnings.runtime_class,
+        validate=classes.runtime_class,
+        validate_update=classes.runtime_class_update,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(),
+        allow_create_on_update=True,
+        allow_unconditional_update=False,
     ),
 }

@@ -7,10 +7,9 @@ from controlplane.apiserver.registry.defaults.services import (
     default_endpoints,
     default_service,
 )
-from controlplane.apiserver.registry.objects import child, text
+from controlplane.apiserver.registry.objects import text
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.service_addresses import (
-    complete_ip_families,
     drop_by_type,
     normalise_addresses,
     patch_allocated,
@@ -33,7 +32,6 @@ def _event_source(event: Object) -> str:
 def _create_service(service: Object, context: Context) -> None:
     prepare_create(status={"loadBalancer": {}})(service, context)
     normalise_addresses(service, None)
-    complete_ip_families(child(service, "spec"))
 
 
 def _update_service(new: Object, old: Object, context: Context) -> None:
@@ -41,7 +39,6 @@ def _update_service(new: Object, old: Object, context: Context) -> None:
     patch_allocated(new, old)
     normalise_addresses(new, old)
     drop_by_type(new, old)
-    complete_ip_families(child(new, "spec"))
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
@@ -56,6 +53,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_update=_update_service,
         prepare_status_update=prepare_status_update(),
         has_status=True,
+        allow_create_on_update=True,
         fields={
             "spec.clusterIP": lambda service: text(service, "spec", "clusterIP"),
             "spec.type": lambda service: text(service, "spec", "type"),

@@ -26,7 +26,7 @@ _REPLICAS = {"status.replicas": lambda obj: str(number(obj, "status", "replicas"
 
 def _create_daemon_set(daemon_set: Object, context: Context) -> None:
     prepare_create(status=_DAEMONS, generation=True)(daemon_set, context)
-    child(child(daemon_set, "metadata"), "annotations")[TEMPLATE_GENERATION] = "1"
+    _keep_template_generation(daemon_set, daemon_template_generation(daemon_set) or 1)
 
 
 def _update_daemon_set(new: Object, old: Object, context: Context) -> None:
@@ -34,9 +34,18 @@ def _update_daemon_set(new: Object, old: Object, context: Context) -> None:
     generation = daemon_template_generation(old)
     if sub(new, "spec").get("template") != sub(old, "spec").get("template"):
         generation += 1
-    annotations = child(child(new, "metadata"), "annotations")
+    _keep_template_generation(new, generation)
+
+
+def _daemon_set_status(new: Object, old: Object, context: Context) -> None:
+    prepare_status_update()(new, old, context)
+    _keep_template_generation(new, daemon_template_generation(old))
+
+
+def _keep_template_generation(daemon_set: Object, generation: int) -> None:
+    """Clients don't write this annotation: it stands for a field that upstream has in its internal type only."""
     if generation:
-        annotations[TEMPLATE_GENERATION] = str(generation)
+        child(child(daemon_set, "metadata"), "annotations")[TEMPLATE_GENERATION] = str(generation)
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
@@ -83,7 +92,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate_status_update=rules.daemon_set_status,
         prepare_create=_create_daemon_set,
         prepare_update=_update_daemon_set,
-        prepare_status_update=prepare_status_update(),
+        prepare_status_update=_daemon_set_status,
+        hidden_annotation=TEMPLATE_GENERATION,
         has_status=True,
     ),
     catalogue.STATEFULSETS: Strategy(

@@ -208,7 +208,8 @@ def _resources(at: str, resources: list[str]) -> list[FieldError]:
                 with_all.add(resource)
             if resource == "*":
                 of_all.add(subresource)
-    if "*" in resources and any("/" not in r and r != "*" for r in resources):
+    whole = [entry for entry in resources if entry and "/" not in entry]
+    if "*" in whole and whole[-1] != "*":  # upstream looks at the last one only
         detail = "if '*' is present, must not specify other resources without subresources"
         errors.append(invalid(at, resources, detail))
     return errors

@@ -8,6 +8,8 @@ Source: pkg/apis/core/types.go and its neighbours.
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -105,6 +107,15 @@ def pod_spec(spec: Object) -> Any:
     return _POD_SPEC(shown)
 
 
+def difference(before: Any, after: Any) -> str:
+    """What has changed between two forms, as a unified diff of their texts.
+
+    Source: k8s.io/apimachinery/pkg/util/diff.
+    """
+    old, new = (json.dumps(form, indent=1, ensure_ascii=False).splitlines(keepends=True) for form in (before, after))
+    return "".join(list(difflib.unified_diff(old, new, n=3))[2:])
+
+
 service_port: Form = _form("Name:s Protocol:s AppProtocol Port:i TargetPort:i NodePort:i")
 taint: Form = _form("Key:s Value:s Effect:s TimeAdded")
 disruption_budget_spec: Form = _form("MinAvailable Selector MaxUnavailable UnhealthyPodEvictionPolicy")
@@ -112,3 +123,40 @@ update_strategy: Form = _form("Type:s RollingUpdate")
 success_policy: Form = _form("Rules", {"Rules": _form("SucceededIndexes SucceededCount")})
 resource_claim: Form = _form("Name:s ResourceClaimName ResourceClaimTemplateName")
 role_ref: Form = _form("APIGroup=apiGroup:s Kind:s Name:s")
+
+_SELECTORS = _form("CEL=cel", {"CEL": _form("Expression:s")})
+_DEVICE_TOLERATION = _form("Key:s Operator:s Value:s Effect:s TolerationSeconds")
+_DEVICE_REQUEST = "DeviceClassName:s Selectors AllocationMode:s Count:i"
+_DEVICE_PARTS: dict[str, Form] = {
+    "Selectors": _SELECTORS,
+    "Tolerations": _DEVICE_TOLERATION,
+    "Capacity": _form("Requests"),
+}
+_DEVICES = _form(
+    "Requests Constraints Config",
+    {
+        "Requests": _form(
+            "Name:s Exactly FirstAvailable",
+            {
+                "Exactly": _form(f"{_DEVICE_REQUEST} AdminAccess Tolerations Capacity", _DEVICE_PARTS),
+                "FirstAvailable": _form(f"Name:s {_DEVICE_REQUEST} Tolerations Capacity", _DEVICE_PARTS),
+            },
+        ),
+        "Constraints": _form("Requests MatchAttribute DistinctAttribute"),
+        "Config": _form("Requests Opaque", {"Opaque": _form("Driver:s Parameters")}),
+    },
+)
+_CLAIM_SPEC = _form("Devices", {"Devices": _DEVICES})
+
+
+def resource_claim_spec(spec: Object) -> Any:
+    """What a claim of devices asks for."""
+    return _CLAIM_SPEC({"devices": {}, **spec})
+
+
+def resource_claim_template_spec(spec: Object) -> Any:
+    """The claim that a template makes; its metadata keep their JSON names."""
+    return {**sub(spec, "metadata"), "Spec": resource_claim_spec(sub(spec, "spec"))}
+
+
+device_id: Form = _form("Driver:s Pool:s Device:s ShareID")

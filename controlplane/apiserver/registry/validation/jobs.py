@@ -329,9 +329,9 @@ def _replacement(at: str, spec: Object) -> list[FieldError]:
 
 
 def job_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a Job."""
+    """A change of a Job: upstream looks at it as at a new one first, and then once more."""
     after, before = sub(new, "spec"), sub(old, "spec")
-    errors = job_spec("spec", after)
+    errors = job(new) + job_spec("spec", after)
     errors += _completions_update(after, before)
     errors += must_equal("spec.selector", after.get("selector"), before.get("selector"))
     errors += _template_update(after, before, sub(old, "status"))

@@ -6,9 +6,9 @@ Source: pkg/apis/core/validation/validation.go (ValidatePodCreate, ValidatePodUp
 from __future__ import annotations
 
 import copy
-import json
 
 from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     IMMUTABLE,
     check_address,
@@ -33,7 +33,7 @@ _MAX_INT32 = 2**31 - 1
 
 def validate(pod: Object) -> list[FieldError]:
     """A new pod."""
-    errors = _pod(pod)
+    errors = whole_pod(pod)
     spec = sub(pod, "spec")
     if items(spec, "ephemeralContainers"):
         errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
@@ -42,7 +42,8 @@ def validate(pod: Object) -> list[FieldError]:
     return errors
 
 
-def _pod(pod: Object) -> list[FieldError]:
+def whole_pod(pod: Object) -> list[FieldError]:
+    """What every pod must be, new or changed."""
     spec = sub(pod, "spec")
     errors = pod_annotations("metadata.annotations", pod)
     errors += pod_spec("spec", spec)
@@ -63,7 +64,7 @@ def _pod(pod: Object) -> list[FieldError]:
 
 def validate_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a pod: little may change."""
-    errors = _pod(new) + _annotation_updates(new, old)
+    errors = whole_pod(new) + annotation_updates(new, old)
     after, before = sub(new, "spec"), sub(old, "spec")
     for kind, word in (("containers", "containers"), ("initContainers", "containers")):
         if len(items(after, kind)) != len(items(before, kind)):
@@ -89,17 +90,10 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
 
 def other_changes(munged: Object, before: Object, changeable: str) -> list[FieldError]:
     """The error that fields other than these have changed, if they have."""
-    changed = sorted(k for k in munged.keys() | before.keys() if not same(munged.get(k), before.get(k)))
-    if not changed:
+    if all(same(munged.get(k), before.get(k)) for k in munged.keys() | before.keys()):
         return []
-    lines = [
-        f"{sign}\t{key}: {json.dumps(spec[key])}"
-        for key in changed
-        for sign, spec in (("-", before), ("+", munged))
-        if key in spec
-    ]
-    detail = f"pod updates may not change fields other than {changeable}\n" + "\n".join(lines)
-    return [forbidden("spec", detail)]
+    shown = internal_forms.difference(internal_forms.pod_spec(before), internal_forms.pod_spec(munged))
+    return [forbidden("spec", f"pod updates may not change fields other than {changeable}\n{shown}")]
 
 
 def _munged(after: Object, before: Object) -> Object:
@@ -203,7 +197,7 @@ def _narrowed(new: Object, old: Object) -> list[FieldError]:
     return []
 
 
-def _annotation_updates(new: Object, old: Object) -> list[FieldError]:
+def annotation_updates(new: Object, old: Object) -> list[FieldError]:
     """Annotations that nodes read may not change under them."""
     errors: list[FieldError] = []
     after, before = strings(new, "metadata", "annotations"), strings(old, "metadata", "annotations")
@@ -249,7 +243,7 @@ _SYSTEM_CONDITIONS = frozenset(
 
 def validate_status_update(new: Object, old: Object) -> list[FieldError]:
     """A report about a pod."""
-    errors = _annotation_updates(new, old)
+    errors = annotation_updates(new, old)
     status, before = sub(new, "status"), sub(old, "status")
     for index, condition in enumerate(items(status, "conditions")):
         kind = text(condition, "type")
