@@ -53,7 +53,9 @@ while not deployment.ready():  # each turn asks the server
     deployment.refresh()
 assert len(deployment.pods()) == 3
 
-service = Service({"metadata": {"name": "web", "namespace": namespace}, "spec": {"ports": [{"port": 80}], "selector": {"app": "dep"}}})
+service = Service(
+    {"metadata": {"name": "web", "namespace": namespace}, "spec": {"ports": [{"port": 80}], "selector": {"app": "dep"}}}
+)
 service.create()
 assert service.exists()
 assert {kind["kind"] for kind in api.api_resources()} >= {"Pod", "Deployment", "CustomResourceDefinition"}

@@ -46,7 +46,7 @@ client.wait(Deployment, "web", for_conditions=["Available"])
 scale = client.get(Deployment.Scale, "web")
 scale.spec.replicas = 1
 client.replace(scale, "web")
-for event, _ in client.watch(Deployment, fields={"metadata.name": "web"}, server_timeout=20):
+for _event, _ in client.watch(Deployment, fields={"metadata.name": "web"}, server_timeout=20):
     if client.get(Deployment, "web").status.readyReplicas == 1:
         break
 

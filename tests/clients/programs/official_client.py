@@ -36,7 +36,9 @@ else:
 pods = core.list_namespaced_pod(namespace, label_selector="app=web").items
 assert len(pods) == 2
 assert all(pod.status.phase == "Running" for pod in pods)
-apps.patch_namespaced_deployment("web", namespace, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}})
+apps.patch_namespaced_deployment(
+    "web", namespace, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
+)
 apps.patch_namespaced_deployment_scale("web", namespace, {"spec": {"replicas": 1}})
 assert apps.read_namespaced_deployment_scale("web", namespace).spec.replicas == 1
 
