@@ -9,7 +9,7 @@ from typing import NoReturn
 from lab.bootstrap.configuration import CERTIFICATES_DIR
 
 DESCRIPTION = "A complete Kubernetes in Python, and a lab to run it in on one machine."
-SUITES = ("unit", "integration", "e2e", "clients", "all")
+SUITES = ("unit", "integration", "e2e", "clients", "consistency", "all")
 
 
 class _Parser(argparse.ArgumentParser):

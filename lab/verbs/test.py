@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ SUITES = {
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
     "clients": ["tests/clients"],
+    "consistency": ["tests/integration/consistency"],
     "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/clients/kubectl", "tests/e2e"],
 }
 
@@ -31,6 +33,8 @@ def test(suite: str) -> int:
     statuses = []
     if suite == "clients":
         clients.prepare()
+    if suite == "consistency":
+        os.environ.setdefault("NAVARCH_CONSISTENCY_SECONDS", "600")
     if suite == "all":
         clients.prepare_kubectl("new")
         for check in CHECKS:

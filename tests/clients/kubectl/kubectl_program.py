@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from machinery.testing.cluster import Cluster
@@ -23,7 +25,9 @@ class Kubectl:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str, stdin: str = "", status: int = 0, **environment: str) -> str:
+    def __call__(
+        self, *arguments: str, stdin: str = "", status: int = 0, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
         """Run it; both its outputs. The exit status must be `status`."""
         argv = [self.program, "--namespace", self.namespace, *arguments]
         done = subprocess.run(

@@ -118,8 +118,8 @@ def test_changing_objects(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", kubectl.file("web.yaml", WEB))
     kubectl.file("edit.sh", "#!/bin/sh\nsed -i 's/replicas: 2/replicas: 1/' \"$1\"\n")
     (kubectl.folder / "edit.sh").chmod(0o755)
-    assert "web edited" in kubectl("edit", "deploy/web", EDITOR="./edit.sh")
-    assert "no changes made" in kubectl("edit", "deploy/web", EDITOR="true")
+    assert "web edited" in kubectl("edit", "deploy/web", environment={"EDITOR": "./edit.sh"})
+    assert "no changes made" in kubectl("edit", "deploy/web", environment={"EDITOR": "true"})
     kubectl("label", "deploy/web", "a=b")
     assert "'a' already has a value (b)" in kubectl("label", "deploy/web", "a=c", status=1)
     kubectl("annotate", "deploy/web", "note=x")
@@ -305,13 +305,13 @@ def test_its_own_configuration(kubectl: Kubectl) -> None:
     copy = kubectl.folder / "config"
     copy.write_bytes(kubectl.cluster.kubeconfig.read_bytes())
     mine = {"KUBECONFIG": str(copy)}
-    assert "kubernetes-admin@navarch-dev" in kubectl("config", "current-context", **mine)
-    kubectl("config", "set-context", "--current", f"--namespace={kubectl.namespace}", **mine)
-    assert kubectl.namespace in kubectl("config", "view", "--minify", **mine)
+    assert "kubernetes-admin@navarch-dev" in kubectl("config", "current-context", environment=mine)
+    kubectl("config", "set-context", "--current", f"--namespace={kubectl.namespace}", environment=mine)
+    assert kubectl.namespace in kubectl("config", "view", "--minify", environment=mine)
     token = kubectl("create", "token", "default").strip()
-    kubectl("config", "set-credentials", "robot", f"--token={token}", **mine)
-    kubectl("config", "set-context", "--current", "--user=robot", **mine)
-    whoami = kubectl("auth", "whoami", **mine)
+    kubectl("config", "set-credentials", "robot", f"--token={token}", environment=mine)
+    kubectl("config", "set-context", "--current", "--user=robot", environment=mine)
+    whoami = kubectl("auth", "whoami", environment=mine)
     assert f"system:serviceaccount:{kubectl.namespace}:default" in whoami
 
 
