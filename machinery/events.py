@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from machinery.api import meta
@@ -57,6 +58,11 @@ class EventRecorder:
     def warning(self, obj: Object, reason: str, message: str, *, field_path: str = "") -> None:
         """Something went wrong that the user should know of."""
         self._record(obj, "Warning", reason, message, field_path)
+
+    def tell(self, obj: Object, events: Iterable[tuple[str, str, str]]) -> None:
+        """Several events about one object: (type, reason, message) each."""
+        for kind, reason, message in events:
+            self._record(obj, kind, reason, message, "")
 
     def _record(self, obj: Object, kind: str, reason: str, message: str, field_path: str) -> None:
         about = {

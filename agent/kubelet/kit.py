@@ -11,6 +11,7 @@ from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.container.images import ImageManager
 from agent.kubelet.container.view import RuntimeView
+from agent.kubelet.pods.allocation import Allocations
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
@@ -62,6 +63,9 @@ class Kit:
     slots: Slots
     runtime_classes: RuntimeClasses
     services: Callable[[], Iterable[Object]]  # all Services; raises StartError until they are known
+    allocations: Allocations
+    active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
+    exclusive_reason: Callable[[Object], str] = lambda _pod: ""  # why static managers keep a pod from being resized
 
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""

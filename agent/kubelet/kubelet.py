@@ -26,6 +26,7 @@ from agent.kubelet.node import capacity, machine
 from agent.kubelet.node.lease import NodeLease
 from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
+from agent.kubelet.pods.allocation import Allocations
 from agent.kubelet.pods.manager import PodManager
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.staticpods import StaticPods
@@ -153,6 +154,8 @@ class Kubelet:
             slots=Slots(max(2, os.cpu_count() or 1)),
             runtime_classes=RuntimeClasses(client),
             services=lambda: _known_services(services),
+            allocations=Allocations(options.root_dir),
+            active_pods=lambda: manager.active_pods,
         )
         manager = self.manager = PodManager(kit, mirrors, lambda: (registrar.node if registrar else None) or {})
         async with asyncio.TaskGroup() as group:

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from controlplane.apiserver import resources as served_resources
 from controlplane.apiserver.admitting import Admission
+from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.app import App
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
@@ -73,6 +74,7 @@ class ApiServer:
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
         self.loopback = LoopbackClient(self.api)
         self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
+        self.aggregator = Aggregator(self.resources, self.reader, self.loopback, settings, self.api.clock)
         self._pools = Pools.of(settings, storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
         self.api.allocator = self._pools.allocator
         extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
@@ -93,9 +95,10 @@ class ApiServer:
         address = self.settings.external_hostname or self.settings.advertise_address or self.settings.bind_address
         return Paths(
             self.api,
-            Discovery(self.resources, f"{address}:{self.settings.secure_port}"),
+            Discovery(self.resources, f"{address}:{self.settings.secure_port}", self.aggregator.remotes),
             self._health(),
-            OpenAPI(self.resources, lambda: published(self.resources)),
+            OpenAPI(self.resources, lambda: published(self.resources), self.aggregator.remotes),
+            self.aggregator,
         )
 
     def _health(self) -> Health:
@@ -151,6 +154,7 @@ class ApiServer:
         for name, hook in self.api.extensions.start_hooks.items():
             self._spawn(self._hook_runner(name, hook))
         self._spawn(self.custom.run)
+        self._spawn(self.aggregator.run)
         self._spawn(self._pools.repair.run)
         if self._pools.service is not None:
             self._spawn(self._pools.service.run)

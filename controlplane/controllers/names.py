@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from machinery.errors import SettingsError
+from machinery.selection import Names
 
 ALIASES = {
     "serviceaccount-token": "serviceaccount-token-controller",
@@ -49,6 +49,16 @@ ALIASES = {
     "legacy-service-account-token-cleaner": "legacy-serviceaccount-token-cleaner-controller",
 }
 
+GATED = {
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller": "ClusterTrustBundle",
+    "podcertificaterequest-cleaner-controller": "PodCertificateRequest",
+    "podgroup-protection-controller": "GenericWorkload",
+    "resourcepoolstatusrequest-controller": "DRAResourcePoolStatus",
+    "storage-version-migrator-controller": "StorageVersionMigrator",
+    "storageversion-garbage-collector-controller": "StorageVersionAPI",
+}
+"""Controllers of alpha and beta APIs that are off by default: known by name, never running."""
+
 ELSEWHERE = {
     "service-lb-controller": "the cloud controller manager",
     "node-route-controller": "the cloud controller manager",
@@ -62,28 +72,6 @@ OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-contro
 
 
 def choose(selection: Iterable[str], known: Iterable[str]) -> frozenset[str]:
-    """The controllers that `--controllers` selects of those known.
-
-    `*` stands for all that are on by default, `name` (or `+name`) turns one on, `-name` off; a name wins over `*`.
-    Raises SettingsError for a name that does not exist.
-    """
-    names = frozenset(known)
-    on: set[str] = set()
-    off: set[str] = set()
-    everything = False
-    for item in selection:
-        if item == "*":
-            everything = True
-            continue
-        turned_off = item.startswith("-")
-        name = item.lstrip("+-")
-        name = ALIASES.get(name, name)
-        if name in ELSEWHERE:
-            if turned_off:
-                continue
-            raise SettingsError(f"--controllers: {name} runs in {ELSEWHERE[name]}, not here")
-        if name not in names:
-            raise SettingsError(f'--controllers: "{name}" is not in the list of known controllers')
-        (off if turned_off else on).add(name)
-    chosen = on | (names - OFF_BY_DEFAULT if everything else set())
-    return frozenset(chosen - (off - on))
+    """The controllers that `--controllers` selects of those known. Raises SettingsError for an unknown name."""
+    names = Names(frozenset(known), ALIASES, OFF_BY_DEFAULT, ELSEWHERE, GATED)
+    return names.choose(selection)

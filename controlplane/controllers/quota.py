@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from controlplane.controllers.discovery import discover
 from controlplane.controllers.environment import Environment
-from controlplane.controllers.periodic import every
 from machinery.api.catalogue import (
     CONFIGMAPS,
     PERSISTENTVOLUMECLAIMS,
@@ -31,6 +30,7 @@ from machinery.cache.informer import Informer
 from machinery.client.rest import Client
 from machinery.controller import Controller
 from machinery.log import get_logger
+from machinery.periodic import every
 
 log = get_logger(__name__)
 

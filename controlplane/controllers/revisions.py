@@ -10,14 +10,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.controllers.hashing import content_hash, normalised
-from machinery.api.catalogue import CONTROLLERREVISIONS
-from machinery.api.meta import Object, is_deleting, labels_of, name_of, namespace_of, owner_reference, uid_of
+from machinery.api.catalogue import CONTROLLERREVISIONS, DAEMONSETS, STATEFULSETS
+from machinery.api.meta import (
+    Object,
+    annotations_of,
+    is_deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    owner_reference,
+    uid_of,
+)
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
 from machinery.errors import AlreadyExists, NotFound
 
 HASH_LABEL = "controller.kubernetes.io/hash"
 POD_LABEL = "controller-revision-hash"
+_HASH_LABELS = {STATEFULSETS: HASH_LABEL, DAEMONSETS: POD_LABEL}
+"""What carries a revision's hash, by the kind of its owner."""
 
 
 def number_of(revision: Object) -> int:
@@ -51,15 +62,18 @@ def make(owner: Object, kind: ResourceType, number: int, collisions: int) -> Obj
     data = template_patch(owner)
     digest = content_hash(data, collisions)
     labels = ((owner["spec"]["template"].get("metadata")) or {}).get("labels") or {}
+    metadata: Object = {
+        "name": f"{name_of(owner)[:223]}-{digest}",
+        "namespace": namespace_of(owner),
+        "labels": {**labels, _HASH_LABELS[kind]: digest},
+        "ownerReferences": [owner_reference(owner, kind)],
+    }
+    if annotations := annotations_of(owner):
+        metadata["annotations"] = dict(annotations)  # kubectl rollout history reads the change cause there
     return {
         "apiVersion": CONTROLLERREVISIONS.api_version,
         "kind": CONTROLLERREVISIONS.kind,
-        "metadata": {
-            "name": f"{name_of(owner)[:223]}-{digest}",
-            "namespace": namespace_of(owner),
-            "labels": {**labels, HASH_LABEL: digest},
-            "ownerReferences": [owner_reference(owner, kind)],
-        },
+        "metadata": metadata,
         "data": data,
         "revision": number,
     }

@@ -9,26 +9,26 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
-from typing import Any
 
 import ryaml
 
+from lab.bootstrap import manifests
 from lab.bootstrap.certificates import ADMINISTRATORS
 from lab.bootstrap.configuration import ClusterConfiguration
+from lab.bootstrap.manifests import RBAC, SYSTEM, Planned
 from lab.bootstrap.nodefiles import kubelet_configuration, proxy_configuration
-from machinery.api.catalogue import CLUSTERROLEBINDINGS, CLUSTERROLES, CONFIGMAPS, ROLEBINDINGS, ROLES, SERVICEACCOUNTS
+from lab.errors import failing_as_one
+from machinery.api.catalogue import SERVICEACCOUNTS
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists
+from machinery.errors import AlreadyExists, Invalid, NotFound, ServiceUnavailable, TransportError
 
-RBAC = "rbac.authorization.k8s.io"
 BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
 NODES_GROUP = "system:nodes"
-SYSTEM, PUBLIC = "kube-system", "kube-public"
-
-Subject = dict[str, str]
-Planned = tuple[ResourceType, Object]
+PUBLIC = "kube-public"
+_PATIENCE_SECONDS = 30.0
+_RETRY_SECONDS = 0.3
 
 
 def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
@@ -37,50 +37,81 @@ def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
 
 
 async def apply(client: Client, objects: Sequence[Planned]) -> None:
-    """Create each, or bring the one that is there to what it should be; several at a time."""
+    """Create each, or bring the one that is there to what it should be; several at a time.
+
+    A connection that breaks (a load balancer may change its mind while API servers start) is tried again for a while.
+    """
     limit = asyncio.Semaphore(8)
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
 
     async def one(resource: ResourceType, obj: Object) -> None:
         async with limit:
-            try:
-                await client.create(resource, obj)
-            except AlreadyExists:
-                content = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "roleRef")}
-                if content:
-                    await client.patch(resource, name_of(obj), content, namespace_of(obj))
+            while True:
+                try:
+                    return await _put(client, resource, obj)
+                except (TransportError, ServiceUnavailable):
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
 
-    async with asyncio.TaskGroup() as group:
+    async with failing_as_one() as group:
         for resource, obj in objects:
             group.create_task(one(resource, obj))
 
 
+async def _put(client: Client, resource: ResourceType, obj: Object) -> None:
+    try:
+        await client.create(resource, obj)
+    except (AlreadyExists, Invalid) as exc:
+        # A Service with an address of its own is told, before its name is looked at, that the address is taken.
+        if isinstance(exc, Invalid) and not await _exists(client, resource, obj):
+            raise
+        content = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "roleRef")}
+        if content:
+            await client.patch(resource, name_of(obj), content, namespace_of(obj))
+
+
+async def _exists(client: Client, resource: ResourceType, obj: Object) -> bool:
+    try:
+        await client.get(resource, name_of(obj), namespace_of(obj))
+    except NotFound:
+        return False
+    return True
+
+
 def _administrators() -> list[Planned]:
-    return [_cluster_binding(ADMINISTRATORS, "cluster-admin", _group(ADMINISTRATORS))]
+    return [manifests.cluster_binding(ADMINISTRATORS, "cluster-admin", manifests.group(ADMINISTRATORS))]
 
 
 def _nodes() -> list[Planned]:
     requests = "system:certificates.k8s.io:certificatesigningrequests"
     return [
-        _cluster_role("kubeadm:get-nodes", _rule(["get"], "", "nodes")),
-        _cluster_binding("kubeadm:get-nodes", "kubeadm:get-nodes", _group(BOOTSTRAPPERS)),
-        _cluster_binding("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", _group(BOOTSTRAPPERS)),
-        _cluster_binding("kubeadm:node-autoapprove-bootstrap", f"{requests}:nodeclient", _group(BOOTSTRAPPERS)),
-        _cluster_binding(
-            "kubeadm:node-autoapprove-certificate-rotation", f"{requests}:selfnodeclient", _group(NODES_GROUP)
+        manifests.cluster_role("kubeadm:get-nodes", manifests.rule(["get"], "", "nodes")),
+        manifests.cluster_binding("kubeadm:get-nodes", "kubeadm:get-nodes", manifests.group(BOOTSTRAPPERS)),
+        manifests.cluster_binding(
+            "kubeadm:kubelet-bootstrap", "system:node-bootstrapper", manifests.group(BOOTSTRAPPERS)
+        ),
+        manifests.cluster_binding(
+            "kubeadm:node-autoapprove-bootstrap", f"{requests}:nodeclient", manifests.group(BOOTSTRAPPERS)
+        ),
+        manifests.cluster_binding(
+            "kubeadm:node-autoapprove-certificate-rotation", f"{requests}:selfnodeclient", manifests.group(NODES_GROUP)
         ),
     ]
 
 
 def _configuration(config: ClusterConfiguration, documents: str) -> list[Planned]:
     kubelet = ryaml.dumps(kubelet_configuration(config))
-    readers = (_group(BOOTSTRAPPERS), _group(NODES_GROUP))
+    readers = (manifests.group(BOOTSTRAPPERS), manifests.group(NODES_GROUP))
     return [
-        _config_map(SYSTEM, "kubeadm-config", {"ClusterConfiguration": documents}),
-        _role(SYSTEM, "kubeadm:nodes-kubeadm-config", _rule(["get"], "", "configmaps", ["kubeadm-config"])),
-        _binding(SYSTEM, "kubeadm:nodes-kubeadm-config", *readers),
-        _config_map(SYSTEM, "kubelet-config", {"kubelet": kubelet}),
-        _role(SYSTEM, "kubeadm:kubelet-config", _rule(["get"], "", "configmaps", ["kubelet-config"])),
-        _binding(SYSTEM, "kubeadm:kubelet-config", *readers),
+        manifests.config_map(SYSTEM, "kubeadm-config", {"ClusterConfiguration": documents}),
+        manifests.role(
+            SYSTEM, "kubeadm:nodes-kubeadm-config", manifests.rule(["get"], "", "configmaps", ["kubeadm-config"])
+        ),
+        manifests.binding(SYSTEM, "kubeadm:nodes-kubeadm-config", *readers),
+        manifests.config_map(SYSTEM, "kubelet-config", {"kubelet": kubelet}),
+        manifests.role(SYSTEM, "kubeadm:kubelet-config", manifests.rule(["get"], "", "configmaps", ["kubelet-config"])),
+        manifests.binding(SYSTEM, "kubeadm:kubelet-config", *readers),
     ]
 
 
@@ -101,75 +132,29 @@ def cluster_info(config: ClusterConfiguration, authority: bytes) -> list[Planned
     name = "kubeadm:bootstrap-signer-clusterinfo"
     anonymous = {"kind": "User", "name": "system:anonymous", "apiGroup": RBAC}
     return [
-        _config_map(PUBLIC, "cluster-info", {"kubeconfig": ryaml.dumps(kubeconfig)}),
-        _role(PUBLIC, name, _rule(["get"], "", "configmaps", ["cluster-info"])),
-        _binding(PUBLIC, name, anonymous),
+        manifests.config_map(PUBLIC, "cluster-info", {"kubeconfig": ryaml.dumps(kubeconfig)}),
+        manifests.role(PUBLIC, name, manifests.rule(["get"], "", "configmaps", ["cluster-info"])),
+        manifests.binding(PUBLIC, name, anonymous),
     ]
 
 
 def _proxy(config: ClusterConfiguration) -> list[Planned]:
     account = {"kind": "ServiceAccount", "name": "kube-proxy", "namespace": SYSTEM}
     return [
-        (SERVICEACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta("kube-proxy", SYSTEM)}),
-        _cluster_binding("kubeadm:node-proxier", "system:node-proxier", account),
-        _config_map(SYSTEM, "kube-proxy", {"config.conf": ryaml.dumps(proxy_configuration(config))}),
-        _role(SYSTEM, "kube-proxy", _rule(["get"], "", "configmaps", ["kube-proxy"])),
-        _binding(SYSTEM, "kube-proxy", _group(BOOTSTRAPPERS)),
+        (
+            SERVICEACCOUNTS,
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": manifests.meta("kube-proxy", SYSTEM)},
+        ),
+        manifests.cluster_binding("kubeadm:node-proxier", "system:node-proxier", account),
+        manifests.config_map(SYSTEM, "kube-proxy", {"config.conf": ryaml.dumps(proxy_configuration(config))}),
+        manifests.role(SYSTEM, "kube-proxy", manifests.rule(["get"], "", "configmaps", ["kube-proxy"])),
+        manifests.binding(SYSTEM, "kube-proxy", manifests.group(BOOTSTRAPPERS)),
     ]
 
 
 def _network() -> list[Planned]:
     user = {"kind": "User", "name": "navarch-network", "apiGroup": RBAC}
     return [
-        _cluster_role("navarch-network", _rule(["get", "list", "watch"], "", "nodes")),
-        _cluster_binding("navarch-network", "navarch-network", user),
+        manifests.cluster_role("navarch-network", manifests.rule(["get", "list", "watch"], "", "nodes")),
+        manifests.cluster_binding("navarch-network", "navarch-network", user),
     ]
-
-
-def _meta(name: str, namespace: str = "") -> Object:
-    return {"name": name, **({"namespace": namespace} if namespace else {})}
-
-
-def _group(name: str) -> Subject:
-    return {"kind": "Group", "name": name, "apiGroup": RBAC}
-
-
-def _rule(verbs: list[str], group: str, resource: str, names: list[str] | None = None) -> dict[str, Any]:
-    rule: dict[str, Any] = {"verbs": verbs, "apiGroups": [group], "resources": [resource]}
-    return rule | {"resourceNames": names} if names else rule
-
-
-def _cluster_role(name: str, *rules: dict[str, Any]) -> Planned:
-    body = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": _meta(name), "rules": list(rules)}
-    return CLUSTERROLES, body
-
-
-def _cluster_binding(name: str, role: str, *subjects: Subject) -> Planned:
-    return CLUSTERROLEBINDINGS, {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": _meta(name),
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
-        "subjects": list(subjects),
-    }
-
-
-def _role(namespace: str, name: str, *rules: dict[str, Any]) -> Planned:
-    body = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _meta(name, namespace), "rules": list(rules)}
-    return ROLES, body
-
-
-def _binding(namespace: str, name: str, *subjects: Subject) -> Planned:
-    """A RoleBinding to the Role of the same name."""
-    return ROLEBINDINGS, {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": _meta(name, namespace),
-        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
-        "subjects": list(subjects),
-    }
-
-
-def _config_map(namespace: str, name: str, data: dict[str, str]) -> Planned:
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta(name, namespace), "data": data}
-    return CONFIGMAPS, body

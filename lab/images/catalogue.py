@@ -3,6 +3,7 @@
     pause      holds a pod's namespaces         catatonit (package catatonit)
     busybox    a small userland                 busybox with all its applets (package busybox-static)
     echo       answers HTTP on port 8080        busybox httpd and a CGI script
+    navarch    the project's own components     Debian's Python, the locked packages, the project (python.py)
 
 Source: catatonit(1) (-P: do nothing but reap), busybox httpd --help.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from agent.command import CommandError, run
 from lab.errors import LabError
 from lab.images.layer import Entry, Image, Layer, Settings, image, layer
+from lab.images.python import navarch_image
 from lab.topology import REGISTRY_NAME, REGISTRY_PORT
 
 PREFIX = f"{REGISTRY_NAME}:{REGISTRY_PORT}"
@@ -49,7 +51,8 @@ async def build() -> list[Image]:
     catatonit, busybox = _program(CATATONIT_PROGRAM, "catatonit"), _program(BUSYBOX_PROGRAM, "busybox-static")
     userland = busybox_layer(busybox, await _applets())
     init = layer([Entry("sbin/catatonit", content=catatonit)])
-    return [pause_image(catatonit), busybox_image(userland), echo_image(userland, init)]
+    small = [pause_image(catatonit), busybox_image(userland), echo_image(userland, init)]
+    return [*small, await navarch_image()]
 
 
 def pause_image(catatonit: bytes) -> Image:

@@ -36,7 +36,7 @@ class Blob:
     """Bytes, known by their digest."""
 
     media_type: str
-    data: bytes
+    data: bytes = field(repr=False)
     digest: str
 
     @classmethod
@@ -88,19 +88,24 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def layer(entries: Iterable[Entry]) -> Layer:
-    """A layer of these entries, sorted by path; folders on the way that are not named are made with mode 0755."""
+def layer(entries: Iterable[Entry], level: int = 6) -> Layer:
+    """A layer of these entries, sorted by path; folders on the way that are not named are made with mode 0755.
+
+    `level` is how hard gzip tries, 1 to 9.
+    """
     found = {entry.path: entry for entry in entries}
     for path in list(found):
         while "/" in path:
             path = path.rpartition("/")[0]
-            found.setdefault(path, Entry(path))
+            if path in found:
+                break
+            found[path] = Entry(path)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(found):
             _add(tar, found[path])
     plain = buffer.getvalue()
-    return Layer(Blob.of(LAYER_TYPE, gzip.compress(plain, compresslevel=6, mtime=0)), digest(plain))
+    return Layer(Blob.of(LAYER_TYPE, gzip.compress(plain, compresslevel=level, mtime=0)), digest(plain))
 
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:

@@ -5,6 +5,7 @@ Source: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md,
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from urllib.parse import urljoin
 
@@ -49,7 +50,7 @@ async def _push_blob(session: aiohttp.ClientSession, base: str, blob: Blob) -> N
     separator = "&" if "?" in location else "?"
     headers = {"Content-Type": "application/octet-stream"}
     url = URL(f"{location}{separator}digest={blob.digest}", encoded=True)
-    async with session.put(url, data=blob.data, headers=headers) as response:
+    async with session.put(url, data=io.BytesIO(blob.data), headers=headers) as response:
         await _expect(response, 201)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from lab import access, assembly, cluster, sweep
-from lab.bootstrap import objects
+from lab.bootstrap import dns, objects
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.phases import inside
 from lab.building import build
@@ -23,13 +23,14 @@ from lab.errors import LabError, NotRunning, failing_as_one
 from lab.hosts import sockets
 from lab.images import catalogue
 from lab.images.push import push
+from lab.images.python import NAVARCH
 from lab.layout import PROJECT, Layout
 from lab.progress import Steps, console
 from lab.readiness import Endpoint, Watch
 from lab.supervisor.control import Supervisor
 from lab.supervisor.daemon import Daemon
 from lab.topology import REGISTRY_PORT, Topology
-from machinery.api.catalogue import NODES
+from machinery.api.catalogue import DEPLOYMENTS, NODES
 from machinery.api.meta import condition, name_of
 from machinery.client.rest import Client
 from machinery.errors import TransportError
@@ -120,7 +121,7 @@ async def _start(
 async def _images(layout: Layout, topology: Topology, watch: Watch, steps: Steps) -> None:
     balancer = topology.load_balancer
     url = f"http://{balancer.address}:{REGISTRY_PORT}"
-    with steps.step("images pause, busybox and echo in the lab's registry"):
+    with steps.step("images pause, busybox, echo and navarch in the lab's registry"):
         images = await catalogue.build()
         await watch.endpoints([(f"{balancer.name}/registry", Endpoint(balancer.name, f"{url}/v2/"))], _SECONDS)
         factory = sockets.factory(layout.namespace(balancer.name, "net"))
@@ -156,6 +157,7 @@ async def _cluster(
         with steps.step("roles, bindings and configuration in the cluster"):
             documents = inside(layout.root(planes[0].name), assembly.DOCUMENTS).read_text()
             planned = [*objects.plan(config, documents), *objects.cluster_info(config, authority.read_bytes())]
+            planned += dns.plan(config, f"{catalogue.PREFIX}/{NAVARCH}")
             await objects.apply(client, planned)
         if topology.workers:
             names = [host.name for host in topology.worker_hosts]
@@ -166,6 +168,21 @@ async def _cluster(
             hosts = [*planes, *topology.worker_hosts]
             health = [(f"{h.name}/kube-proxy", Endpoint(h.name, "http://127.0.0.1:10256/healthz")) for h in hosts]
             await watch.endpoints(health, _SECONDS)
+        if topology.workers:
+            with steps.step("cluster DNS"):
+                keys = [f"{host.name}/kubelet" for host in topology.worker_hosts]
+                await watch.until(keys, lambda: _unavailable(client, dns.NAME), _SECONDS)
+
+
+async def _unavailable(client: Client, name: str) -> str:
+    """ "" when a pod of this Deployment in kube-system can be used; else what there is of it."""
+    try:
+        status = (await client.get(DEPLOYMENTS, name, "kube-system")).get("status") or {}
+    except TransportError as exc:
+        return str(exc)
+    if status.get("availableReplicas"):
+        return ""
+    return f"Deployment {name}: {status.get('replicas', 0)} pods, none of them available"
 
 
 async def _unready(client: Client, names: Sequence[str]) -> str:

@@ -92,6 +92,8 @@ def test_the_service_answers_from_everywhere(web: Web, eventually: Eventually) -
     web.kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=30s")
     asked = ["exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", cluster]
     eventually(lambda: hostname_in(web.kubectl(*asked, check=False)) in names, 20, "ClusterIP from a pod")
+    by_name = [*asked[:-1], "http://web/"]
+    eventually(lambda: hostname_in(web.kubectl(*by_name, check=False)) in names, 20, "the Service's name from a pod")
 
 
 def test_the_service_spreads_over_its_pods(web: Web, eventually: Eventually) -> None:

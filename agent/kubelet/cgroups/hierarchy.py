@@ -98,8 +98,8 @@ class Hierarchy:
             if not _read(f"{path}/{name}").strip():
                 _write(f"{path}/{name}", _read(f"{os.path.dirname(path)}/{name}").strip())
 
-    def limit(self, group: str, limits: Limits) -> None:
-        """Set limits of an existing group. Raises OSError."""
+    def limit(self, group: str, limits: Limits, *, only_raise: bool = False) -> None:
+        """Set limits of an existing group; with `only_raise` none is lowered. Raises OSError."""
         settings = self._v2_settings(limits) if self.unified else self._v1_settings(limits)
         for controller, name, value in settings:
             base = ROOT if self.unified else self.mounts.get(controller)
@@ -107,7 +107,8 @@ class Hierarchy:
                 continue
             path = f"{base}{group}/{name}"
             try:
-                if _read(path).strip() != value:
+                present = _read(path).strip()
+                if present != value and not (only_raise and _is_lower(value, present)):
                     _write(path, value)
             except FileNotFoundError:
                 continue  # the controller isn't enabled here
@@ -136,6 +137,15 @@ class Hierarchy:
             yield "memory", "memory.max", "max" if limits.memory_bytes < 0 else str(limits.memory_bytes)
         if limits.pids is not None:
             yield "pids", "pids.max", "max" if limits.pids < 0 else str(limits.pids)
+
+    def memory_used(self, group: str) -> int | None:
+        """Bytes that a group's processes use; None if that can't be told."""
+        base = ROOT if self.unified else self.mounts.get("memory")
+        name = "memory.current" if self.unified else "memory.usage_in_bytes"
+        try:
+            return int(_read(f"{base}{group}/{name}"))
+        except (OSError, ValueError):
+            return None
 
     def children(self, group: str) -> list[str]:
         """Names of the groups right below this one, in any tree."""
@@ -174,6 +184,16 @@ class Hierarchy:
                         log.warning("cannot remove control group", path=directory, err=error.strerror)
                     gone = False
         return gone
+
+
+def _is_lower(value: str, than: str) -> bool:
+    """Whether a limit is lower than another: `max` and -1 are none, `quota period` counts by its quota."""
+
+    def number(text: str) -> float:
+        first = text.split(" ", 1)[0]
+        return float("inf") if first in ("max", "-1") else float(first)
+
+    return number(value) < number(than)
 
 
 def _read(path: str) -> str:

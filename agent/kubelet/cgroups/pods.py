@@ -91,6 +91,15 @@ class PodCgroups:
         self._hierarchy.create(group)
         self._hierarchy.limit(group, self.limits_of(pod))
 
+    def widen(self, pod: Object) -> None:
+        """Raise the pod's limits to what it may use now, and lower none. Raises OSError."""
+        if self._enabled:
+            self._hierarchy.limit(self.group_of(pod), self.limits_of(pod), only_raise=True)
+
+    def memory_used(self, pod: Object) -> int | None:
+        """Bytes that the pod uses; None if that can't be told."""
+        return self._hierarchy.memory_used(self.group_of(pod)) if self._enabled else None
+
     def limits_of(self, pod: Object) -> Limits:
         """What a pod may use in all."""
         requests, limits = podresources.of_pod(pod), podresources.of_pod(pod, "limits")

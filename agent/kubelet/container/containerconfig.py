@@ -17,7 +17,7 @@ from agent.kubelet.container.expansion import expand
 from agent.kubelet.pods import spec
 from agent.kubelet.settings import Settings
 from agent.kubelet.volumes import subpath
-from agent.kubelet.volumes.manager import MountedVolume
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 

@@ -20,7 +20,7 @@ from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
-from agent.kubelet.volumes.manager import MountedVolume
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.errors import StatusError, TransportError

@@ -50,10 +50,11 @@ def judge(
     checks = (_sysctls(pod, tuple(allowed_sysctls)), _os(pod, node), _affinity(pod, node), _taints(pod, node))
     wrong = next((verdict for verdict in checks if verdict is not None), None)
     others = list(others)
-    return wrong or _ports(pod, others) or _fit(pod, others, allocatable)
+    return wrong or _ports(pod, others) or fit(pod, others, allocatable)
 
 
-def _fit(pod: Object, others: list[Object], allocatable: Mapping[str, Quantity]) -> Verdict | None:
+def fit(pod: Object, others: list[Object], allocatable: Mapping[str, Quantity]) -> Verdict | None:
+    """Why there is no room for a pod beside the others; None if there is."""
     capacity = allocatable.get("pods")
     if capacity is not None and len(others) + 1 > capacity.value():
         return _out_of("pods", 1, len(others), capacity.value())

@@ -5,6 +5,7 @@ Source: kubelet's convertToAPIContainerStatuses and prober UpdatePodStatus; pod 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 
 from agent.kubelet.container.model import CREATED, EXITED, RUNNING, UNKNOWN, Container, RuntimePod, container_id
 from agent.kubelet.pods import restart, spec
+from agent.kubelet.pods.allocation import RESIZABLE
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -43,6 +45,7 @@ class StatusInputs:
     runtime_name: str
     waiting: Mapping[str, Waiting] = field(default_factory=dict)  # by container name
     readiness: Readiness = field(default_factory=Readiness)
+    given: Callable[[Container], Object] | None = None  # the resources a running container has, if they can change
 
 
 def api_time(nanoseconds: int) -> str | None:
@@ -65,6 +68,7 @@ def init_statuses(pod: Object, runtime: RuntimePod, old: Sequence[Object], input
 def ephemeral_statuses(pod: Object, runtime: RuntimePod, old: Sequence[Object], inputs: StatusInputs) -> list[Object]:
     """status.ephemeralContainerStatuses."""
     containers = spec.ephemeral_containers(pod)
+    inputs = dataclasses.replace(inputs, given=None)
     return _statuses(pod, runtime, old, containers, inputs, has_init=bool(spec.init_containers(pod)))
 
 
@@ -83,7 +87,8 @@ def _statuses(
     for container in containers:
         previous = before.get(container["name"])
         seen = runtime.containers_of(container["name"])
-        status = _from_runtime(container, seen, previous, inputs) if seen else None
+        resizable = not init or spec.is_sidecar(container)
+        status = _from_runtime(container, seen, previous, inputs, resizable=resizable) if seen else None
         if status is None:
             status = _without_runtime(pod, container, previous, has_init)
         status = _with_waiting(pod, container, runtime, status, inputs, init=init)
@@ -124,7 +129,7 @@ def _without_runtime(pod: Object, container: Object, previous: Object | None, ha
 
 
 def _from_runtime(
-    container: Object, seen: Sequence[Container], previous: Object | None, inputs: StatusInputs
+    container: Object, seen: Sequence[Container], previous: Object | None, inputs: StatusInputs, *, resizable: bool
 ) -> Object:
     newest = seen[0]
     status = _blank(container)
@@ -143,14 +148,24 @@ def _from_runtime(
     mounts = _mount_statuses(container)
     if mounts:
         status["volumeMounts"] = mounts
-    resources = container.get("resources") or {}
-    if newest.state == RUNNING:
-        status["resources"] = {k: v for k, v in resources.items() if k in ("limits", "requests") and v}
-        if resources.get("requests"):
-            status["allocatedResources"] = resources["requests"]
+    if inputs.given is not None and resizable:
+        _set_resources(status, container.get("resources") or {}, newest, inputs.given)
     if newest.user is not None and newest.state == RUNNING:
         status["user"] = {"linux": _user(newest.user)}
     return status
+
+
+def _set_resources(status: Object, promised: Object, newest: Container, given: Callable[[Container], Object]) -> None:
+    shown = {name: dict(promised[name]) for name in ("limits", "requests") if promised.get(name)}
+    if newest.state == RUNNING:
+        has = given(newest)
+        for section, amounts in shown.items():
+            amounts.update({n: a for n, a in (has.get(section) or {}).items() if n in amounts and n in RESIZABLE})
+    if promised.get("claims"):
+        shown["claims"] = promised["claims"]
+    status["resources"] = shown
+    if promised.get("requests"):
+        status["allocatedResources"] = promised["requests"]
 
 
 def _user(user: Any) -> Object:

@@ -118,6 +118,7 @@ async def forget(kit: Kit, hooks: Hooks, mirrors: Mirrors, worker: EndingPod, *,
     elif in_api:
         await kit.statuses.delete(pod)
     kit.statuses.forget(uid)
+    kit.allocations.forget(uid, kit.view.pod(uid).containers)
     await _remove_records(kit, hooks, uid)
     kit.images.forget_pod(uid)
     kit.tokens.forget_pod(uid)

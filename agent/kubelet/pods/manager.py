@@ -54,7 +54,8 @@ class PodManager:
     @property
     def active_pods(self) -> list[Object]:
         """Pods that use the node's resources."""
-        return [w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod)]
+        found = (w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod))
+        return [self._kit.allocations.pod(pod) for pod in found]
 
     def worker(self, uid: str) -> PodWorker | None:
         """The worker of a pod."""
@@ -159,13 +160,18 @@ class PodManager:
     def _begin(self, pod: Object) -> None:
         worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
         if not meta.is_deleting(pod) and not _is_done(pod):
-            others = [w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod)]
             verdict = admission.judge(
-                pod, self._node(), others, self._kit.node.allocatable, self._kit.settings.allowed_unsafe_sysctls
+                self._kit.allocations.pod(pod),
+                self._node(),
+                self.active_pods,
+                self._kit.node.allocatable,
+                self._kit.settings.allowed_unsafe_sysctls,
             )
             if verdict is not None:
                 self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
                 worker.reject(verdict)
+            else:
+                self._kit.allocations.admit(pod)
         self._start(worker)
 
     def _start(self, worker: PodWorker) -> None:
@@ -195,9 +201,16 @@ class PodManager:
                 break
         del self._workers[worker.uid]
         del self._tasks[worker.uid]
+        self._offer_room()
         self._kit.cgroups.share(self.active_pods)
         for pod in self._waiting.pop(meta.key_of(worker.pod), []):
             self._want(pod, changed=True)
+
+    def _offer_room(self) -> None:
+        """Something left: resizes that wait for room may be possible now."""
+        for worker in self._workers.values():
+            if worker.waits_for_room:
+                worker.probe_changed()
 
     async def _keep_house(self) -> None:
         while True:

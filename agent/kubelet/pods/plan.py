@@ -5,7 +5,7 @@ Source: kubelet's kuberuntime computePodActions; KEP-753 (sidecar containers).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.kubelet.container.identity import container_hash
@@ -14,11 +14,12 @@ from agent.kubelet.pods import restart, spec
 from machinery.api.meta import Object
 
 STARTUP_PROBE, LIVENESS_PROBE, NO_PROBE, UNKNOWN_STATE = "StartupProbe", "LivenessProbe", "", "Unknown"
+RESIZE = "Resize"
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A container to stop; `cause` is STARTUP_PROBE, LIVENESS_PROBE, UNKNOWN_STATE or NO_PROBE."""
+    """A container to stop; `cause` is STARTUP_PROBE, LIVENESS_PROBE, UNKNOWN_STATE, RESIZE or NO_PROBE."""
 
     container: Container
     message: str
@@ -50,6 +51,7 @@ class ProbeVerdicts:
 
     startup: Callable[[str], bool | None] = lambda _: None
     liveness: Callable[[str], bool | None] = lambda _: None
+    restarts: Mapping[str, Kill] = field(default_factory=dict)  # containers that a resize restarts, by id
 
 
 @dataclass(slots=True)
@@ -210,6 +212,10 @@ def _sidecar_started(
         draft.kills.append(Kill(status, f"Init container {name} definition changed"))
         start.append(container)
         return False
+    if status.id in probes.restarts:
+        draft.kills.append(probes.restarts[status.id])
+        start.append(container)
+        return False
     if container.get("startupProbe"):
         verdict = probes.startup(status.id)
         if verdict is False:
@@ -234,6 +240,10 @@ def _plan_apps(pod: Object, runtime: RuntimePod, probes: ProbeVerdicts, draft: _
                 if status is not None and status.state == UNKNOWN:
                     message = f'Container is in "{UNKNOWN}" state, try killing it before restart'
                     draft.kills.append(Kill(status, message, UNKNOWN_STATE))
+            continue
+        if status.id in probes.restarts:
+            draft.kills.append(probes.restarts[status.id])
+            draft.start.append(container)
             continue
         again = restart.policy_of(pod, container) != "Never" or bool(container.get("restartPolicyRules"))
         if status.hash and status.hash != container_hash(container):

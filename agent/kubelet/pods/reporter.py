@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods.containerstatus import Readiness, StatusInputs, Waiting
+from agent.kubelet.pods.resize import Resizing
 from agent.kubelet.pods.status import PodInputs, Verdict, pod_status, terminated
 from machinery.api import meta
 from machinery.api.meta import Object
@@ -12,9 +13,10 @@ from machinery.api.meta import Object
 class Reporter:
     """Makes and publishes the status of one pod."""
 
-    def __init__(self, kit: Kit, uid: str) -> None:
+    def __init__(self, kit: Kit, uid: str, resizing: Resizing) -> None:
         self._kit = kit
         self._uid = uid
+        self._resizing = resizing
         self.waiting: dict[str, Waiting] = {}  # by container name: why it isn't running
 
     def publish(
@@ -30,9 +32,15 @@ class Reporter:
         )
         inputs = PodInputs(
             host_ips=kit.node.ips,
-            containers=StatusInputs(kit.node.runtime_name, {} if is_terminal else self.waiting, readiness),
+            containers=StatusInputs(
+                kit.node.runtime_name,
+                {} if is_terminal else self.waiting,
+                readiness,
+                lambda status: kit.allocations.given_to(pod, status),
+            ),
             is_terminal=is_terminal,
             verdict=verdict,
+            extra_conditions=() if is_terminal else self._resizing.conditions(pod, runtime),
         )
         status = pod_status(pod, runtime, old, inputs, meta.format_time(kit.clock.now()))
         if final:

@@ -5,8 +5,8 @@ Source: kubelet's generateAPIPodStatus and status manager; pod API PodStatus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.pods import conditions, spec
@@ -45,7 +45,6 @@ class PodInputs:
     is_terminal: bool = False
     verdict: Verdict | None = None
     extra_conditions: tuple[Object, ...] = ()
-    resize: Mapping[str, Object] = field(default_factory=dict)
 
 
 def pod_status(pod: Object, runtime: RuntimePod, old: Object, inputs: PodInputs, now: str) -> Object:
@@ -145,7 +144,7 @@ def _stamped(new: Object, before: Sequence[Object], now: str, generation: int | 
         "lastTransitionTime": found["lastTransitionTime"] if same and found else now,
     }
     if generation is not None:
-        stamped["observedGeneration"] = generation
+        stamped.setdefault("observedGeneration", generation)
     return stamped
 
 

@@ -11,12 +11,11 @@ Source: kubelet's pod_workers.go, syncPod, syncTerminatingPod, syncTerminatedPod
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 
 from agent.cri.errors import CriError
 from agent.kubelet.container import sandboxconfig
-from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError, VolumeError
+from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
 from agent.kubelet.container.lifecycle import Hooks, grace_of
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import PodStart, Starter
@@ -26,9 +25,10 @@ from agent.kubelet.pods.crashes import CrashPause, crash_pause
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.phase import TERMINAL
 from agent.kubelet.pods.plan import LIVENESS_PROBE, STARTUP_PROBE, Kill, Plan, ProbeVerdicts, plan_pod
+from agent.kubelet.pods.preparation import Preparation
 from agent.kubelet.pods.reporter import Reporter
+from agent.kubelet.pods.resize import Resizing
 from agent.kubelet.pods.status import Verdict, Waiting
-from agent.kubelet.volumes.manager import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -38,7 +38,6 @@ log = get_logger(__name__)
 _RETRY_SECONDS = 10.0  # after something failed that nothing will tell us about
 _NETWORK_RETRY_SECONDS = 1.0
 _SANDBOX_RETRIES = (1.0, 2.0, 5.0, 10.0)
-_VOLUME_RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 122.0)
 _IMAGE_SHOW_SECONDS = 2.0  # until ErrImagePull becomes ImagePullBackOff
 _MAX_STEPS = 100
 
@@ -49,7 +48,9 @@ class PodWorker:
     def __init__(self, kit: Kit, starter: Starter, hooks: Hooks, mirrors: Mirrors, pod: Object) -> None:
         self.pod = pod
         self.uid = meta.uid_of(pod)
-        self.reporter = Reporter(kit, self.uid)
+        self._resizing = Resizing(kit)
+        self.reporter = Reporter(kit, self.uid, self._resizing)
+        self._preparation = Preparation(kit)
         self._kit, self._starter, self._hooks, self._mirrors = kit, starter, hooks, mirrors
         self._wake = asyncio.Event()
         self._sync_task: asyncio.Task[float | None] | None = None
@@ -57,9 +58,8 @@ class PodWorker:
         self._rejection: Verdict | None = None
         self._gone = False
         self._grace_seconds: float | None = None  # the shortest that anyone has asked for
-        self._volumes: dict[str, MountedVolume] | None = None
-        self._volumes_at = float("-inf")
-        self._volume_failures = self._sandbox_failures = 0
+        self._sandbox_failures = 0
+        self._promised = pod  # the pod with the resources that it has been promised
         self._due_in: float = kit.settings.sync_seconds
         self._seen: RuntimePod | None = None
         self._dirty = True
@@ -71,6 +71,7 @@ class PodWorker:
         """The pod's object changed."""
         self.pod = pod
         self._dirty = True
+        self._preparation.expire()  # labels and annotations may be in its files
         if meta.is_deleting(pod):
             self.shorten_grace(grace_of(pod))
             self._interrupt()
@@ -78,7 +79,7 @@ class PodWorker:
 
     def refresh(self) -> None:
         """Something that the pod refers to changed: its volumes may need new contents."""
-        self._volumes_at = float("-inf")
+        self._preparation.expire()
         self._dirty = True
         self.wake()
 
@@ -121,6 +122,11 @@ class PodWorker:
     def is_ending(self) -> bool:
         """Whether the pod is being terminated, or has been."""
         return self._gone or self._verdict is not None or meta.is_deleting(self.pod) or self.is_ended
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether the pod wants more than the node can give now."""
+        return self._resizing.is_pending
 
     def _interrupt(self) -> None:
         if self._sync_task is not None:
@@ -191,7 +197,8 @@ class PodWorker:
 
     async def _sync(self) -> float | None:
         """Do what there is to do; seconds until another look is due, or None when the pod has come to its end."""
-        kit, pod = self._kit, self.pod
+        kit = self._kit
+        pod = self._promised = self._resizing.decide(self.pod, kit.view.pod(self.uid), kit.active_pods())
         self._due_in = kit.settings.sync_seconds * random.uniform(1.0, 1.5)
         status = self.reporter.publish(pod)
         if status["phase"] in TERMINAL:
@@ -203,9 +210,14 @@ class PodWorker:
             kit.teller.pod(pod, "Warning", "NetworkNotReady", f"network is not ready: {kit.node.network_error}")
             return _NETWORK_RETRY_SECONDS
         kit.references.use(pod)
-        if not await self._prepare():
+        may_start = await self._preparation.make(pod, kit.view.pod(self.uid))
+        if self._preparation.retry_seconds:
+            self._due(self._preparation.retry_seconds)
+        if not may_start:
             return self._due_in
         await self._carry_out_plans()
+        if not await self._resizing.give(pod, kit.view.pod(self.uid)):
+            self._due(_RETRY_SECONDS)
         runtime = self._seen = kit.view.pod(self.uid)
         status = self.reporter.publish(pod)
         kit.probes.follow(pod, runtime, status)
@@ -229,50 +241,21 @@ class PodWorker:
         self.reporter.publish(self.pod, verdict=self._verdict)
         return True
 
-    # -- before containers -------------------------------------------------------------------------------------------
-
-    async def _prepare(self) -> bool:
-        """Directories, group and volumes; False (and told) if something is missing."""
-        kit, pod = self._kit, self.pod
-        age = kit.clock.monotonic() - self._volumes_at
-        if self._volumes is not None and age < kit.settings.sync_seconds:
-            return True
-        runtime = kit.view.pod(self.uid)
-        ips = kit.node.ips if spec.is_host_network(pod) else runtime.ips
-        try:
-            if self._volumes is None:
-                os.makedirs(kit.pod_dir(self.uid), mode=0o750, exist_ok=True)
-                kit.cgroups.create(pod)
-            self._volumes = await kit.volumes.set_up(pod, kit.facts(tuple(ips)))
-        except OSError as error:
-            told = f"failed to ensure that the pod's cgroup or directory exists: {error}"
-            kit.teller.pod(pod, "Warning", "FailedCreatePodContainer", told)
-            self._due(_RETRY_SECONDS)
-            return False
-        except VolumeError as error:
-            kit.teller.pod(pod, "Warning", error.reason, str(error))
-            pause = _VOLUME_RETRIES[min(self._volume_failures, len(_VOLUME_RETRIES) - 1)]
-            self._volume_failures += 1
-            self._due(pause)
-            # What runs already goes on with what it has.
-            return self._volumes is not None
-        self._volume_failures = 0
-        self._volumes_at = kit.clock.monotonic()
-        return True
-
     # -- plans -------------------------------------------------------------------------------------------------------
 
     async def _carry_out_plans(self) -> None:
-        probes = ProbeVerdicts(self._kit.probes.startup, self._kit.probes.liveness)
+        kit = self._kit
         for _ in range(_MAX_STEPS):
-            plan = plan_pod(self.pod, self._kit.view.pod(self.uid), probes)
+            runtime = kit.view.pod(self.uid)
+            restarts = {kill.container.id: kill for kill in self._resizing.restarts(self._promised, runtime)}
+            plan = plan_pod(self._promised, runtime, ProbeVerdicts(kit.probes.startup, kit.probes.liveness, restarts))
             if plan.is_empty or not await self._carry_out(plan):
                 return
         log.error("pod does not come to rest", pod=meta.key_of(self.pod))
 
     async def _carry_out(self, plan: Plan) -> bool:
         """Do one plan; whether there may be more to do at once."""
-        kit, pod = self._kit, self.pod
+        kit, pod = self._kit, self._promised
         runtime = kit.view.pod(self.uid)
         try:
             if plan.create_sandbox and plan.sandbox_changed:
@@ -297,7 +280,7 @@ class PodWorker:
         return grace_of(self.pod) if own is None else float(own)
 
     async def _bring_up(self, plan: Plan) -> bool:
-        kit, pod = self._kit, self.pod
+        kit, pod = self._kit, self._promised
         if not (plan.create_sandbox or plan.ephemeral or plan.init or plan.start):
             return True
         try:
@@ -317,7 +300,7 @@ class PodWorker:
             return False
         self._sandbox_failures = 0
         secrets = await self._starter.pull_secrets(pod)
-        start = PodStart(pod, config, sandbox_id, self._volumes or {}, secrets, handler)
+        start = PodStart(pod, config, sandbox_id, self._preparation.volumes or {}, secrets, handler)
         return await self._start_containers(plan, start)
 
     async def _start_containers(self, plan: Plan, start: PodStart) -> bool:
@@ -347,14 +330,14 @@ class PodWorker:
             kit.teller.pod(self.pod, "Warning", "BackOff", pause.event, container=name)
             self.reporter.waiting[name] = Waiting("CrashLoopBackOff", pause.message)
             self._due(pause.seconds)
-            self.reporter.publish(self.pod)
+            self.reporter.publish(self._promised)
             return False
         try:
             await self._starter.start(start, container, runtime)
         except StartError as error:
             self.reporter.waiting[name] = Waiting(error.reason, error.message)
             self._due(self._retry_after(error, container))
-            self.reporter.publish(self.pod)
+            self.reporter.publish(self._promised)
             return False
         self.reporter.waiting.pop(name, None)
         return True
@@ -365,7 +348,7 @@ class PodWorker:
                 return self._kit.images.retry_in(self.pod, container)
             return _IMAGE_SHOW_SECONDS if error.reason in ("ErrImagePull", "RegistryUnavailable") else _RETRY_SECONDS
         if isinstance(error, ContainerConfigError):
-            self._volumes_at = float("-inf")
+            self._preparation.expire()
         return _RETRY_SECONDS
 
     @property

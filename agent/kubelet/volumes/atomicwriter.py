@@ -63,7 +63,7 @@ def write(target: str, files: Mapping[str, ProjectedFile], *, gid: int | None = 
     try:
         _write_files(new, cleaned)
         if gid is not None:
-            give_to_group(new, gid)
+            give_to_group(new, gid, read_only=True)
         temporary = os.path.join(target, _NEW_DATA)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -12,13 +12,13 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agent.kubelet import mounts
 from agent.kubelet.container.errors import StartError, VolumeError
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.volumes import atomicwriter, hostpath, projection, subpath
+from agent.kubelet.volumes.model import MountedVolume
 from agent.kubelet.volumes.persistent import PersistentVolumes
 from agent.kubelet.volumes.projection import Sources
 from machinery.api import meta, podresources, quantity
@@ -38,16 +38,6 @@ _KINDS = {
 }
 # Contents that must not reach a disk.
 _IN_MEMORY = ("secret", "downwardAPI", "projected")
-
-
-@dataclass(frozen=True, slots=True)
-class MountedVolume:
-    """A volume that is ready for containers."""
-
-    name: str
-    path: str  # on the host; empty for an image volume
-    read_only: bool = False
-    image: Object | None = None  # an image volume: mounted by the runtime
 
 
 class VolumeManager:

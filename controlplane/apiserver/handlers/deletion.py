@@ -18,6 +18,7 @@ from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import kind_conflict, not_found
+from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import DeleteOptions, delete_options
 from controlplane.apiserver.handlers.read import list_options, read_page
 from controlplane.apiserver.handlers.selection import selection
@@ -74,11 +75,22 @@ async def delete(api: Api, exchange: Exchange) -> Answer:
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange)
     options = delete_options(exchange, await exchange.body())
+    _warn_of_orphans(exchange, options)
     found = await delete_object(api, served, info.namespace, info.name, options, exchange.user, exchange.warnings)
     status = 202 if not found.gone and options.orphan is False else 200
     if found.gone and served.stored not in _TELLS_OBJECT:
         return encoding.encode(orjson.dumps(_success(served, found.record)), replace(form, shape=""), status)
+    await present((found.record,), served)
     return encoding.one(found.record, served, form, negotiated.include(exchange, form), status)
+
+
+def _warn_of_orphans(exchange: Exchange, options: DeleteOptions) -> None:
+    """Source: pkg/registry/batch/job/storage/storage.go."""
+    if exchange.served.stored == c.JOBS and options.propagation is None and options.orphan is None:
+        exchange.warnings.append(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+            "them or set propagationPolicy=Orphan to suppress this warning"
+        )
 
 
 def _success(served: Served, record: Record) -> Object:
@@ -310,6 +322,7 @@ async def delete_collection(api: Api, exchange: Exchange) -> Answer:
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange)
     options = delete_options(exchange, await exchange.body())
+    _warn_of_orphans(exchange, options)
     listed = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
     page = await read_page(api, served, chosen, listed)
@@ -317,4 +330,5 @@ async def delete_collection(api: Api, exchange: Exchange) -> Answer:
         # as upstream: preconditions are those of the options, the same for all
         with contextlib.suppress(NotFound):
             await delete_object(api, served, record.namespace, record.name, options, exchange.user, exchange.warnings)
+    await present(page.records, served)
     return encoding.many(page.records, served, form, page.metadata(), negotiated.include(exchange, form))

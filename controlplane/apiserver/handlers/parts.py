@@ -6,15 +6,13 @@ resize).
 
 from __future__ import annotations
 
-from typing import Any
-
 from controlplane.apiserver.handlers.contract import UpdateRules
 from controlplane.apiserver.registry.kinds.certificates import prepare_approval
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import pod_parts
 from controlplane.apiserver.registry.validation.certificates import approval_update
+from controlplane.apiserver.registry.validation.configuration import namespace_finalizers
 from machinery.api import catalogue as c
-from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -24,10 +22,6 @@ def _finalize(new: Object, old: Object, context: Context) -> None:
         new["status"] = old["status"]
     else:
         new.pop("status", None)
-
-
-def _no_errors(new: Object, old: Object) -> list[FieldError]:
-    return []
 
 
 def _count_generation(new: Object, old: Object) -> None:
@@ -41,26 +35,31 @@ def _ephemeral(new: Object, old: Object, context: Context) -> None:
     spec = {k: v for k, v in old["spec"].items() if k != "ephemeralContainers"}
     if wanted:
         spec["ephemeralContainers"] = wanted
-    metadata = dict(old["metadata"])
-    for key in ("resourceVersion", "managedFields"):
-        if key in new["metadata"]:
-            metadata[key] = new["metadata"][key]
-    new.clear()
-    new.update({**old, "metadata": metadata, "spec": spec})
-    _count_generation(new, old)
+    _replace(new, old, spec)
 
 
 _RESIZED = ("resources", "resizePolicy")
 
 
 def _resize(new: Object, old: Object, context: Context) -> None:
-    """Only resources of containers may change."""
+    """Only resources of containers, and of the pod, may change; what else is changed is for validation to see."""
+    wanted = new.get("spec") or {}
     spec = dict(old["spec"])
     for key in ("containers", "initContainers"):
-        if key in spec:
-            spec[key] = _resized(spec[key], (new.get("spec") or {}).get(key) or [])
-    if "resources" in (new.get("spec") or {}):
-        spec["resources"] = new["spec"]["resources"]
+        before, after = spec.get(key) or [], wanted.get(key) or []
+        if [e.get("name") for e in before] != [e.get("name") for e in after]:
+            spec[key] = after
+        elif before:
+            spec[key] = [_resized(e, other) for e, other in zip(before, after, strict=True)]
+    if "resources" in wanted:
+        spec["resources"] = wanted["resources"]
+    else:
+        spec.pop("resources", None)
+    _replace(new, old, spec)
+
+
+def _replace(new: Object, old: Object, spec: Object) -> None:
+    """Make the new pod the old one with this spec."""
     metadata = dict(old["metadata"])
     for key in ("resourceVersion", "managedFields"):
         if key in new["metadata"]:
@@ -70,19 +69,14 @@ def _resize(new: Object, old: Object, context: Context) -> None:
     _count_generation(new, old)
 
 
-def _resized(before: list[Any], wanted: list[Any]) -> list[Any]:
-    by_name = {container.get("name"): container for container in wanted}
-    made = []
-    for container in before:
-        other = by_name.get(container.get("name"), container)
-        changed = {k: v for k, v in container.items() if k not in _RESIZED}
-        made.append(changed | {k: other[k] for k in _RESIZED if k in other})
-    return made
+def _resized(before: Object, wanted: Object) -> Object:
+    kept = {k: v for k, v in before.items() if k not in _RESIZED}
+    return kept | {k: wanted[k] for k in _RESIZED if k in wanted}
 
 
 RULES: dict[tuple[ResourceType, str], UpdateRules] = {
     (c.CERTIFICATESIGNINGREQUESTS, "approval"): UpdateRules(prepare_approval, approval_update),
-    (c.NAMESPACES, "finalize"): UpdateRules(_finalize, _no_errors),
+    (c.NAMESPACES, "finalize"): UpdateRules(_finalize, namespace_finalizers),
     (c.PODS, "ephemeralcontainers"): UpdateRules(_ephemeral, pod_parts.ephemeral_update),
     (c.PODS, "resize"): UpdateRules(_resize, pod_parts.resize),
 }

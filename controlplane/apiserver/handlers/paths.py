@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
@@ -46,6 +47,7 @@ class Paths:
     discovery: Discovery
     health: Health
     openapi: OpenAPI
+    aggregator: Aggregator
 
     async def answer(self, exchange: Exchange) -> Answer:
         """The answer. Raises NotFound, MethodNotAllowed."""

@@ -120,7 +120,14 @@ async def _plain(
         connector=connector, timeout=timeout, auto_decompress=False, skip_auto_headers=("User-Agent", "Accept-Encoding")
     ) as session:
         try:
-            answer = await session.request(exchange.method, url, headers=sent, data=body, allow_redirects=False)
+            answer = await session.request(
+                exchange.method,
+                url,
+                headers=sent,
+                data=body,
+                allow_redirects=False,
+                server_hostname=peer.server_name,
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
         async with answer:

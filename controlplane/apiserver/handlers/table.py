@@ -15,14 +15,24 @@ from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers.forms import json_of, metadata_of, viewed
 from controlplane.apiserver.registry import printing
 from controlplane.apiserver.registry.columns.parts import NAME_AND_CREATION
-from controlplane.apiserver.registry.strategy import Column
+from controlplane.apiserver.registry.strategy import Column, Strategy
 from controlplane.apiserver.resources import Served
+from machinery.api.meta import Object
 from machinery.errors import BadRequest
 
 
 def columns_of(served: Served) -> Sequence[Column]:
     """The columns of a resource."""
-    return served.strategy.columns or served.stored_strategy.columns or NAME_AND_CREATION
+    return _printer(served).columns or NAME_AND_CREATION
+
+
+def _printer(served: Served) -> Strategy:
+    """Who prints: built-in kinds look alike in all their versions."""
+    return served.strategy if served.custom else served.stored_strategy
+
+
+def _printed(record: Record, served: Served) -> Object:
+    return viewed(record, served) if served.custom else record.object
 
 
 def definitions(served: Served) -> bytes:
@@ -59,9 +69,9 @@ def render(
 ) -> bytes:
     """A Table as JSON; watches tell the definitions only once."""
     columns = columns_of(served)
-    order = served.strategy.row_order
+    order = _printer(served).row_order
     if order is not None and len(records) > 1:
-        records = sorted(records, key=lambda record: order(viewed(record, served)))
+        records = sorted(records, key=lambda record: order(_printed(record, served)))
     now = datetime.now(UTC)
     rows = b",".join([_row(record, served, columns, version, include, now) for record in records])
     told = b'"columnDefinitions":%b,' % (definitions(served) if with_definitions else b"null")
@@ -74,9 +84,9 @@ def render(
 
 
 def _row(record: Record, served: Served, columns: Sequence[Column], version: str, include: str, now: datetime) -> bytes:
-    obj = viewed(record, served)
+    obj = _printed(record, served)
     cells = orjson.dumps([printing.render(column.cell(obj), now) for column in columns])
-    conditions = served.strategy.row_conditions(obj)
+    conditions = _printer(served).row_conditions(obj)
     told = b'"conditions":%b,' % orjson.dumps(conditions) if conditions else b""
     if include == "None":
         return b'{"cells":%b,%b"object":null}' % (cells, told)

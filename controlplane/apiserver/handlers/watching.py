@@ -20,7 +20,7 @@ from aiohttp import web
 
 from controlplane.apiserver import envelope, yamltext
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
-from controlplane.apiserver.handlers import encoding, negotiated, table
+from controlplane.apiserver.handlers import encoding, forms, negotiated, table
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
@@ -122,7 +122,10 @@ class _Stream:
         self._ended = asyncio.Event()
         self._told_definitions = False
         self._reached = 0
-        plain = form.media == JSON and not form.shape and served.view is None and not form.pretty
+        as_stored = served.view is None and served.conversion is None
+        plain = form.media == JSON and not form.shape and as_stored and not form.pretty
+        self._waits = served.conversion is not None and served.conversion.waits
+        self._waiting: asyncio.Queue[tuple[Sequence[Event], int]] = asyncio.Queue()
         self._shared = plain
         """The client gets the bytes that all others get."""
 
@@ -137,9 +140,13 @@ class _Stream:
             self._sink.send([self._error(InternalError(told))])
             await self._sink.close()
             return
+        pump = asyncio.ensure_future(self._convert()) if self._waits else None
         try:
+            await self._present()
             self._begin(options, revision)
         except StatusError as exc:
+            if pump is not None:
+                pump.cancel()
             self._sink.send([self._error(exc)])
             await self._sink.close()
             return
@@ -151,13 +158,16 @@ class _Stream:
             await self._sink.wait(self._ended)
         finally:
             self._collection.unsubscribe(self)
+            if pump is not None:
+                pump.cancel()
             for timer in timers:
                 timer.cancel()
         await self._sink.close()
 
     def _begin(self, options: WatchOptions, revision: int) -> None:
         """Tell what is there or has happened, and listen from then on: in one go, so that nothing is missed."""
-        self._collection.subscribe(self, self._deliver, self._ended.set)
+        deliver = self._deliver if not self._waits else self._later
+        self._collection.subscribe(self, deliver, self._ended.set)
         now = self._api.objects.cacher.revision
         snapshot = options.initial or (options.initial is None and not revision)
         try:
@@ -170,12 +180,36 @@ class _Stream:
                     self._sink.send([self._bookmark({_INITIAL_END: "true"})])
             elif revision:
                 self._reached = max(revision, now)
-                self._deliver(self._collection.since(revision), after=revision)
+                deliver(self._collection.since(revision), after=revision)
             else:
                 self._reached = now
         except StatusError:
             self._collection.unsubscribe(self)
             raise
+
+    async def _present(self) -> None:
+        """Have everything converted that is there; what comes meanwhile as well, so that `_begin` finds it so."""
+        conversion = self._served.conversion
+        if conversion is not None and conversion.waits:
+            while conversion.missing(records := self._collection.list(self._chosen.namespace)):
+                await conversion.present(records)
+
+    def _later(self, events: Sequence[Event], after: int = -1) -> None:
+        """Deliver once a webhook has converted the objects."""
+        self._waiting.put_nowait((events, after))
+
+    async def _convert(self) -> None:
+        while True:
+            events, after = await self._waiting.get()
+            concerned = [e.record for e in events]
+            concerned += [r for e in events if e.previous is not None for r in (e.previous, e.vanished)]
+            try:
+                await forms.present(concerned, self._served)
+            except StatusError as exc:
+                self._sink.send([self._error(exc)])
+                self._ended.set()
+                return
+            self._deliver(events, after)
 
     def _deliver(self, events: Sequence[Event], after: int = -1) -> None:
         """Write what the events mean for this watcher."""

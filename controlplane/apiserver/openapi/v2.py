@@ -5,6 +5,7 @@ Source: k8s.io/kube-openapi/pkg/builder; https://swagger.io/specification/v2/.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -97,3 +98,22 @@ def _schema(given: Any) -> Any:
     if given.get("default"):
         made["default"] = given["default"]
     return made
+
+
+def merge(document: dict[str, Any], other: dict[str, Any], path: str) -> None:
+    """Add what another server's document says of the paths under `path`, with all definitions it needs."""
+    paths = {p: item for p, item in (other.get("paths") or {}).items() if p == path or p.startswith(f"{path}/")}
+    theirs: dict[str, Any] = other.get("definitions") or {}
+    ours: dict[str, Any] = document.setdefault("definitions", {})
+    renamed = {name: _free(name, ours) for name, schema in theirs.items() if name in ours and ours[name] != schema}
+    text = json.dumps({"paths": paths, "definitions": theirs})
+    for name, new in renamed.items():
+        text = text.replace(f'"#/definitions/{name}"', f'"#/definitions/{new}"')
+    made = json.loads(text)
+    document.setdefault("paths", {}).update(made["paths"])
+    for name, schema in made["definitions"].items():
+        ours.setdefault(renamed.get(name, name), schema)
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    return next(f"{name}_v{i}" for i in range(2, 1000) if f"{name}_v{i}" not in taken)

@@ -52,8 +52,7 @@ class CronReconciler:
         if self.written.is_stale(key, cron):
             return None
         plan = plan_cron(cron, controlled(self.jobs, cron), self.clock.now())
-        for kind, reason, message in plan.events:
-            (self.recorder.normal if kind == "Normal" else self.recorder.warning)(cron, reason, message)
+        self.recorder.tell(cron, plan.events)
         await self._drop_missing(cron, plan)
         for job in plan.cleanup:
             await self._delete(cron, job)

@@ -18,7 +18,7 @@ from controlplane.controllers.ownership import candidates, follow, selector_of
 from controlplane.controllers.podcontrol import PodControl, namespace_terminates
 from controlplane.controllers.pods import next_availability
 from controlplane.controllers.revisions import (
-    HASH_LABEL,
+    POD_LABEL,
     Collision,
     RevisionHand,
     plan_revision,
@@ -121,19 +121,18 @@ class DaemonSetReconciler:
             owner,
             self.nodes.list(),
             pods,
-            labels_of(revision).get(HASH_LABEL, ""),
+            labels_of(revision).get(POD_LABEL, ""),
             collisions,
             now,
             settled=settled,
             may_kill_failed=may_kill,
         )
-        for kind, reason, message in plan.events:
-            (self.recorder.normal if kind == "Normal" else self.recorder.warning)(owner, reason, message)
-        error = await self._carry_out(key, owner, plan, labels_of(revision).get(HASH_LABEL, ""))
+        self.recorder.tell(owner, plan.events)
+        error = await self._carry_out(key, owner, plan, labels_of(revision).get(POD_LABEL, ""))
         await self._write_status(owner, plan.status)
         if not is_deleting(owner):
             digests = {revision_label(p) for p in pods}
-            used = {name_of(revision), *(name_of(r) for r in known if labels_of(r).get(HASH_LABEL) in digests)}
+            used = {name_of(revision), *(name_of(r) for r in known if labels_of(r).get(POD_LABEL) in digests)}
             limit = owner["spec"].get("revisionHistoryLimit")
             await hand.delete(surplus(known, used, 10 if limit is None else int(limit)))
         if error is not None:

@@ -73,8 +73,7 @@ class JobReconciler:
         if plan.create and error is None:
             missing, error = await self._create(key, job, plan, pods)
             _lower(status, missing)
-        for kind, reason, message in plan.events:
-            (self.recorder.normal if kind == "Normal" else self.recorder.warning)(job, reason, message)
+        self.recorder.tell(job, plan.events)
         await self._account(key, job, status, plan, pods, may_finish=error is None)
         if error is not None:
             raise error

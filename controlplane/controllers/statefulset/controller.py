@@ -80,8 +80,8 @@ class StatefulSetReconciler:
         current = next((r for r in known if name_of(r) == named), update)
         now = self.clock.now()
         plan = plan_set(owner, current, update, collisions, pods, now)
+        await self._retain_claims(owner, pods)  # before their pods go: afterwards nobody would know whose they were
         error = await self._carry_out(owner, plan)
-        await self._retain_claims(owner, pods)
         await self._write_status(owner, plan.status)
         used = {name_of(update), name_of(current), *(revision_label(p) for p in pods)}
         limit = owner["spec"].get("revisionHistoryLimit")
@@ -93,6 +93,7 @@ class StatefulSetReconciler:
 
     async def _carry_out(self, owner: Object, plan: SetPlan) -> NavarchError | None:
         """Make, mend and delete pods; the first error, if any."""
+        self.recorder.tell(owner, plan.events)
         for pod in plan.need_claims:
             await self._make_claims(owner, pod)
         made = await slow_start(len(plan.create), lambda i: self._create(owner, plan.create[i]))

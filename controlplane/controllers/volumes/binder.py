@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.freshness import Written
-from controlplane.controllers.periodic import every
 from controlplane.controllers.volumes.matching import (
     BIND_COMPLETED,
     BOUND_BY_CONTROLLER,
@@ -40,6 +39,7 @@ from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.errors import NotFound
 from machinery.events import EventRecorder
+from machinery.periodic import every
 
 ACCOUNT = "persistent-volume-binder"
 _PROVISIONER = "volume.kubernetes.io/storage-provisioner"
@@ -327,15 +327,12 @@ class VolumeBinder:
 
     async def _set_volume_phase(self, volume: Object, phase: str, message: str = "") -> Object:
         status = volume.get("status") or {}
-        if status.get("phase") == phase and (status.get("message") or "") == message:
-            return volume
-        fresh: Object = {"phase": phase}
+        if status.get("phase") == phase:
+            return volume  # what others say beside it is theirs
+        fresh: Object = {**status, "phase": phase, "lastPhaseTransitionTime": format_time(self.clock.now())}
+        fresh.pop("message", None)
         if message:
             fresh["message"] = message
-        if status.get("phase") == phase and status.get("lastPhaseTransitionTime"):
-            fresh["lastPhaseTransitionTime"] = status["lastPhaseTransitionTime"]
-        else:
-            fresh["lastPhaseTransitionTime"] = format_time(self.clock.now())
         return await self._write_volume({**volume, "status": fresh}, "status")
 
     # -- writing -----------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class HollowNodes:
 
 
 async def _refuse(request: web.Request) -> web.Response:
-    return web.Response(status=500, text=_TOLD)  # with other codes the API server keeps the text to itself
+    return web.Response(status=400, text=_TOLD)
 
 
 class _Node:

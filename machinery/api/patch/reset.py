@@ -36,6 +36,9 @@ _SPECIAL: Final[dict[tuple[str, str, str], FieldSet]] = {
     ("certificates.k8s.io", "CertificateSigningRequest", "approval"): _SPEC | {"f:status": {"f:certificate": LEAF}},
     ("certificates.k8s.io", "CertificateSigningRequest", "status"): _SPEC | {"f:status": {"f:conditions": LEAF}},
     ("apiregistration.k8s.io", "APIService", "status"): _SPEC,
+    # upstream names a version here that does not exist
+    ("networking.k8s.io", "ServiceCIDR", ""): _NOTHING,
+    ("networking.k8s.io", "ServiceCIDR", "status"): _NOTHING,
 }
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
 from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.testing import RunningServer, running_apiserver
-from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.clients import ManagerClients
 from controlplane.controllers.manager import Manager, assemble
 from controlplane.controllers.options import parse
 from machinery import pki
@@ -32,6 +33,18 @@ from machinery.clock import Clock, SystemClock
 from machinery.errors import AlreadyExists, Conflict, NotFound
 
 _MANAGER_TOKEN = "manager-token"
+
+
+class LateClock(SystemClock):
+    """A clock that can be put forward: `ahead` seconds."""
+
+    ahead = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
 
 @dataclass
@@ -92,9 +105,9 @@ class Cluster:
         await self.admin.create(NODES, node)
         return await self.node_ready(name, ready)
 
-    async def node_ready(self, name: str, ready: str) -> Object:
+    async def node_ready(self, name: str, ready: str, clock: Clock | None = None) -> Object:
         """What the node says of itself now."""
-        now = format_time(SystemClock().now())
+        now = format_time((clock or SystemClock()).now())
         told = {"type": "Ready", "status": ready, "lastHeartbeatTime": now, "lastTransitionTime": now}
         status = {"conditions": [told]}
         return await self.admin.patch(NODES, name, {"status": status}, content_type=STRATEGIC, subresource="status")
@@ -211,7 +224,7 @@ async def running_manager(
     """The manager with these controllers, each acting as its own ServiceAccount."""
     config = ClientConfig(cluster.server.url, ca_data=cluster.server.ca, token=_MANAGER_TOKEN)
     clock = clock or SystemClock()
-    async with ClientPool(config, clock, own_accounts=True) as clients:
+    async with ManagerClients(config, clock, own_accounts=True) as clients:
         manager = assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
         async with background(manager.run()):
             yield manager

@@ -1,11 +1,12 @@
 """CertificateSigningRequests: who asks, what they ask for, what is decided."""
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from controlplane.apiserver.reader import Reader
+from controlplane.apiserver.reader import OnChange, Reader
 from controlplane.apiserver.registry.kinds.certificates import STRATEGIES, prepare_approval
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import certificates as rules
@@ -13,6 +14,7 @@ from controlplane.apiserver.request import User
 from machinery import pki
 from machinery.api.catalogue import CERTIFICATESIGNINGREQUESTS
 from machinery.api.meta import Object
+from machinery.api.resource import ResourceType
 
 STRATEGY = STRATEGIES[CERTIFICATESIGNINGREQUESTS]
 _KEY = pki.new_key("ECDSA-P256")
@@ -23,6 +25,18 @@ SIGNER_FORM = "must be a fully qualified domain and path of the form 'example.co
 
 class NoObjects(Reader):
     """Nothing is stored."""
+
+    def get(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        return None
+
+    def list(self, resource: ResourceType, namespace: str = "") -> Iterable[Object]:
+        return ()
+
+    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
+        pass
+
+    async def get_latest(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        return None
 
 
 def context(user: User | None = None) -> Context:

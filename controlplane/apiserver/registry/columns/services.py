@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from controlplane.apiserver.registry.columns.parts import (
     AGE,
@@ -179,67 +179,51 @@ def _parent(address: Object) -> str:
 IP_ADDRESS = (NAME, column("ParentRef", _parent, "networking.v1.IPAddressSpec.parentRef"))
 
 
-def _first_seen(event: Object, first: str, moment: str) -> Age:
-    return Age(event.get(first) if moment_of(event.get(first)) else event.get(moment))
+def _first_seen(event: Object) -> Age:
+    return Age(event.get("firstTimestamp") if moment_of(event.get("firstTimestamp")) else event.get("eventTime"))
 
 
-def _last_seen(event: Object, first: str, last: str) -> Age:
+def _last_seen(event: Object) -> Age:
     if isinstance(event.get("series"), dict):
         return Age(sub(event, "series").get("lastObservedTime"))
-    return Age(event[last]) if moment_of(event.get(last)) else _first_seen(event, first, "eventTime")
+    return Age(event["lastTimestamp"]) if moment_of(event.get("lastTimestamp")) else _first_seen(event)
 
 
 def _text(key: str) -> Cell:
     return lambda obj: text(obj, key)
 
 
-def _involved(event: Object, key: str) -> str:
-    kind, name = text(event, key, "kind").lower(), text(event, key, "name")
+def _involved(event: Object) -> str:
+    kind, name = text(event, "involvedObject", "kind").lower(), text(event, "involvedObject", "name")
     return f"{kind}/{name}" if name else kind
 
 
-def _source(event: Object, source: str, controller: str) -> str:
-    component = text(event, source, "component") or text(event, controller)
-    instance = text(event, source, "host") or text(event, "reportingInstance")
+def _source(event: Object) -> str:
+    component = text(event, "source", "component") or text(event, "reportingComponent")
+    instance = text(event, "source", "host") or text(event, "reportingInstance")
     return f"{component}, {instance}" if instance else component
 
 
-def _event(
-    involved: str, first: str, last: str, count: str, source: str, message: str, controller: str
-) -> tuple[Any, ...]:
-    """Columns of Events as one of the two groups spells them; upstream describes both by core's fields."""
-
-    def counted(event: Object) -> int:
-        if isinstance(event.get("series"), dict):
-            return number(event, "series", "count")
-        return number(event, count) or 1
-
-    return (
-        column("Last Seen", lambda obj: _last_seen(obj, first, last), "core.v1.Event.lastTimestamp"),
-        column("Type", _text("type"), "core.v1.Event.type"),
-        column("Reason", _text("reason"), "core.v1.Event.reason"),
-        column("Object", lambda obj: _involved(obj, involved), "core.v1.Event.involvedObject"),
-        column(
-            "Subobject",
-            lambda obj: text(obj, involved, "fieldPath"),
-            "core.v1.ObjectReference.fieldPath",
-            wide=True,
-        ),
-        column("Source", lambda obj: _source(obj, source, controller), "core.v1.Event.source", wide=True),
-        column("Message", lambda obj: text(obj, message).strip(), "core.v1.Event.message"),
-        column(
-            "First Seen", lambda obj: _first_seen(obj, first, "eventTime"), "core.v1.Event.firstTimestamp", wide=True
-        ),
-        column("Count", counted, "core.v1.Event.count", wide=True),
-        _WIDE_NAME,
-    )
+def _counted(event: Object) -> int:
+    if isinstance(event.get("series"), dict):
+        return number(event, "series", "count")
+    return number(event, "count") or 1
 
 
-_WIDE_NAME = type(NAME)(NAME.name, NAME.type, NAME.cell, NAME.format, NAME.description, 1)
-EVENT = _event(
-    "involvedObject", "firstTimestamp", "lastTimestamp", "count", "source", "message", "reportingComponent"
-)  # fmt: skip
-EVENT_K8S_IO = _event(
-    "regarding", "deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount", "deprecatedSource", "note",
-    "reportingController",
-)  # fmt: skip
+EVENT = (
+    column("Last Seen", _last_seen, "core.v1.Event.lastTimestamp"),
+    column("Type", _text("type"), "core.v1.Event.type"),
+    column("Reason", _text("reason"), "core.v1.Event.reason"),
+    column("Object", _involved, "core.v1.Event.involvedObject"),
+    column(
+        "Subobject",
+        lambda obj: text(obj, "involvedObject", "fieldPath"),
+        "core.v1.ObjectReference.fieldPath",
+        wide=True,
+    ),
+    column("Source", _source, "core.v1.Event.source", wide=True),
+    column("Message", lambda obj: text(obj, "message").strip(), "core.v1.Event.message"),
+    column("First Seen", _first_seen, "core.v1.Event.firstTimestamp", wide=True),
+    column("Count", _counted, "core.v1.Event.count", wide=True),
+    replace(NAME, priority=1),
+)

@@ -8,6 +8,7 @@ from controlplane.apiserver.registry.objects import number
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import jobs
+from controlplane.apiserver.registry.validation.job_status import job_status
 from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
 from machinery.api.meta import Object
@@ -25,7 +26,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         warnings=warnings.named_workload,
         validate=jobs.job,
         validate_update=jobs.job_update,
-        validate_status_update=jobs.job_status,
+        validate_status_update=job_status,
         prepare_create=_create_job,
         settle=label_as_pods,
         prepare_update=prepare_update(status=True, counts=("spec",)),

@@ -10,7 +10,7 @@ from controlplane.apiserver.registry.defaults.others import (
     default_quota,
     default_secret,
 )
-from controlplane.apiserver.registry.objects import child, set_or_drop, sub, text, values
+from controlplane.apiserver.registry.objects import child, items, set_or_drop, sub, text, values
 from controlplane.apiserver.registry.rules import prepare_create, prepare_status_update, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import configuration as rules
@@ -21,6 +21,21 @@ from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 _PLAIN = Strategy(prepare_create=prepare_create(), prepare_update=prepare_update())
+
+
+def _clean_secrets_of_new(account: Object, context: Context) -> None:
+    _PLAIN.prepare_create(account, context)
+    _keep_names_of_secrets(account)
+
+
+def _clean_secrets(new: Object, old: Object, context: Context) -> None:
+    _PLAIN.prepare_update(new, old, context)
+    _keep_names_of_secrets(new)
+
+
+def _keep_names_of_secrets(account: Object) -> None:
+    if items(account, "secrets"):
+        account["secrets"] = [{"name": s["name"]} if s.get("name") else {} for s in items(account, "secrets")]
 
 
 def _create_namespace(namespace: Object, context: Context) -> None:
@@ -46,7 +61,12 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_update=prepare_update(),
         fields={"type": lambda secret: text(secret, "type")},
     ),
-    catalogue.SERVICEACCOUNTS: replace(_PLAIN, warnings=warnings.service_account),
+    catalogue.SERVICEACCOUNTS: replace(
+        _PLAIN,
+        warnings=warnings.service_account,
+        prepare_create=_clean_secrets_of_new,
+        prepare_update=_clean_secrets,
+    ),
     catalogue.LIMITRANGES: Strategy(
         default=default_limit_range,
         validate=quotas.limit_range,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.apiserver.registry.columns.pods import row_conditions
 from controlplane.apiserver.registry.defaults.podspec import default_pod
 from controlplane.apiserver.registry.defaults.workloads import default_pod_template
-from controlplane.apiserver.registry.objects import child, flag, integer, items, text
+from controlplane.apiserver.registry.objects import child, flag, integer, items, number, sub, text
 from controlplane.apiserver.registry.pod_affinity import apply_label_keys
 from controlplane.apiserver.registry.pod_apparmor import apply_app_armor
 from controlplane.apiserver.registry.pod_facts import grace_seconds, new_status
@@ -47,9 +47,25 @@ def _prepare_status_update(new: Object, old: Object, context: Context) -> None:
     new["spec"] = old.get("spec") or {}
     keep_metadata(new, old, ("ownerReferences",))
     keep_generation(new, old)
+    child(new, "metadata").pop("deletionTimestamp", None)  # which the generic part then takes from the old pod
     status = child(new, "status")
+    _keep_observed_generations(status, sub(old, "status"))
     if not status.get("qosClass") and text(old, "status", "qosClass"):
         status["qosClass"] = text(old, "status", "qosClass")
+
+
+def _keep_observed_generations(status: Object, before: Object) -> None:
+    """Writers that know nothing of them don't clear them."""
+    if not status.get("observedGeneration") and before.get("observedGeneration"):
+        status["observedGeneration"] = before["observedGeneration"]
+    earlier: dict[str, list[int]] = {}
+    for condition in items(before, "conditions"):
+        earlier.setdefault(text(condition, "type"), []).append(number(condition, "observedGeneration"))
+    for condition in items(status, "conditions"):
+        left = earlier.get(text(condition, "type"))
+        generation = left.pop(0) if left else 0
+        if generation and not condition.get("observedGeneration"):
+            condition["observedGeneration"] = generation
 
 
 def _pod_ips(pod: Object) -> str:

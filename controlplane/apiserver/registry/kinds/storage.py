@@ -11,7 +11,13 @@ from controlplane.apiserver.registry.defaults.volumes import (
     default_storage_class,
 )
 from controlplane.apiserver.registry.objects import set_or_drop
-from controlplane.apiserver.registry.rules import keep_generation, prepare_create, prepare_status_update, prepare_update
+from controlplane.apiserver.registry.rules import (
+    METADATA_KEPT_BY_STATUS,
+    keep_generation,
+    prepare_create,
+    prepare_status_update,
+    prepare_update,
+)
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import csi
 from controlplane.apiserver.registry.validation import storage as rules
@@ -87,7 +93,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate_status_update=rules.attachment_status,
         prepare_create=prepare_create(status={"attached": False}),
         prepare_update=prepare_update(status=True),
-        prepare_status_update=prepare_status_update(),
+        prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
         allow_unconditional_update=False,
     ),

@@ -142,6 +142,11 @@ def namespace(obj: Object) -> list[FieldError]:
     return [e for name in found for e in finalizer_name("spec.finalizers", name)]
 
 
+def namespace_finalizers(new: Object, old: Object) -> list[FieldError]:
+    """A change of what a Namespace waits for."""
+    return namespace(new)
+
+
 def namespace_status(new: Object, old: Object) -> list[FieldError]:
     """A report about a Namespace."""
     phase = text(new, "status", "phase")

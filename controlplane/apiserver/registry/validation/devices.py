@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from controlplane.apiserver.admission.expressions import Expressions
 from controlplane.apiserver.registry.objects import items, number, strings, sub, text, values
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.conditions import conditions
@@ -44,6 +45,7 @@ _REFERENCE: Final = (
 )
 
 Rule = Callable[[str, Any], list[FieldError]]
+_DEVICE = Expressions(names=frozenset(("device",)))
 
 
 def several(
@@ -179,7 +181,7 @@ def _selector(at: str, selector: Object) -> list[FieldError]:
     where, expression = f"{at}.cel.expression", text(selector, "cel", "expression")
     if len(expression.encode()) > _LONGEST_EXPRESSION:
         return [too_long(where, _LONGEST_EXPRESSION)]
-    return wrong_expression(where, expression, frozenset(("device",)), "bool")
+    return wrong_expression(where, expression, _DEVICE, "bool")
 
 
 def _constraint(at: str, constraint: Object, known: frozenset[str]) -> list[FieldError]:

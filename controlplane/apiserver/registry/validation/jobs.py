@@ -14,6 +14,7 @@ from controlplane.apiserver.registry.job_selector import (
 from controlplane.apiserver.registry.objects import flag, integer, items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.cron import schedule, time_zone
+from controlplane.apiserver.registry.validation.job_indexes import INDEXED, intervals
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -32,7 +33,6 @@ from machinery.api import names
 from machinery.api.fielderror import OMIT, FieldError, invalid, required, too_long, too_many
 from machinery.api.meta import Object, name_of, uid_of
 
-INDEXED = "Indexed"
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 _MOST_PARALLEL = 100_000
 
@@ -269,11 +269,11 @@ def _success_rule(at: str, rule: Object, completions: int) -> list[FieldError]:
         where = f"{at}.succeededIndexes"
         if len(indexes) > 64 * 1024:
             errors.append(too_long(where, 64 * 1024))
-        found = _count_indexes(indexes, completions)
+        found = intervals(indexes, completions)
         if isinstance(found, str):
             errors.append(invalid(where, indexes, f"error parsing succeededIndexes: {found}"))
         else:
-            total = found
+            total = sum(last - first + 1 for first, last in found)
     if count is None:
         return errors
     where = f"{at}.succeededCount"
@@ -288,34 +288,6 @@ def _success_rule(at: str, rule: Object, completions: int) -> list[FieldError]:
         )
         errors.append(invalid(where, count, detail))
     return errors
-
-
-def _count_indexes(indexes: str, completions: int) -> int | str:
-    """How many indexes `1,3-5` names, or what is wrong with it."""
-    if not indexes:
-        return 0
-    total, last = 0, -1
-    for part in indexes.split(","):
-        bounds: list[int] = []
-        limits = part.split("-")
-        if len(limits) > 2:
-            what = "violates the requirement that an index interval can have at most two parts separated by '-'"
-            return f'the fragment "{part}" {what}'
-        for limit in limits:
-            if not (limit.isascii() and limit.isdigit()) or len(limit) > 10:
-                return f'cannot convert string to integer for index: "{limit}"'
-            bounds.append(int(limit))
-        first, end = bounds[0], bounds[-1]
-        for bound in bounds:
-            if bound >= completions:
-                return f'too large index: "{bound}"'
-        if last >= first:
-            return f"non-increasing order, previous: {last}, current: {first}"
-        if len(bounds) == 2 and end <= first:
-            return f"non-increasing order, previous: {first}, current: {end}"
-        total += end - first + 1
-        last = end
-    return total
 
 
 def _replacement(at: str, spec: Object) -> list[FieldError]:
@@ -370,29 +342,6 @@ def _template_update(after: Object, before: Object, status: Object) -> list[Fiel
         return []
     shown = internal_forms.pod_spec(sub(after, "template", "spec"))
     return [invalid("spec.template.spec", shown, "field is immutable")]
-
-
-def job_status(new: Object, old: Object) -> list[FieldError]:
-    """A report about a Job."""
-    status, before = sub(new, "status"), sub(old, "status")
-    errors: list[FieldError] = []
-    for key in ("active", "succeeded", "failed", "ready", "terminating"):
-        errors += not_negative(f"status.{key}", status.get(key))
-    finished = any(
-        text(c, "type") in ("Complete", "Failed") and text(c, "status") == "True" for c in items(before, "conditions")
-    )
-    if finished:
-        kept = {text(c, "type") for c in items(status, "conditions") if text(c, "status") == "True"}
-        for condition in items(before, "conditions"):
-            kind = text(condition, "type")
-            if kind in ("Complete", "Failed") and text(condition, "status") == "True" and kind not in kept:
-                detail = f"the {kind}=True condition cannot be removed or changed"
-                errors.append(invalid("status.conditions", kind, detail))
-    if items(before, "conditions") and before.get("completionTime") is not None:
-        now = status.get("completionTime")
-        if now != before["completionTime"]:
-            errors.append(invalid("status.completionTime", now, "completionTime cannot be mutated"))
-    return errors
 
 
 def cron_job(obj: Object) -> list[FieldError]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from controlplane.apiserver.registry.objects import items, sub, text
+from controlplane.apiserver.registry.objects import items, set_or_drop, sub, text
 from controlplane.apiserver.registry.pod_facts import quality_of_service
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import same
@@ -57,12 +57,36 @@ def resize(new: Object, old: Object) -> list[FieldError]:
         errors.append(invalid("spec", text(new, "status", "qosClass"), told))
     if not _supported(old):
         errors.append(forbidden("spec", "Pod running on node without support for resize"))
+    errors += _pod_level(after, before)
+    if disorder := _order("containers", after, before) + _order("initContainers", after, before):
+        return errors + disorder
     for kind in ("initContainers", "containers"):
         for index, (now, then) in enumerate(zip(items(after, kind), items(before, kind), strict=True)):
             at = f"spec.{kind}[{index}].resources"
             if kind == "containers" or is_sidecar(then):
-                errors += _nothing_removed(at, sub(now, "resources"), sub(then, "resources"))
+                errors += _nothing_removed(at, sub(now, "resources"), sub(then, "resources"), "resource")
     return errors + _nothing_else(after, before)
+
+
+def _order(kind: str, after: Object, before: Object) -> list[FieldError]:
+    new, old = ([text(c, "name") for c in items(spec, kind)] for spec in (after, before))
+    if len(new) != len(old):
+        return [forbidden(f"spec.{kind}", f"{kind} may not be added or removed on resize")]
+    told = f"{kind} may not be renamed or reordered on resize"
+    return [forbidden(f"spec.{kind}[{i}].name", told) for i, name in enumerate(new) if name != old[i]]
+
+
+def _pod_level(after: Object, before: Object) -> list[FieldError]:
+    """Resources of the pod as a whole."""
+    new, old = after.get("resources"), before.get("resources")
+    if not isinstance(old, dict) and not isinstance(new, dict):
+        return []
+    if isinstance(old, dict) and not isinstance(new, dict):
+        return [forbidden("spec.resources", "pod-level resources cannot be removed")]
+    errors = _nothing_removed("spec.resources", new or {}, old or {}, "pod-level resource")
+    if not same(_with_old_amounts({"resources": new}, {"resources": old or {}}), {"resources": old or {}}):
+        errors.append(forbidden("spec", "only cpu and memory resources are mutable at pod-level"))
+    return errors
 
 
 def _supported(pod: Object) -> bool:
@@ -72,10 +96,10 @@ def _supported(pod: Object) -> bool:
     return first is None or isinstance(first.get("resources"), dict)
 
 
-def _nothing_removed(at: str, new: Object, old: Object) -> list[FieldError]:
+def _nothing_removed(at: str, new: Object, old: Object, what: str) -> list[FieldError]:
     return [
-        forbidden(f"{at}.{kind}", f"resource {kind} cannot be removed")
-        for kind in ("limits", "requests")
+        forbidden(f"{at}.{kind}", f"{what} {kind} cannot be removed")
+        for kind in ("requests", "limits")
         if sub(old, kind).keys() - sub(new, kind).keys()
     ]
 
@@ -91,13 +115,13 @@ def _nothing_else(after: Object, before: Object) -> list[FieldError]:
             else:
                 of_sidecars = " for sidecar containers" if kind == "initContainers" else ""
                 told = f"only cpu and memory resources{of_sidecars} are mutable"
-                changed = _without_resized(now, then) != then
+                changed = _with_old_amounts(now, then) != then
             if changed:
                 errors.append(forbidden("spec", told))
     return errors
 
 
-def _without_resized(now: Object, then: Object) -> Object:
+def _with_old_amounts(now: Object, then: Object) -> Object:
     """The container with the old amounts of what may change."""
     munged = copy.deepcopy(now)
     for kind in ("limits", "requests"):
@@ -108,8 +132,6 @@ def _without_resized(now: Object, then: Object) -> Object:
             munged.setdefault("resources", {})[kind] = amounts
         else:
             munged.get("resources", {}).pop(kind, None)
-    if "resizePolicy" in then:
-        munged["resizePolicy"] = then["resizePolicy"]
-    else:
-        munged.pop("resizePolicy", None)
+    if not munged.get("resources"):
+        set_or_drop(munged, "resources", then if not sub(then, "resources") else {})
     return munged

@@ -1,0 +1,67 @@
+"""What a pod needs before its containers: its directory, its control group, its volumes.
+
+Source: kubelet's syncPod up to WaitForAttachAndMount; back-off of volume operations.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.kubelet.container.errors import VolumeError
+from agent.kubelet.container.model import RuntimePod
+from agent.kubelet.kit import Kit
+from agent.kubelet.pods import spec
+from agent.kubelet.volumes.model import MountedVolume
+from machinery.api import meta
+from machinery.api.meta import Object
+
+_RETRY_SECONDS = 10.0
+_VOLUME_RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 122.0)
+
+
+class Preparation:
+    """Makes and keeps up to date what one pod's containers need."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._made_at = float("-inf")
+        self._expired = 0  # how often
+        self._failures = 0
+        self._began = False
+        self.volumes: dict[str, MountedVolume] | None = None  # None until they were all ready once
+        self.retry_seconds = 0.0  # after a failure
+
+    def expire(self) -> None:
+        """Contents may have changed: look at them again the next time."""
+        self._made_at = float("-inf")
+        self._expired += 1
+
+    async def make(self, pod: Object, runtime: RuntimePod) -> bool:
+        """Whether containers may start; if not, the user has been told, and `retry_seconds` says when to try again."""
+        kit = self._kit
+        self.retry_seconds = 0.0
+        if self.volumes is not None and kit.clock.monotonic() - self._made_at < kit.settings.sync_seconds:
+            return True
+        ips = kit.node.ips if spec.is_host_network(pod) else runtime.ips
+        expired = self._expired
+        try:
+            if not self._began:
+                os.makedirs(kit.pod_dir(meta.uid_of(pod)), mode=0o750, exist_ok=True)
+                kit.cgroups.create(pod)
+                self._began = True
+            self.volumes = await kit.volumes.set_up(pod, kit.facts(tuple(ips)))
+        except OSError as error:
+            told = f"failed to ensure that the pod's cgroup or directory exists: {error}"
+            kit.teller.pod(pod, "Warning", "FailedCreatePodContainer", told)
+            self.retry_seconds = _RETRY_SECONDS
+            return False
+        except VolumeError as error:
+            kit.teller.pod(pod, "Warning", error.reason, str(error))
+            self.retry_seconds = _VOLUME_RETRIES[min(self._failures, len(_VOLUME_RETRIES) - 1)]
+            self._failures += 1
+            # What runs already goes on with what it has.
+            return self.volumes is not None
+        self._failures = 0
+        if expired == self._expired:  # else something changed while we read it
+            self._made_at = kit.clock.monotonic()
+        return True

@@ -1,0 +1,35 @@
+"""The image of the project's own components: whole, small, and made once."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from lab.images.python import navarch_image
+
+
+async def test_the_image_holds_what_the_dns_server_needs_and_is_made_once(tmp_path: Path) -> None:
+    made = await navarch_image(tmp_path)
+    kept = list(tmp_path.iterdir())
+    assert await navarch_image(tmp_path) == made
+    assert set(tmp_path.iterdir()) == set(kept)
+    names: dict[str, bytes] = {}
+    for blob in made.blobs[1:]:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob.data))) as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.name.startswith("opt/") and member.isfile() else None
+                names[member.name] = content.read() if content else b""
+    [entrypoint] = [json.loads(made.blobs[0].data)["config"]["Entrypoint"]]
+    assert entrypoint[-2:] == ["-m", "agent.dns"]
+    assert entrypoint[0][1:] in names
+    assert {"opt/navarch/agent/dns/__main__.py", "lib64", "tmp"} <= names.keys()
+    assert any(name.endswith("/dist-packages/dnslib/__init__.py") for name in names)
+    assert any(name.endswith("/libc.so.6") for name in names)
+    assert not any("/test/" in name or name.endswith(".pyx") for name in names)
+    [compiled] = [n for n in names if n.startswith("opt/navarch/agent/dns/__pycache__/zone.")]
+    assert names[compiled][:8] == importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
+    assert sum(len(blob.data) for blob in made.blobs) < 50 << 20
