@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
-from machinery import component
+from machinery import component, servingguard
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -30,6 +30,7 @@ def _networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 _FLAGS = [
     *component.CLIENT_FLAGS,
     *component.SERVING_FLAGS,
+    *servingguard.FLAGS,
     *component.LEADER_FLAGS,
     *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from machinery import component
+from machinery import component, servingguard
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -53,6 +53,7 @@ def _network_list(text: str) -> list[Network]:
 _FLAGS = [
     *component.CLIENT_FLAGS,
     *component.SERVING_FLAGS,
+    *servingguard.FLAGS,
     *component.LEADER_FLAGS,
     *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),

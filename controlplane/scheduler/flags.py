@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.scheduler import config
-from controlplane.scheduler.config import Settings
-from machinery import component
+from controlplane.scheduler.config import file
+from controlplane.scheduler.config.settings import API_VERSION, Settings
+from machinery import component, servingguard
 from machinery.settings import Flag, FlagSet
 
 _FLAGS = FlagSet(
@@ -18,6 +18,7 @@ _FLAGS = FlagSet(
         *component.CLIENT_FLAGS,
         *component.SERVING_FLAGS,
         *component.LEADER_FLAGS,
+        *servingguard.FLAGS,
         Flag("config", str, "", "path to a KubeSchedulerConfiguration file"),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
@@ -35,16 +36,18 @@ class Options:
     @property
     def shown(self) -> dict[str, Any]:
         """What /configz tells."""
-        profiles = [profile.name for profile in self.settings.profiles]
-        return {"kubescheduler.config.k8s.io": {"profiles": profiles}}
+        return {"kubescheduler.config.k8s.io": dict(self.settings.shown)}
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read flags and file. Raises SettingsError."""
     flags = _FLAGS.parse(arguments)
-    if not flags["config"]:
-        return Options(flags, Settings())
-    settings = config.load(flags["config"])
-    flags |= config.leader_flags(settings)
+    settings = file.load(flags["config"]) if flags["config"] else defaults()
+    flags |= settings.flags
     flags["kubeconfig"] = flags["kubeconfig"] or settings.kubeconfig
     return Options(flags, settings)
+
+
+def defaults() -> Settings:
+    """What is so when no file says otherwise."""
+    return file.read({"apiVersion": API_VERSION, "kind": file.KIND})

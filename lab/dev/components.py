@@ -7,8 +7,8 @@ from pathlib import Path
 from controlplane.controllers import options as controller_options
 from controlplane.controllers.clients import ManagerClients
 from controlplane.controllers.manager import assemble
-from controlplane.scheduler import __main__ as scheduler
 from controlplane.scheduler import flags as scheduler_flags
+from controlplane.scheduler import program as scheduler
 from lab.dev.cluster import POD_NETWORK
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import web
-
 from controlplane.apiserver.aggregation import authentication, availability, registration
 from controlplane.apiserver.aggregation.availability import Verdict
 from controlplane.apiserver.aggregation.remote import Remote, identity_headers
 from controlplane.apiserver.handlers.contract import Loopback
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.proxying import forward
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry.objects import items, sub, text
 from controlplane.apiserver.resources import Resources
@@ -76,14 +75,13 @@ class Aggregator:
             return None
         return self.remotes.get("/".join(path.split("/", 4)[:4]))
 
-    async def proxy(self, exchange: Exchange, remote: Remote) -> Answer | web.StreamResponse:
+    async def proxy(self, exchange: Exchange, remote: Remote) -> Answer | Answered:
         """Pass a request on."""
         if not remote.available:
             return _UNAVAILABLE
         try:
             peer = remote.peer()
-            raw = exchange.raw.path_qs if exchange.raw.raw_path is None else exchange.raw.raw_path
-            return await forward(exchange, peer, raw, headers=identity_headers(exchange.user))
+            return await forward(exchange, peer, exchange.raw.target, headers=identity_headers(exchange.user))
         except ServiceUnavailable as exc:
             return Answer(f"{exc.message}\n".encode(), _TEXT, 503, {"X-Content-Type-Options": "nosniff"})
 

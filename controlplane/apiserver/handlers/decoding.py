@@ -146,20 +146,26 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
         told = f"the object provided is unrecognized (must be of type {expected.kind}): {exc} ({excerpt(body)})"
         raise BadRequest(told) from exc
     group, version, kind = kind_of(api_version, kind, expected)
-    custom = isinstance(expected.schema, CustomSchema)
-    if custom or ((group, kind) == (expected.group, expected.kind) and registered.known(group, version, kind)):
+    if isinstance(expected.schema, CustomSchema):
         check_version(group, version, expected)
-    if custom and kind != expected.kind:
-        metadata = parsed.value.get("metadata") if isinstance(parsed.value, dict) else None
-        name = metadata.get("name") if isinstance(metadata, dict) else ""
-        error = fielderror.invalid("kind", kind, f"must be {expected.kind}")
-        raise fielderror.invalid_object(group, kind, name if isinstance(name, str) else "", [error])
+        _check_custom_kind(group, kind, parsed.value, expected)
+        return _checked(exchange, parsed, expected, group, version, kind, validation)
+    if (group, kind) == (expected.group, expected.kind) and registered.known(group, version, kind):
+        check_version(group, version, expected)
     try:
         check_kind(group, version, kind, expected)
     except WrongKind as exc:
         told = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: {exc}'
         raise BadRequest(told) from exc
     return _checked(exchange, parsed, expected, group, version, kind, validation)
+
+
+def _check_custom_kind(group: str, kind: str, value: Any, expected: Expected) -> None:
+    if kind != expected.kind:
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        name = metadata.get("name") if isinstance(metadata, dict) else ""
+        error = fielderror.invalid("kind", kind, f"must be {expected.kind}")
+        raise fielderror.invalid_object(group, kind, name if isinstance(name, str) else "", [error])
 
 
 def kind_of(api_version: str, kind: str, expected: Expected) -> tuple[str, str, str]:
@@ -223,5 +229,5 @@ def _checked(
 
 
 def _may_repeat(parsed: Parsed) -> bool:
-    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
-    return jsontext.loads(parsed.json, duplicates=True)[1]
+    """Whether a key comes twice in an object of the JSON text."""
+    return jsontext.repeats(parsed.json, parsed.value)

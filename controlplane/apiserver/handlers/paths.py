@@ -9,9 +9,11 @@ import platform
 from dataclasses import dataclass
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from controlplane.apiserver.aggregation.aggregator import Aggregator
+from controlplane.apiserver.exposition import Exposition
+from controlplane.apiserver.flowcontrol import dump
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
@@ -48,6 +50,7 @@ class Paths:
     health: Health
     openapi: OpenAPI
     aggregator: Aggregator
+    exposition: Exposition
 
     async def answer(self, exchange: Exchange) -> Answer:
         """The answer. Raises NotFound, MethodNotAllowed."""
@@ -69,7 +72,11 @@ class Paths:
             self._reading(exchange)
             return Answer(orjson.dumps(VERSION))
         if path == "/metrics":
-            return Answer(generate_latest(), CONTENT_TYPE_LATEST)
+            return Answer(self.exposition.render(), CONTENT_TYPE_LATEST)
+        if path.startswith(dump.PREFIX) and self.exposition.flow is not None:
+            self._reading(exchange)
+            told = dump.table(self.exposition.flow, path.removeprefix(dump.PREFIX))
+            return Answer(told.encode(), TEXT) if told is not None else NOT_FOUND
         extension = self.api.extensions.paths.get(path)
         if extension is not None:
             self._reading(exchange)

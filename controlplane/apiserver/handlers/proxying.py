@@ -6,16 +6,21 @@ Source: k8s.io/apimachinery/pkg/util/proxy (UpgradeAwareHandler); RFC 9110, "Int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
+from controlplane.apiserver.http.request import Answered
 from machinery.errors import BadRequest, ServiceUnavailable, StatusError
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 _HOP_BY_HOP = frozenset(
     {
@@ -30,6 +35,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_OUR_OWN = frozenset({"content-length", "date"})  # headers that this server writes itself
 _KEPT_BACK = frozenset({"authorization", "host", "content-length"})
 _CONNECT_SECONDS = 30.0
 _FAILURE_BYTES = 50_000
@@ -66,7 +72,7 @@ async def forward(
     *,
     headers: Iterable[tuple[str, str]] = (),
     failure: Callable[[int, str], StatusError] | None = None,
-) -> Answer | web.StreamResponse:
+) -> Answer | Answered:
     """Pass the request on to `path` (encoded, with its query) of the peer; `headers` are added.
 
     With `failure`, an answer outside 200..206 is not passed on: what `failure` makes of its status and text is raised.
@@ -79,9 +85,7 @@ async def forward(
     return await _plain(exchange, peer, path, headers, failure)
 
 
-async def _upgrade(
-    exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]
-) -> Answer | web.StreamResponse:
+async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
     sent = [("Host", _authority(peer)), ("Connection", "Upgrade"), ("Upgrade", exchange.headers["Upgrade"])]
     sent += [*_forwarded(exchange).items(), *headers]
     if exchange.method in ("POST", "PUT", "PATCH"):
@@ -103,14 +107,14 @@ async def _plain(
     path: str,
     headers: Iterable[tuple[str, str]],
     failure: Callable[[int, str], StatusError] | None,
-) -> web.StreamResponse:
+) -> Answered:
     scheme = "https" if peer.tls is not None else "http"
     url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
     sent = _forwarded(exchange)
     sent.extend(headers)
     body: Any = None
-    if exchange.raw.can_read_body:
-        body = exchange.raw.content
+    if exchange.raw.has_body:
+        body = exchange.raw.body.parts()
         length = exchange.headers.get("Content-Length")
         if length is not None:
             sent["Content-Length"] = length
@@ -136,27 +140,23 @@ async def _plain(
             return await _relay(exchange, answer)
 
 
-async def _relay(exchange: Exchange, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+async def _relay(exchange: Exchange, answer: aiohttp.ClientResponse) -> Answered:
     """Send an answer on, as it comes."""
-    response = web.StreamResponse(status=answer.status, reason=answer.reason)
+    headers: CIMultiDict[str] = CIMultiDict()
     for name, value in answer.headers.items():
-        if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length":
-            response.headers.add(name, value)
-    length = answer.headers.get("Content-Length")
-    if length is not None and length.isdigit():
-        response.content_length = int(length)
-    elif exchange.raw.version.minor >= 1:
-        response.enable_chunked_encoding()
+        if name.lower() not in _HOP_BY_HOP and name.lower() not in _OUR_OWN:
+            headers.add(name, value)
     for name, value in exchange.answer_headers.items():
-        response.headers.setdefault(name, value)
-    await response.prepare(exchange.raw)
+        headers.setdefault(name, value)
+    length = answer.headers.get("Content-Length")
+    known = int(length) if length is not None and length.isdigit() else None
+    stream = exchange.raw.start(answer.status, headers.items(), known)
     try:
         async for chunk in answer.content.iter_any():
-            await response.write(chunk)
+            stream.write(chunk)
+            await stream.drain()
     except aiohttp.ClientError:
-        # The answer broke off: so must ours, or the client takes what it got for the whole.
-        if exchange.raw.transport is not None:
-            exchange.raw.transport.abort()
-        return response
-    await response.write_eof()
-    return response
+        stream.abort()  # the answer broke off: so must ours, or the client takes what it got for the whole
+        return stream
+    stream.end()
+    return stream

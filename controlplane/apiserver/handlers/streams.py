@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aiohttp import web
-
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
@@ -21,6 +19,7 @@ from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
 from controlplane.apiserver.handlers.proxying import forward, is_upgrade
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
@@ -28,7 +27,7 @@ from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
 from machinery.errors import BadRequest, ServiceUnavailable
 
-Response = Answer | web.StreamResponse
+Response = Answer | Answered
 
 _LOG_FLAGS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
 _LOG_NUMBERS = ("sinceSeconds", "tailLines", "limitBytes")

@@ -186,8 +186,8 @@ def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
 
 
 def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
-    """The 422 for an object of this resource."""
-    return fielderror.invalid_object(served.type.group, served.type.kind, name, errors)
+    """The 422 for an object of this resource, under the name of the kind that is stored."""
+    return fielderror.invalid_object(served.stored.group, served.stored.kind, name, errors)
 
 
 async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:
@@ -416,10 +416,12 @@ async def _changed(
     writer: Writer,
     grants: _Grants,
 ) -> Object:
-    shown = viewed(current, served)
-    old = shown if served.conversion is not None else _as_sent(current, served)
-    if served.view is None:
-        shown = old
+    if served.conversion is not None:
+        old = shown = viewed(current, served)
+    elif served.view is not None:
+        old, shown = _as_sent(current, served), viewed(current, served)
+    else:
+        old = shown = _as_sent(current, served)
     now = api.now()
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)

@@ -12,6 +12,7 @@ from typing import Any
 Document = dict[str, Any]
 
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_KINDS = "x-kubernetes-group-version-kind"
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 
 
@@ -26,7 +27,7 @@ def document(documents: Iterable[Document], custom: Collection[str] = ()) -> Doc
         schemas |= each["components"]["schemas"]
     for name in custom:
         if name in schemas:
-            schemas[name] = plain(schemas[name])
+            schemas[name] = _custom(schemas[name])
     return {
         "swagger": "2.0",
         "info": info,
@@ -102,6 +103,13 @@ def _schema(given: Any) -> Any:
     if given.get("default"):
         made["default"] = given["default"]
     return made
+
+
+def _custom(schema: Document) -> Document:
+    """The schema of a kind of custom resource; clients would take what is not named in it for forbidden."""
+    if schema.get(_PRESERVE):
+        return {"type": "object", _KINDS: schema[_KINDS]}
+    return plain(schema)
 
 
 _STRUCTURE = ("properties", "items", "additionalProperties")

@@ -46,6 +46,7 @@ _REFERENCE: Final = (
 )
 
 Rule = Callable[[str, Any], list[FieldError]]
+_DEVICE = Expressions(names=frozenset(("device",)))
 
 
 def several(
