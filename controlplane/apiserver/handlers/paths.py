@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.exposition import Exposition
 from controlplane.apiserver.flowcontrol import dump
+from controlplane.apiserver.handlers import profiling
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
@@ -77,6 +78,8 @@ class Paths:
             self._reading(exchange)
             told = dump.table(self.exposition.flow, path.removeprefix(dump.PREFIX))
             return Answer(told.encode(), TEXT) if told is not None else NOT_FOUND
+        if self.api.settings.profiling and (profile := profiling.answer(path)) is not None:
+            return profile
         extension = self.api.extensions.paths.get(path)
         if extension is not None:
             self._reading(exchange)
