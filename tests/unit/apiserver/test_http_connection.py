@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from controlplane.apiserver.http import websocket
+from controlplane.apiserver.http.body import Body
 from controlplane.apiserver.http.connection import Response
 from controlplane.apiserver.http.pieces import Joined
 from controlplane.apiserver.http.request import Answered, Request
@@ -117,6 +118,21 @@ async def test_a_body_may_come_in_chunks_and_slowly() -> None:
         await client.say("POST / HTTP/1.1\nHost: h\nContent-Length: 6\n\nabc")
         await client.say("def")
         assert (await client.answer())[2] == b"POST /  abcdef"
+
+
+async def test_a_body_that_was_held_back_may_come_the_moment_it_is_wanted() -> None:
+    def flow(on: bool) -> None:
+        flows.append(on)
+        if on and not body.complete:
+            body.feed(b"rest")
+            body.finish()
+
+    flows: list[bool] = []
+    body = Body(flow)
+    body.feed(b"x" * (2 << 20))  # more than waits unread
+    async with asyncio.timeout(5):
+        assert (await body.read(3 << 20)).endswith(b"xrest")
+    assert flows == [False, True]
 
 
 async def test_a_client_that_expects_it_is_told_to_go_on() -> None:
