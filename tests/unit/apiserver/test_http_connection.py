@@ -20,6 +20,14 @@ from machinery.errors import StatusError
 LIMIT = 1000
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("not reached")
+
+
 @dataclass
 class Echo:
     """Tells what was asked; some paths do more."""
@@ -52,6 +60,9 @@ class Echo:
             return Answered(101)
         if request.target == "/long":
             return Response(200, [], Joined(b"[", [b"x" * 99_999] * 1000, b",", b"]"))
+        if request.target == "/big":
+            await until(lambda: request.body.complete)  # it comes while nobody reads it
+            return Response(200, [], b"%d" % len(await request.body.read(2 << 20)))
         if request.target == "/list":
             return Response(200, [], Joined(b"[", [b"xx%d" % n for n in range(3)], b",", b"]", 2))
         try:
@@ -118,6 +129,25 @@ async def test_a_body_may_come_in_chunks_and_slowly() -> None:
         await client.say("POST / HTTP/1.1\nHost: h\nContent-Length: 6\n\nabc")
         await client.say("def")
         assert (await client.answer())[2] == b"POST /  abcdef"
+
+
+async def test_a_connection_goes_on_after_a_body_that_came_before_anybody_wanted_it() -> None:
+    async with serving() as (echo, connect, server), connect() as client:
+        size = 3 << 20
+        await client.say(f"POST /wait HTTP/1.1\nHost: h\nContent-Length: {size}\n\n")
+        await echo.begun.wait()
+        (connection,) = server.connections
+        client.writer.write(b"x" * size)
+        await until(lambda: not connection.transport.is_reading())
+        echo.go.set()
+        assert (await client.answer())[0] == "HTTP/1.1 413 Request Entity Too Large"
+
+
+async def test_a_body_of_just_too_much_at_once_does_not_stop_the_connection() -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        for _ in range(3):
+            await client.say("POST /big HTTP/1.1\nHost: h\nContent-Length: 1048700\n\n" + "x" * 1048700)
+            assert (await client.answer())[2] == b"1048700"
 
 
 async def test_a_body_that_was_held_back_may_come_the_moment_it_is_wanted() -> None:
