@@ -309,6 +309,7 @@ class Connection(asyncio.Protocol):
         """Let another protocol have the transport from now on."""
         self.transport.write(answer_head)
         self.handed_over = True
+        self._flow(True)
         early, self._buffer = self._buffer, b""
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
