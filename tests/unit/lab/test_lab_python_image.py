@@ -45,4 +45,5 @@ def test_every_package_that_the_dns_server_imports_is_among_those_of_the_image()
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     packed = {found.metadata["Name"].lower() for found in closure(DEPENDENCIES)}
-    assert {name.lower() for name in done.stdout.split()} - packed <= {"navarch"}
+    optional = {"bcrypt", "setuptools"}  # imported where they happen to be installed
+    assert {name.lower() for name in done.stdout.split()} - packed - optional <= {"navarch"}
