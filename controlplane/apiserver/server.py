@@ -187,6 +187,8 @@ class ApiServer:
         self._spawn(self.custom.run)
         self._spawn(self.aggregator.run)
         self._spawn(self._pools.repair.run)
+        if self._auditor is not None and self._auditor.webhook is not None:
+            self._spawn(self._auditor.webhook.run)
         flow = self._flow
         if flow is not None:
             self._spawn(flow.adjust_regularly)
