@@ -5,6 +5,7 @@ Source: k8s.io/apimachinery/pkg/util/proxy (UpgradeAwareHandler); RFC 9110, "Int
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from yarl import URL
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
 from controlplane.apiserver.handlers.rewriting import LARGEST_PAGE_BYTES, Rewriting
+from controlplane.apiserver.handlers.wirestream import SUBPROTOCOLS
+from controlplane.apiserver.http import websocket
 from controlplane.apiserver.http.request import Answered
 from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 from machinery.imports import deferred
@@ -51,6 +54,11 @@ def is_upgrade(exchange: Exchange) -> bool:
     return "upgrade" in (part.strip() for part in connection.split(",")) and "Upgrade" in exchange.headers
 
 
+def is_websocket(exchange: Exchange) -> bool:
+    """Whether that is WebSocket."""
+    return exchange.headers.get("Upgrade", "").lower() == "websocket"
+
+
 def _forwarded(exchange: Exchange) -> CIMultiDict[str]:
     """The client's headers, but for those between it and this server, and those that prove who it is."""
     dropped = {part.strip().lower() for part in exchange.headers.get("Connection", "").split(",")}
@@ -86,7 +94,7 @@ async def forward(
     """
     if is_upgrade(exchange):
         return await _upgrade(exchange, peer, path, headers)
-    return await _plain(exchange, peer, path, headers, receive or relay)
+    return await fetch(exchange, peer, path, headers, receive or relay)
 
 
 async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
@@ -105,13 +113,10 @@ async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[
     return Answer(found.body, kind, found.status)
 
 
-async def _plain(
-    exchange: Exchange,
-    peer: Peer,
-    path: str,
-    headers: Iterable[tuple[str, str]],
-    receive: Receive,
+async def fetch(
+    exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]], receive: Receive
 ) -> Answer | Answered:
+    """As `forward`, where the client's wish for another protocol is not the peer's business."""
     scheme = "https" if peer.tls is not None else "http"
     url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
     sent = _forwarded(exchange)
@@ -142,15 +147,36 @@ async def _plain(
             return await receive(exchange, answer)
 
 
-def refusing(failure: Callable[[int, str], StatusError]) -> Receive:
-    """Passes on what succeeds (200..206); what `failure` makes of the status and text of anything else is raised."""
+def refusing(failure: Callable[[int, str], StatusError], receive: Receive) -> Receive:
+    """Leaves what succeeds (200..206) to `receive`; what `failure` makes of the rest's status and text is raised."""
 
-    async def receive(exchange: Exchange, answer: aiohttp.ClientResponse) -> Answer | Answered:
+    async def check(exchange: Exchange, answer: aiohttp.ClientResponse) -> Answer | Answered:
         if not 200 <= answer.status <= 206:
             raise failure(answer.status, (await answer.content.read(_FAILURE_BYTES)).decode("utf-8", "replace"))
-        return await relay(exchange, answer)
+        return await receive(exchange, answer)
 
-    return receive
+    return check
+
+
+async def messages(exchange: Exchange, answer: aiohttp.ClientResponse) -> Answered:
+    """Sends the body on as messages of a WebSocket: of bytes, or (by subprotocol) of their base64.
+
+    Source: k8s.io/apiserver/pkg/util/wsstream (Reader): the first message is empty.
+    """
+    socket = websocket.accept(exchange.raw, SUBPROTOCOLS, exchange.answer_headers.items())
+    as_text = socket.subprotocol.startswith("base64.")
+    try:
+        socket.send(b"", binary=not as_text)
+        async for chunk in answer.content.iter_any():
+            if socket.send(base64.b64encode(chunk) if as_text else chunk, binary=not as_text) < 0:
+                break
+            await socket.drain()
+    except aiohttp.ClientError:
+        socket.transport.abort()  # the answer broke off: so must ours
+    finally:
+        socket.close()
+        exchange.raw.release()
+    return Answered(101)
 
 
 def rewriting(links: Rewriting) -> Receive:

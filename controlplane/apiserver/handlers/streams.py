@@ -18,7 +18,16 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
-from controlplane.apiserver.handlers.proxying import forward, is_upgrade, refusing, rewriting
+from controlplane.apiserver.handlers.proxying import (
+    fetch,
+    forward,
+    is_upgrade,
+    is_websocket,
+    messages,
+    refusing,
+    relay,
+    rewriting,
+)
 from controlplane.apiserver.handlers.rewriting import Rewriting
 from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
@@ -121,7 +130,7 @@ def log_query(query: Query, name: str) -> list[tuple[str, str]]:
 
 
 async def log(api: Api, exchange: Exchange) -> Response:
-    """GET pods/NAME/log."""
+    """GET pods/NAME/log, over HTTP or as the messages of a WebSocket."""
     query, info = exchange.query, exchange.info
     asked = log_query(query, info.name)
     pod = await _pod(api, exchange)
@@ -131,12 +140,11 @@ async def log(api: Api, exchange: Exchange) -> Response:
         return Answer(b"", "text/plain")
     peer = await _kubelet(api, node)
     path = f"/containerLogs/{_segments(info.namespace, info.name, container)}"
-    return await forward(
-        exchange,
-        peer,
-        f"{path}?{urlencode(asked)}" if asked else path,
-        receive=refusing(lambda status, text: peer_failure("pods/log", info.name, status, text)),
+    receive = refusing(
+        lambda status, text: peer_failure("pods/log", info.name, status, text),
+        messages if is_websocket(exchange) else relay,
     )
+    return await fetch(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path, (), receive)
 
 
 def _segments(*parts: str) -> str:
