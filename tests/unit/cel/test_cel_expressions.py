@@ -128,6 +128,7 @@ def test_values(text: str, expected: Any) -> None:
         ("object.spec.n + 'a'", "no such overload"),
         ("object.spec.n.startsWith('a')", "no such overload"),
         ("object.nothing.x", "no such overload"),
+        ("int(null)", "no such overload"),
         ("int('x')", 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("[1].map(x, x / 0)", "division by zero"),
         ("optional.none().value()", "optional.none() dereference"),
