@@ -32,6 +32,7 @@ class Controller:
         self.queue = WorkQueue(name)
         self._reconcile = reconcile
         self._workers = workers
+        self._running = False
         self._failures: dict[str, int] = {}
         self._retries = metrics.WORKQUEUE_RETRIES.labels(name)
         self._seconds = metrics.WORKQUEUE_SECONDS.labels(name)
@@ -40,13 +41,20 @@ class Controller:
         """Have the key reconciled."""
         self.queue.add(key)
 
+    async def check(self) -> None:
+        """Whether the controller works, for /healthz. Raises NavarchError if it does not."""
+        if not self._running:
+            raise NavarchError(f"controller {self.name} is not running")
+
     async def run(self) -> None:
         """Work until cancelled."""
+        self._running = True
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):
                     group.create_task(self._work())
         finally:
+            self._running = False
             self.queue.close()
 
     async def _work(self) -> None:

@@ -28,6 +28,7 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
+_HEALTHY_SECONDS = 20.0  # beyond the lease duration; upstream's LeaderHealthzAdaptor
 _SPREAD_SECONDS = 0.2  # standbys do not all try in the same moment
 
 
@@ -91,6 +92,12 @@ class LeaderElection:
         """Raise LeadershipLost unless this candidate may act now: the `write_guard` of the leader's client."""
         if not self.is_leader:
             raise LeadershipLost(f"{self._identity} no longer holds the lease {self._namespace}/{self._name}")
+
+    async def check(self) -> None:
+        """Whether a leader still renews, for /healthz. Raises LeadershipLost if it has not for too long."""
+        silent = self._clock.monotonic() - self._renewed_at
+        if self._renewed_at > -math.inf and silent > self._timing.lease_seconds + _HEALTHY_SECONDS:
+            raise LeadershipLost(f"failed election to renew leadership on lease {self._name}")
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Wait for leadership, then run `lead` until it ends or leadership is lost (LeadershipLost).

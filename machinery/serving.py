@@ -68,6 +68,10 @@ class HealthServer:
         self.app.router.add_get("/metrics", _metrics)
         self.app.router.add_get("/configz", self._configz)
 
+    def add_check(self, name: str, check: Check) -> None:
+        """One more check, from now on; one of the same name is replaced."""
+        self._checks[name] = check
+
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises SettingsError when the address is not to be had."""
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)

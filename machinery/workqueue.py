@@ -6,6 +6,7 @@ Source: client-go util/workqueue (the invariants, not the code).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +24,23 @@ class WorkQueue:
     def __init__(self, name: str) -> None:
         self._ready: deque[str] = deque()
         self._waiting: set[str] = set()  # needs work: in _ready, or will be when its current work ends
-        self._working: set[str] = set()
+        self._working: dict[str, float] = {}  # since when
+        self._ready_since: dict[str, float] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         self._adds = metrics.WORKQUEUE_ADDS.labels(name)
         self._depth = metrics.WORKQUEUE_DEPTH.labels(name)
+        self._waited = metrics.WORKQUEUE_WAITED.labels(name)
+        metrics.WORKQUEUE_UNFINISHED.labels(name).set_function(lambda: sum(self._ages()))
+        metrics.WORKQUEUE_LONGEST.labels(name).set_function(lambda: max(self._ages(), default=0.0))
 
     def __len__(self) -> int:
         return len(self._ready)
+
+    def _ages(self) -> list[float]:
+        """How long each key is being worked on."""
+        now = time.monotonic()
+        return [now - since for since in self._working.values()]
 
     def add(self, key: str) -> None:
         """Have `key` worked on soon; no effect if that is due already."""
@@ -73,7 +83,9 @@ class WorkQueue:
         key = self._ready.popleft()
         self._depth.set(len(self._ready))
         self._waiting.discard(key)
-        self._working.add(key)
+        now = time.monotonic()
+        self._waited.observe(now - self._ready_since.pop(key, now))
+        self._working[key] = now
         return key
 
     @contextmanager
@@ -82,7 +94,7 @@ class WorkQueue:
         try:
             yield
         finally:
-            self._working.discard(key)
+            self._working.pop(key, None)
             if key in self._waiting:
                 self._push(key)
 
@@ -94,6 +106,7 @@ class WorkQueue:
 
     def _push(self, key: str) -> None:
         self._ready.append(key)
+        self._ready_since[key] = time.monotonic()
         self._depth.set(len(self._ready))
         self._wake_one()
 

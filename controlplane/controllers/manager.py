@@ -9,14 +9,17 @@ import asyncio
 from dataclasses import dataclass
 
 from controlplane.controllers import (
+    admissionpolicies,
     bootstraptokens,
     clusterroles,
+    devicetaints,
     names,
     nodeipam,
     nodettl,
     podgc,
     quota,
     replicas,
+    resourceclaims,
     rootca,
     serviceaccounts,
     servicecidrs,
@@ -26,7 +29,7 @@ from controlplane.controllers import (
 from controlplane.controllers import namespaces as ending
 from controlplane.controllers.autoscaling import controller as autoscaling
 from controlplane.controllers.certificates import controller as certificates
-from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.clients import PROGRAM, ManagerClients
 from controlplane.controllers.cronjob import controller as cronjob
 from controlplane.controllers.daemonset import controller as daemonset
 from controlplane.controllers.deployment import controller as deployment
@@ -41,13 +44,13 @@ from controlplane.controllers.nodelifecycle import controller as nodelifecycle
 from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
 from controlplane.controllers.statefulset import controller as statefulset
-from controlplane.controllers.volumes import binder, ephemeral, expander, protection
-from machinery import component
+from controlplane.controllers.volumes import attachdetach, binder, ephemeral, expander, protection
+from machinery import component, metrics
 from machinery.cache.informer import Informers
 from machinery.clock import Clock, SystemClock
 from machinery.controller import Controller
 from machinery.log import get_logger
-from machinery.serving import HealthServer
+from machinery.serving import Check, HealthServer
 
 log = get_logger(__name__)
 
@@ -58,6 +61,8 @@ CONTROLLERS: dict[str, Build] = {
     "node-ipam-controller": nodeipam.build,
     "node-lifecycle-controller": nodelifecycle.build,
     "taint-eviction-controller": eviction.build,
+    "device-taint-eviction-controller": devicetaints.build,
+    "resourceclaim-controller": resourceclaims.build,
     "deployment-controller": deployment.build,
     "replicaset-controller": replicas.build_replicasets,
     "replicationcontroller-controller": replicas.build_replicationcontrollers,
@@ -69,6 +74,7 @@ CONTROLLERS: dict[str, Build] = {
     "cronjob-controller": cronjob.build,
     "pod-garbage-collector-controller": podgc.build,
     "persistentvolume-binder-controller": binder.build,
+    "persistentvolume-attach-detach-controller": attachdetach.build,
     "persistentvolume-expander-controller": expander.build,
     "persistentvolumeclaim-protection-controller": protection.build_claims,
     "persistentvolume-protection-controller": protection.build_volumes,
@@ -80,6 +86,7 @@ CONTROLLERS: dict[str, Build] = {
     "serviceaccount-token-controller": tokens.build,
     "legacy-serviceaccount-token-cleaner-controller": tokens.build_cleaner,
     "endpointslice-mirroring-controller": mirror.build,
+    "validatingadmissionpolicy-status-controller": admissionpolicies.build,
     "service-cidr-controller": servicecidrs.build,
     "clusterrole-aggregation-controller": clusterroles.build,
     "certificatesigningrequest-approving-controller": certificates.build_approver,
@@ -99,10 +106,16 @@ class Manager:
     """The controllers, built and not yet running."""
 
     environment: Environment
-    controllers: list[Controller]
+    by_name: dict[str, list[Controller]]
+    """By the names that --controllers has."""
 
-    async def run(self) -> None:
-        """Fill the caches, then run every controller until cancelled."""
+    @property
+    def controllers(self) -> list[Controller]:
+        """All of them."""
+        return [controller for made in self.by_name.values() for controller in made]
+
+    async def run(self, server: HealthServer | None = None) -> None:
+        """Fill the caches, then run every controller until cancelled; `server` then tells of each by name."""
         env = self.environment
         async with env.informers, env.metadata_informers, asyncio.TaskGroup() as group:
             await env.informers.synced()
@@ -111,9 +124,13 @@ class Manager:
                 group.create_task(recorder.run())
             for controller in self.controllers:
                 group.create_task(controller.run(), name=controller.name)
+            for name, made in self.by_name.items():
+                metrics.RUNNING_CONTROLLERS.labels(name, PROGRAM).set(1)
+                if server is not None:
+                    server.add_check(name, _all_work(made))
 
 
-def assemble(options: Options, clients: ClientPool, clock: Clock | None = None) -> Manager:
+def assemble(options: Options, clients: ManagerClients, clock: Clock | None = None) -> Manager:
     """Build the controllers that the options choose. Raises SettingsError for what can't work."""
     chosen = names.choose(options["controllers"], CONTROLLERS)
     environment = Environment(
@@ -123,24 +140,33 @@ def assemble(options: Options, clients: ClientPool, clock: Clock | None = None) 
         clock=clock or SystemClock(),
         client_for=clients.acting_as,
     )
-    controllers = [made for name, build in CONTROLLERS.items() if name in chosen for made in build(environment)]
-    return Manager(environment, controllers)
+    made = {name: build(environment) for name, build in CONTROLLERS.items() if name in chosen}
+    return Manager(environment, {name: controllers for name, controllers in made.items() if controllers})
+
+
+def _all_work(controllers: list[Controller]) -> Check:
+    async def check() -> None:
+        for controller in controllers:
+            await controller.check()
+
+    return check
 
 
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then control. Raises SettingsError, LeadershipLost."""
     flags, clock = options.flags, SystemClock()
-    tls = component.serving_tls(flags)
     config = component.client_config(flags)
     own_accounts = flags["use-service-account-credentials"]
     async with (
-        HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown),
-        ClientPool(config, clock, own_accounts=own_accounts) as clients,
+        component.guarded_server(flags, PROGRAM, options.shown) as server,
+        ManagerClients(config, clock, own_accounts=own_accounts) as clients,
     ):
         manager = assemble(options, clients, clock)
+
         if not flags["leader-elect"]:
-            await manager.run()
+            await manager.run(server)
             return
-        election = component.leader_election(clients.lease, flags, "kube-controller-manager")
+        election = component.leader_election(clients.lease, flags, PROGRAM)
+        server.add_check("leaderElection", election.check)
         clients.guard_with(election.guard)
-        await election.run(manager.run)
+        await election.run(lambda: manager.run(server))

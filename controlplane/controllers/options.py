@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from machinery import component
+from machinery import component, servingguard
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -53,6 +53,7 @@ def _network_list(text: str) -> list[Network]:
 _FLAGS = [
     *component.CLIENT_FLAGS,
     *component.SERVING_FLAGS,
+    *servingguard.FLAGS,
     *component.LEADER_FLAGS,
     *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),
@@ -101,6 +102,9 @@ _FLAGS = [
         "horizontal-pod-autoscaler-initial-readiness-delay", duration, 30.0, "readiness changes this early are ignored"
     ),
     Flag("horizontal-pod-autoscaler-tolerance", float, 0.1, "deviation from the target that is let be"),
+    Flag("enable-hostpath-provisioner", boolean, False, "make host paths volumes of claims; not supported"),
+    Flag("cloud-provider", str, "", "who runs the cloud's controllers: external, or nobody"),
+    Flag("cloud-config", str, "", "settings of the cloud provider; none is built in"),
     Flag("pvclaimbinder-sync-period", duration, 15.0, "how often volumes and claims are looked at again"),
     Flag("attach-detach-reconcile-sync-period", duration, 60.0, "how often attachments are compared in full"),
     Flag("disable-attach-detach-reconcile-sync", boolean, False, "never compare attachments in full"),
@@ -116,29 +120,28 @@ _FLAGS = [
 _HARMLESS = (
     *component.HARMLESS,
     "allow-untagged-cloud",
-    "authentication-token-webhook-cache-ttl",
-    "authorization-webhook-cache-authorized-ttl",
-    "authorization-webhook-cache-unauthorized-ttl",
-    "cert-dir",
+    "concurrent-service-syncs",
     "configure-cloud-routes",
     "controller-start-interval",
-    "emulated-version",
+    "controller-shutdown-timeout",
     "enable-dynamic-provisioning",
     "enable-leader-migration",
     "flex-volume-plugin-dir",
-    "http2-max-streams-per-connection",
-    "log-flush-frequency",
-    "log-json-info-buffer-size",
-    "log-json-split-stream",
-    "log-text-info-buffer-size",
-    "log-text-split-stream",
+    "leader-migration-config",
     "min-resync-period",
-    "permit-address-sharing",
+    "node-sync-period",
+    "pv-recycler-increment-timeout-nfs",
+    "pv-recycler-minimum-timeout-hostpath",
+    "pv-recycler-minimum-timeout-nfs",
+    "pv-recycler-pod-template-filepath-hostpath",
+    "pv-recycler-pod-template-filepath-nfs",
+    "pv-recycler-timeout-increment-hostpath",
     "requestheader-uid-headers",
     "route-reconciliation-period",
-    "show-hidden-metrics-for-version",
     "tls-cipher-suites",
+    "tls-curve-preferences",
     "tls-min-version",
+    "tls-sni-cert-key",
 )
 
 
@@ -184,6 +187,10 @@ def parse(arguments: Sequence[str]) -> Options:
     _check_networks(options)
     if values["cidr-allocator-type"] != "RangeAllocator":
         raise SettingsError("--cidr-allocator-type: only RangeAllocator is supported")
+    if values["enable-hostpath-provisioner"]:
+        raise SettingsError("--enable-hostpath-provisioner: host paths are not provisioned; make volumes by hand")
+    if values["cloud-provider"] not in ("", "external"):
+        raise SettingsError("--cloud-provider: only external (the cloud controller manager runs beside this program)")
     if bool(values["cluster-signing-cert-file"]) != bool(values["cluster-signing-key-file"]):
         raise SettingsError("--cluster-signing-cert-file and --cluster-signing-key-file go together")
     if values["cluster-signing-cert-file"] and any(

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controlplane.controllers.environment import Environment
-from controlplane.controllers.periodic import every
 from controlplane.controllers.pods import is_finished, node_of
 from machinery.api.catalogue import NODES, PODS
 from machinery.api.meta import Object, format_time, is_deleting, name_of, namespace_of, uid_of
@@ -20,6 +19,7 @@ from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.errors import NotFound
 from machinery.log import get_logger
+from machinery.periodic import every
 
 log = get_logger(__name__)
 

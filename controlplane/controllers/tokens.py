@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from controlplane.controllers.environment import Environment
-from controlplane.controllers.periodic import every
 from machinery import pki
 from machinery.api.catalogue import CONFIGMAPS, PODS, SECRETS, SERVICEACCOUNTS
 from machinery.api.meta import Object, annotations_of, key_of, labels_of, name_of, namespace_of, uid_of
@@ -25,6 +24,7 @@ from machinery.client.rest import MERGE, Client
 from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.errors import NotFound, SettingsError
+from machinery.periodic import every
 from machinery.pki import PKIError, PrivateKey
 
 ACCOUNT = ""  # the manager itself: no role lets a ServiceAccount make tokens for others

@@ -1,4 +1,4 @@
-"""Labels and taints of all nodes as arrays, so that one comparison asks every node at once.
+"""Labels and taints of all nodes as arrays, so that one comparison asks every node (or some rows) at once.
 
 A label key is a column of small integers: 0 where a node lacks the key, else the number of its value. A column comes
 into being when somebody first asks for its key, and is kept up to date from then on.
@@ -6,8 +6,8 @@ into being when somebody first asks for its key, and is kept up to date from the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from machinery.api.meta import Object, labels_of, name_of
 
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.int32]
+
+Index = slice | NDArray[np.int64]
+"""Which rows an array is wanted for: all of them (EVERY), or those with these numbers."""
+
+EVERY = slice(None)
 
 NAME_FIELD = "metadata.name"
 _NAME_COLUMN = "\0name"  # no label key can look like this
@@ -30,6 +35,7 @@ class LabelColumns:
         self._columns: dict[str, Ints] = {}
         self._values: dict[str, dict[str, int]] = {}
         self._nodes: dict[int, Object] = {}
+        self._unique: dict[str, tuple[int, bool]] = {}
 
     def grow(self, capacity: int) -> None:
         """Make room for more rows."""
@@ -66,9 +72,23 @@ class LabelColumns:
         self.column(key)
         return len(self._values[key]) + 1
 
-    def matches(self, key: str, operator: str, values: Sequence[str]) -> Mask:
+    def texts(self, key: str) -> NDArray[np.str_]:
+        """The values by their numbers; "" at 0."""
+        self.column(key)
+        return np.array(["", *self._values[key]], np.str_)
+
+    def unique(self, key: str) -> bool:
+        """Whether no two rows share a value of the label."""
+        known = self._unique.get(key)
+        if known is None or known[0] != self.changes:
+            column = self.column(key)
+            numbers = column[column > 0]
+            known = self._unique[key] = (self.changes, len(np.unique(numbers)) == len(numbers))
+        return known[1]
+
+    def matches(self, key: str, operator: str, values: Sequence[str], index: Index = EVERY) -> Mask:
         """Rows that meet a node selector requirement. An unknown operator, or a bad number, matches nothing."""
-        column = self.column(key)
+        column = self.column(key)[index]
         known = self._values[key]
         found: Mask
         if operator in ("Exists", "DoesNotExist"):
@@ -82,15 +102,20 @@ class LabelColumns:
             ahead: Callable[[int], bool] = (lambda n: n > bound) if operator == "Gt" else (lambda n: n < bound)
             numbers = [n for text, n in known.items() if (value := _integer(text)) is not None and ahead(value)]
             return np.isin(column, numbers)
-        return np.zeros(self._capacity, np.bool_)
+        return np.zeros(len(column), np.bool_)
 
-    def named(self, names: Iterable[str]) -> Mask:
+    def named(self, names: Iterable[str], index: Index = EVERY) -> Mask:
         """Rows whose node has one of these names."""
-        return self.matches(_NAME_COLUMN, "In", list(names))
+        return self.matches(_NAME_COLUMN, "In", list(names), index)
 
-    def not_named(self, names: Iterable[str]) -> Mask:
+    def not_named(self, names: Iterable[str], index: Index = EVERY) -> Mask:
         """Rows whose node has none of these names."""
-        return self.matches(_NAME_COLUMN, "NotIn", list(names))
+        return self.matches(_NAME_COLUMN, "NotIn", list(names), index)
+
+    def value(self, key: str, row: int) -> str | None:
+        """The value of a label on one row."""
+        node = self._nodes.get(row)
+        return None if node is None else labels_of(node).get(key)
 
     def _number(self, key: str, node: Object) -> int:
         value = name_of(node) if key == _NAME_COLUMN else labels_of(node).get(key)
@@ -127,18 +152,16 @@ class TaintColumns:
         if not np.array_equal(before, self._has[:, row]):
             self.changes += 1
 
-    def having_any(self, numbers: Sequence[int]) -> Mask:
+    def having_any(self, numbers: Sequence[int], index: Index = EVERY) -> Mask:
         """Rows with at least one of the taints."""
-        if not numbers:
-            return np.zeros(self._has.shape[1], np.bool_)
-        found: Mask = np.logical_or.reduce(self._has[list(numbers)])
-        return found
+        found: Mask = np.logical_or.reduce([self._has[number, index] for number in numbers])
+        return found if numbers else np.zeros(len(self._has[0, index]), np.bool_)
 
-    def counts(self, numbers: Sequence[int]) -> NDArray[np.int64]:
+    def counts(self, numbers: Sequence[int], index: Index = EVERY) -> NDArray[np.int64]:
         """How many of the taints each row has."""
-        if not numbers:
-            return np.zeros(self._has.shape[1], np.int64)
-        total: NDArray[np.int64] = self._has[list(numbers)].sum(axis=0, dtype=np.int64)
+        total: NDArray[np.int64] = np.zeros(len(self._has[0, index]), np.int64)
+        for number in numbers:
+            total += self._has[number, index]
         return total
 
     def untolerated(self, tolerations: Sequence[Object], effects: tuple[str, ...]) -> list[int]:
@@ -166,18 +189,12 @@ def tolerates(toleration: Object, taint: Taint) -> bool:
         return False
     if toleration.get("key") and toleration["key"] != key:
         return False
-    operator = toleration.get("operator") or "Equal"
-    wanted: Any = toleration.get("value") or ""
-    if operator in ("Lt", "Gt"):
-        there, bound = _integer(value), _integer(wanted)
-        if there is None or bound is None:
-            return False
-        return there < bound if operator == "Lt" else there > bound
-    return operator == "Exists" or (operator == "Equal" and bool(wanted == value))
+    operator = toleration.get("operator") or "Equal"  # Lt and Gt are behind a gate that is off in v1.36
+    return operator == "Exists" or (operator == "Equal" and (toleration.get("value") or "") == value)
+
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 def _integer(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
+    return int(text) if _INTEGER.fullmatch(text) else None

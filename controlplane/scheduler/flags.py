@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.scheduler import config
-from controlplane.scheduler.config import Settings
-from machinery import component
-from machinery.settings import Flag, FlagSet
+from controlplane.scheduler.config import file
+from controlplane.scheduler.config.settings import API_VERSION, Settings
+from controlplane.scheduler.config.shown import as_go_names
+from machinery import component, servingguard
+from machinery.settings import Flag, FlagSet, duration
 
 _FLAGS = FlagSet(
     "kube-scheduler",
@@ -18,7 +19,15 @@ _FLAGS = FlagSet(
         *component.CLIENT_FLAGS,
         *component.SERVING_FLAGS,
         *component.LEADER_FLAGS,
+        *servingguard.FLAGS,
         Flag("config", str, "", "path to a KubeSchedulerConfiguration file"),
+        Flag("write-config-to", str, "", "write the configuration, defaults included, to this file and exit"),
+        Flag(
+            "pod-max-in-unschedulable-pods-duration",
+            duration,
+            300.0,
+            "the longest that a pod waits without another try, whatever happens in the cluster",
+        ),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
     harmless=component.HARMLESS,
@@ -35,16 +44,18 @@ class Options:
     @property
     def shown(self) -> dict[str, Any]:
         """What /configz tells."""
-        profiles = [profile.name for profile in self.settings.profiles]
-        return {"kubescheduler.config.k8s.io": {"profiles": profiles}}
+        return {"componentconfig": as_go_names(self.settings.shown)}
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read flags and file. Raises SettingsError."""
     flags = _FLAGS.parse(arguments)
-    if not flags["config"]:
-        return Options(flags, Settings())
-    settings = config.load(flags["config"])
-    flags |= config.leader_flags(settings)
+    settings = file.load(flags["config"]) if flags["config"] else defaults()
+    flags |= settings.flags
     flags["kubeconfig"] = flags["kubeconfig"] or settings.kubeconfig
     return Options(flags, settings)
+
+
+def defaults() -> Settings:
+    """What is so when no file says otherwise."""
+    return file.read({"apiVersion": API_VERSION, "kind": file.KIND})

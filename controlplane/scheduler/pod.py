@@ -1,46 +1,33 @@
-"""A pod as the scheduler sees it: compiled once from the object, compared and counted from then on.
+"""A pod as the scheduler sees it: what decides where it can go, compiled once for all pods that agree in it.
 
 Source: core/v1 PodSpec; k8s.io/kubernetes/pkg/scheduler/framework/types.go (PodInfo).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from controlplane.scheduler import resources
 from controlplane.scheduler.resources import ResourceNames
-from controlplane.scheduler.terms import PodLabels, Term
+from controlplane.scheduler.terms import PodLabels, Term, WeightedTerm, weighted_terms
 from machinery.api import labels as label_selectors
 from machinery.api.labels import Selector
-from machinery.api.meta import Object, key_of, labels_of, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, controller_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
+from machinery.api.podresources import is_sidecar
 
-WeightedTerm = tuple[Term, str, int]
-"""(which pods, topology key, weight)"""
-
-# What of a pod decides where it can go; pods that agree in all of it get the same answer from the same nodes.
-_DECIDING = (
-    "affinity",
-    "containers",
-    "hostNetwork",
-    "initContainers",
-    "nodeName",
-    "nodeSelector",
-    "overhead",
-    "priority",
-    "resources",
-    "resourceClaims",
-    "tolerations",
-    "topologySpreadConstraints",
-    "volumes",
-    "preemptionPolicy",
-)
+_KEPT_SHAPES = 8192
 
 
-@dataclass(frozen=True)
+Disk = tuple[str, ...]
+"""What tells disks apart that pods of one node do not share: a kind and its identity."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """A topology spread constraint."""
 
@@ -54,15 +41,15 @@ class Spread:
     matches_itself: bool
 
 
-@dataclass(frozen=True)
-class Pod:
-    """A compiled pod. `asked` and `scored` are in the units of `resources`."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """What of a pod bears on scheduling. Pods of one shape get the same answer from the same nodes.
 
-    object: Object
-    key: str
-    uid: str
+    `asked` and `scored` are in the units of `resources`; `number` is given to one shape only.
+    """
+
+    number: int
     namespace: str
-    name: str
     labels: Mapping[str, str]
     counted_as: PodLabels
     priority: int
@@ -70,12 +57,31 @@ class Pod:
     scored: tuple[int, int]
     ports: frozenset[tuple[str, str, int]]  # (ip, protocol, host port)
     images: tuple[str, ...]
-    claims: tuple[str, ...] = ()  # keys of persistent volume claims it names
-    affinity: tuple[tuple[Term, str], ...] = ()
-    anti_affinity: tuple[WeightedTerm, ...] = ()
-    preferred: tuple[WeightedTerm, ...] = ()  # affinity with positive, anti-affinity with negative weight
-    spreads: tuple[Spread, ...] = ()
-    signature: bytes = field(default=b"", repr=False)
+    owner: tuple[str, str]  # (kind, name) of its controller, or empty
+    volumes: tuple[Object, ...]  # those that are claims or disks
+    disks: tuple[tuple[Disk, bool], ...]  # with whether for reading only
+    claims: tuple[tuple[str, bool], ...]  # (claim name, whether of a generic ephemeral volume)
+    resource_claims: tuple[str, ...]
+    features: frozenset[str]  # what its node must have declared that it can do
+    tolerations: Sequence[Object]
+    node_selector: Mapping[str, str]
+    node_affinity: Object
+    affinity: tuple[WeightedTerm, ...]
+    anti_affinity: tuple[WeightedTerm, ...]
+    preferred: tuple[WeightedTerm, ...]  # affinity with positive, anti-affinity with negative weight
+    spreads: tuple[Spread, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A compiled pod: the object, who it is, and its shape."""
+
+    object: Object
+    key: str
+    uid: str
+    namespace: str
+    name: str
+    shape: Shape
 
     @property
     def spec(self) -> Object:
@@ -84,119 +90,212 @@ class Pod:
         return spec
 
     @property
-    def node_name(self) -> str:
-        """Where it has been bound to, or ""."""
-        return self.spec.get("nodeName") or ""
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        return self.shape.labels
 
     @property
-    def required_affinity_owned(self) -> tuple[WeightedTerm, ...]:
-        """Its required affinity terms with the weight they lend nodes of that topology (hardPodAffinityWeight)."""
-        return tuple((term, topology_key, 1) for term, topology_key in self.affinity)
+    def priority(self) -> int:
+        """Its priority; higher ones go first and may preempt."""
+        return self.shape.priority
+
+    @property
+    def node_name(self) -> str:
+        """Where it has been bound to, or ""."""
+        return self.object["spec"].get("nodeName") or ""
+
+    @property
+    def nominated_node(self) -> str:
+        """Where room is being made for it, or ""."""
+        return (self.object.get("status") or {}).get("nominatedNodeName") or ""
+
+    @property
+    def scheduler_name(self) -> str:
+        """Which profile it is for."""
+        return self.object["spec"].get("schedulerName") or "default-scheduler"
 
 
-def compile_pod(pod: Object, names: ResourceNames) -> Pod:
-    """The compiled form. The object must have passed the API server's validation."""
-    spec = pod["spec"]
-    labels = labels_of(pod)
-    namespace = namespace_of(pod)
-    asked = resources.requested(pod, names)
-    affinity = spec.get("affinity") or {}
-    together, apart = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
-    liked = [*_weighted(together, namespace, labels, 1), *_weighted(apart, namespace, labels, -1)]
-    deciding = {name: spec[name] for name in _DECIDING if name in spec}
-    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    return Pod(
-        object=pod,
-        key=key_of(pod),
-        uid=uid_of(pod),
-        namespace=namespace,
-        name=name_of(pod),
-        labels=labels,
-        counted_as=(namespace, frozenset(labels.items())),
-        priority=spec.get("priority") or 0,
-        asked=asked,
-        scored=resources.scored(pod, asked),
-        ports=_host_ports(spec),
-        claims=tuple(
-            f"{namespace}/{volume['persistentVolumeClaim']['claimName']}"
-            for volume in spec.get("volumes") or ()
-            if volume.get("persistentVolumeClaim")
-        ),
-        images=tuple(container.get("image", "") for container in containers),
-        affinity=tuple((term, key) for term, key, _ in _required(together, namespace, labels)),
-        anti_affinity=tuple(_required(apart, namespace, labels)),
-        preferred=tuple(liked),
-        spreads=tuple(
-            _spread(constraint, namespace, labels) for constraint in spec.get("topologySpreadConstraints") or ()
-        ),
-        signature=orjson.dumps([namespace, labels, deciding], option=orjson.OPT_SORT_KEYS),
-    )
+class Shapes:
+    """Compiles pods; those that agree share what was compiled."""
+
+    def __init__(self, names: ResourceNames) -> None:
+        self._names = names
+        self._known: dict[bytes, Shape] = {}
+        self._numbers = itertools.count(1)
+
+    def pod(self, obj: Object) -> Pod:
+        """The compiled form. The object must have passed the API server's validation."""
+        agreeing = orjson.dumps(_deciding(obj))
+        shape = self._known.get(agreeing)
+        if shape is None:
+            if len(self._known) >= _KEPT_SHAPES:
+                self._known.clear()
+            shape = self._known[agreeing] = _shape(obj, next(self._numbers), self._names)
+        return Pod(obj, key_of(obj), uid_of(obj), shape.namespace, name_of(obj), shape)
 
 
-def _host_ports(spec: Object) -> frozenset[tuple[str, str, int]]:
-    found = set()
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
-        for port in container.get("ports") or ():
-            if number := port.get("hostPort"):
-                found.add((port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", number))
-    return frozenset(found)
+_SPEC = (
+    "affinity",
+    "nodeSelector",
+    "overhead",
+    "priority",
+    "resources",
+    "tolerations",
+    "topologySpreadConstraints",
+)
+_DEVICES = ("gcePersistentDisk", "awsElasticBlockStore", "iscsi", "rbd")
 
 
-def _required(affinity: Object, namespace: str, labels: Mapping[str, str]) -> list[WeightedTerm]:
-    given = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
-    return [(_term(term, namespace, labels), term["topologyKey"], 1) for term in given]
+def _deciding(obj: Object) -> list[Any]:
+    spec, meta = obj["spec"], obj["metadata"]
+    status = obj.get("status") or {}
+    get = spec.get
+    owners = meta.get("ownerReferences")
+    owner = controller_of(obj) if owners else None
+    parts: list[Any] = [
+        meta.get("namespace"),
+        meta.get("labels"),
+        meta.get("deletionTimestamp") is not None,
+        [owner.get("kind"), owner["name"]] if owner else None,
+        [get(name) for name in _SPEC],
+        [_container_parts(container) for container in get("containers") or ()],
+        [_container_parts(container) for container in get("initContainers") or ()],
+        _volumes(spec),
+        get("hostUsers") is False and bool(get("hostNetwork")),
+    ]
+    if any("ephemeral" in volume for volume in get("volumes") or ()) or get("resourceClaims"):
+        parts += [uid_of(obj), name_of(obj), get("resourceClaims"), status.get("resourceClaimStatuses")]
+    for name in ("containerStatuses", "initContainerStatuses"):
+        for each in status.get(name) or ():
+            if each.get("resources") is not None:
+                parts += [each["name"], each["resources"], each.get("allocatedResources"), status.get("conditions")]
+    return parts
 
 
-def _weighted(affinity: Object, namespace: str, labels: Mapping[str, str], sign: int) -> list[WeightedTerm]:
-    given = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+def _container_parts(container: Object) -> list[Any]:
+    get = container.get
+    parts = [container["name"], get("image"), get("resources"), get("ports"), get("restartPolicy")]
+    return [*parts, rules] if (rules := get("restartPolicyRules")) else parts
+
+
+def _volumes(spec: Object) -> list[Object]:
     return [
-        (
-            _term(item["podAffinityTerm"], namespace, labels),
-            item["podAffinityTerm"]["topologyKey"],
-            sign * item["weight"],
-        )
-        for item in given
+        volume
+        for volume in spec.get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+        or "ephemeral" in volume
+        or "csi" in volume
+        or any(kind in volume for kind in _DEVICES)
     ]
 
 
-def _term(term: Object, namespace: str, labels: Mapping[str, str]) -> Term:
-    named = frozenset(term.get("namespaces") or ())
-    chosen = term.get("namespaceSelector")
-    if chosen is None and not named:
-        named = frozenset((namespace,))
-    extra = [*_same(term.get("matchLabelKeys"), labels, "In"), *_same(term.get("mismatchLabelKeys"), labels, "NotIn")]
-    return Term(
-        selectors=(_narrowed(term.get("labelSelector"), extra),),
-        namespaces=named,
-        namespace_selector=None if chosen is None else label_selectors.from_selector(chosen),
+def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
+    spec = obj["spec"]
+    labels, namespace = labels_of(obj), namespace_of(obj)
+    affinity = spec.get("affinity") or {}
+    together, apart = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
+    owner = controller_of(obj)
+    volumes = _volumes(spec)
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    return Shape(
+        number=number,
+        namespace=namespace,
+        labels=labels,
+        counted_as=(namespace, frozenset(labels.items()), is_deleting(obj)),
+        priority=spec.get("priority") or 0,
+        asked=resources.requested(obj, names),
+        scored=resources.scored(obj),
+        ports=_host_ports(spec),
+        images=tuple(container.get("image", "") for container in containers),
+        owner=(owner.get("kind", ""), owner["name"]) if owner else ("", ""),
+        volumes=tuple(volumes),
+        disks=tuple(_disks(volumes)),
+        claims=tuple(_claim_names(name_of(obj), volumes)),
+        resource_claims=tuple(claim["name"] for claim in spec.get("resourceClaims") or ()),
+        features=frozenset(_features(spec)),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        node_selector=spec.get("nodeSelector") or {},
+        node_affinity=affinity.get("nodeAffinity") or {},
+        affinity=tuple(weighted_terms(together.get(required), namespace, labels)),
+        anti_affinity=tuple(weighted_terms(apart.get(required), namespace, labels)),
+        preferred=(*_preferred(together, namespace, labels, 1), *_preferred(apart, namespace, labels, -1)),
+        spreads=tuple(spread(each, namespace, labels) for each in spec.get("topologySpreadConstraints") or ()),
     )
 
 
-def _spread(constraint: Object, namespace: str, labels: Mapping[str, str]) -> Spread:
-    selector = _narrowed(constraint.get("labelSelector"), _same(constraint.get("matchLabelKeys"), labels, "In"))
+def _claim_names(pod_name: str, volumes: Sequence[Object]) -> list[tuple[str, bool]]:
+    found = []
+    for volume in volumes:
+        if claim := volume.get("persistentVolumeClaim"):
+            found.append((claim["claimName"], False))
+        elif volume.get("ephemeral"):
+            found.append((f"{pod_name}-{volume['name']}", True))
+    return found
+
+
+def _features(spec: Object) -> Iterable[str]:
+    """Source: k8s.io/component-helpers/nodedeclaredfeatures/features (of v1.36)."""
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    rules = [rule for container in containers for rule in container.get("restartPolicyRules") or ()]
+    if any(rule.get("action") == "RestartAllContainers" for rule in rules):
+        yield "RestartAllContainersOnContainerExits"
+    if spec.get("hostNetwork") and spec.get("hostUsers") is False:
+        yield "UserNamespacesHostNetworkSupport"
+
+
+def _disks(volumes: Sequence[Object]) -> list[tuple[Disk, bool]]:
+    found: list[tuple[Disk, bool]] = []
+    for volume in volumes:
+        if disk := volume.get("gcePersistentDisk"):
+            found.append((("gce", disk["pdName"]), bool(disk.get("readOnly"))))
+        elif disk := volume.get("awsElasticBlockStore"):
+            found.append((("aws", disk["volumeID"]), False))
+        elif disk := volume.get("iscsi"):
+            found.append((("iscsi", disk["iqn"]), bool(disk.get("readOnly"))))
+        elif disk := volume.get("rbd"):
+            image = (disk.get("pool") or "rbd", disk["image"])
+            found += [(("rbd", monitor, *image), bool(disk.get("readOnly"))) for monitor in disk["monitors"]]
+    return found
+
+
+def _host_ports(spec: Object) -> frozenset[tuple[str, str, int]]:
+    sidecars = [container for container in spec.get("initContainers") or () if is_sidecar(container)]
+    return frozenset(
+        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", number)
+        for container in [*(spec.get("containers") or ()), *sidecars]
+        for port in container.get("ports") or ()
+        if (number := port.get("hostPort"))
+    )
+
+
+def _preferred(affinity: Object, namespace: str, labels: Mapping[str, str], sign: int) -> list[WeightedTerm]:
+    given = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    return [
+        (term, key, sign * item["weight"])
+        for item in given
+        for term, key, _ in weighted_terms([item["podAffinityTerm"]], namespace, labels)
+    ]
+
+
+def spread(constraint: Object, namespace: str, labels: Mapping[str, str], selector: Selector | None = None) -> Spread:
+    """A constraint of a pod; `selector` takes the place of the constraint's own (default constraints have none)."""
+    if selector is None:
+        selector = label_selectors.from_selector(constraint.get("labelSelector"))
+        same = tuple(
+            label_selectors.Requirement(key, label_selectors.IN, (labels[key],))
+            for key in constraint.get("matchLabelKeys") or ()
+            if key in labels
+        )
+        if same and not selector.nothing:
+            selector = Selector((*selector.requirements, *same))
     return Spread(
         topology_key=constraint["topologyKey"],
         max_skew=constraint["maxSkew"],
-        term=Term((selector,), frozenset((namespace,))),
+        term=Term((selector,), frozenset((namespace,)), living=True),
         required=constraint["whenUnsatisfiable"] == "DoNotSchedule",
         min_domains=constraint.get("minDomains") or 1,
         honor_affinity=(constraint.get("nodeAffinityPolicy") or "Honor") == "Honor",
         honor_taints=(constraint.get("nodeTaintsPolicy") or "Ignore") == "Honor",
         matches_itself=selector.matches(labels),
     )
-
-
-def _same(keys: list[str] | None, labels: Mapping[str, str], operator: str) -> list[dict[str, Any]]:
-    """matchLabelKeys: the pod's own values of these labels, as requirements."""
-    return [{"key": key, "operator": operator, "values": [labels[key]]} for key in keys or () if key in labels]
-
-
-def _narrowed(selector: Object | None, extra: list[dict[str, Any]]) -> Selector:
-    if selector is None:
-        return label_selectors.from_selector(None)
-    if not extra:
-        return label_selectors.from_selector(selector)
-    expressions = [*(selector.get("matchExpressions") or ()), *extra]
-    # The API server has merged matchLabelKeys into the selector of pods it admitted: the same requirement twice is one.
-    unique = list({orjson.dumps(e, option=orjson.OPT_SORT_KEYS): e for e in expressions}.values())
-    return label_selectors.from_selector({**selector, "matchExpressions": unique})

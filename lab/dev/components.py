@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.controllers import options as controller_options
-from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.clients import ManagerClients
 from controlplane.controllers.manager import assemble
-from controlplane.scheduler import __main__ as scheduler
 from controlplane.scheduler import flags as scheduler_flags
+from controlplane.scheduler import program as scheduler
 from lab.dev.cluster import POD_NETWORK
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
@@ -36,5 +36,5 @@ async def control(config: ClientConfig, pki: Path) -> None:
         ]
     )
     clock = SystemClock()
-    async with ClientPool(config, clock, own_accounts=True) as clients:
+    async with ManagerClients(config, clock, own_accounts=True) as clients:
         await assemble(options, clients, clock).run()

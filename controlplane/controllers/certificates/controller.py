@@ -14,7 +14,6 @@ from pathlib import Path
 from controlplane.controllers.certificates import rules
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.options import Options
-from controlplane.controllers.periodic import every
 from machinery import pki
 from machinery.api.catalogue import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
 from machinery.api.meta import Object, format_time, name_of, uid_of
@@ -24,6 +23,7 @@ from machinery.clock import Clock
 from machinery.controller import Controller, Reconcile
 from machinery.errors import Forbidden, NotFound, SettingsError
 from machinery.log import get_logger
+from machinery.periodic import every
 from machinery.pki import KeyPair, PKIError
 
 log = get_logger(__name__)

@@ -9,9 +9,9 @@ from controlplane.controllers.environment import Environment
 from controlplane.controllers.garbage.collector import Collector
 from controlplane.controllers.garbage.graph import Graph, Work
 from controlplane.controllers.garbage.monitors import RESYNC_SECONDS, Monitors
-from controlplane.controllers.periodic import KEY, every
 from machinery.api.catalogue import APISERVICES, CUSTOMRESOURCEDEFINITIONS
 from machinery.controller import Controller
+from machinery.periodic import KEY, every
 
 ACCOUNT = "generic-garbage-collector"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.nodelifecycle.monitor import NodeMonitor
 from controlplane.controllers.nodelifecycle.plan import EvictionRates
-from controlplane.controllers.periodic import every
 from machinery.api.catalogue import LEASES, NODES, PODS
 from machinery.api.meta import Object, name_of
 from machinery.controller import Controller
+from machinery.periodic import every
 
 ACCOUNT = "node-controller"
 

@@ -35,12 +35,45 @@ def eviction_time(pod: Object, stay: Stay, first_seen: datetime) -> datetime | N
 
 
 @dataclass(frozen=True)
+class Evictor:
+    """Deletes pods that taints drive out, and says so first."""
+
+    client: Client
+    recorder: EventRecorder
+    clock: Clock
+    event: str
+    reason: str
+    """Of the pod's DisruptionTarget condition; so is `message`."""
+
+    message: str
+
+    async def evict(self, pod: Object) -> None:
+        """Mark the pod, then delete it."""
+        self.recorder.normal(pod, self.event, f"Marking for deletion Pod {key_of(pod)}")
+        target = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": self.reason,
+            "message": self.message,
+            "lastTransitionTime": format_time(self.clock.now()),
+            "observedGeneration": pod["metadata"].get("generation", 0),
+        }
+        patch = {"metadata": {"uid": uid_of(pod)}, "status": {"conditions": [target]}}
+        name, namespace = name_of(pod), namespace_of(pod)
+        try:
+            await self.client.patch(PODS, name, patch, namespace, content_type=STRATEGIC, subresource="status")
+            await self.client.delete(PODS, name, namespace, uid=uid_of(pod))
+        except NotFound:
+            return
+
+
+@dataclass(frozen=True)
 class TaintEviction:
     """Decides about one pod at a time."""
 
     pods: Informer
     nodes: Informer
-    client: Client
+    evictor: Evictor
     recorder: EventRecorder
     clock: Clock
     seen: dict[str, datetime] = field(default_factory=dict)
@@ -68,7 +101,7 @@ class TaintEviction:
         if when > now:
             self.planned.add(uid)
             return (when - now).total_seconds()
-        await self._evict(pod)
+        await self.evictor.evict(pod)
         self.planned.discard(uid)
         return None
 
@@ -83,30 +116,20 @@ class TaintEviction:
             self.planned.discard(uid_of(pod))
             self.recorder.normal(pod, "TaintManagerEviction", f"Cancelling deletion of Pod {key_of(pod)}")
 
-    async def _evict(self, pod: Object) -> None:
-        self.recorder.normal(pod, "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
-        target = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": format_time(self.clock.now()),
-            "observedGeneration": pod["metadata"].get("generation", 0),
-        }
-        patch = {"metadata": {"uid": uid_of(pod)}, "status": {"conditions": [target]}}
-        name, namespace = name_of(pod), namespace_of(pod)
-        try:
-            await self.client.patch(PODS, name, patch, namespace, content_type=STRATEGIC, subresource="status")
-            await self.client.delete(PODS, name, namespace, uid=uid_of(pod))
-        except NotFound:
-            return
-
 
 def build(env: Environment) -> list[Controller]:
     """The controller that evicts pods from tainted nodes."""
     pods, nodes = env.informer(PODS), env.informer(NODES)
     recorder = env.recorder("taint-eviction-controller", ACCOUNT)
-    eviction = TaintEviction(pods, nodes, env.client_for(ACCOUNT), recorder, env.clock)
+    evictor = Evictor(
+        env.client_for(ACCOUNT),
+        recorder,
+        env.clock,
+        event="TaintManagerEviction",
+        reason="DeletionByTaintManager",
+        message="Taint manager: deleting due to NoExecute taint",
+    )
+    eviction = TaintEviction(pods, nodes, evictor, recorder, env.clock)
     controller = Controller("taint_eviction", eviction.reconcile, workers=8)
 
     def pod_changed(old: Object | None, new: Object | None) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.freshness import Written
-from controlplane.controllers.periodic import every
 from controlplane.controllers.volumes.matching import (
     BIND_COMPLETED,
     BOUND_BY_CONTROLLER,
@@ -40,6 +39,7 @@ from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.errors import NotFound
 from machinery.events import EventRecorder
+from machinery.periodic import every
 
 ACCOUNT = "persistent-volume-binder"
 _PROVISIONER = "volume.kubernetes.io/storage-provisioner"

@@ -6,80 +6,106 @@ Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from controlplane.scheduler.columns import Mask
-from controlplane.scheduler.framework import MAX_SCORE, Reject, Scores
+from controlplane.scheduler.framework import MAX_SCORE, Reject, Scope, Scores
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.pod import Pod
-from controlplane.scheduler.terms import Term
+from controlplane.scheduler.rows import Rows
+from controlplane.scheduler.terms import Counts
 
 
 class InterPodAffinity:
     """Filter: required terms, of the pod and of the pods on the nodes. Score: preferred ones, of both."""
 
     name = "InterPodAffinity"
+    scope = Scope.CLUSTER
+    score_scope = Scope.CLUSTER
 
-    def rejects(self, pod: Pod, nodes: NodeTable) -> Iterable[Reject]:
+    def __init__(self, *, hard_weight: int = 1, ignore_preferred_of_others: bool = False) -> None:
+        """`hard_weight`: what the required affinity of pods already there is worth to pods they want near them."""
+        self._hard_weight = hard_weight
+        self._ignore_preferred_of_others = ignore_preferred_of_others
+
+    def rejects(self, pod: Pod, rows: Rows) -> Iterable[Reject]:
         """Three reasons: its affinity, its anti-affinity, and that of pods already there."""
-        if pod.affinity:
-            yield Reject(~self._near(pod, nodes), "node(s) didn't match pod affinity rules", final=True)
-        if pod.anti_affinity:
-            apart = np.zeros(nodes.capacity, np.bool_)
-            for term, topology_key, _ in pod.anti_affinity:
-                apart |= _domain_totals(nodes.terms.column(term), topology_key, nodes) > 0
+        nodes, shape = rows.table, pod.shape
+        if shape.affinity:
+            far = ~_near(pod, nodes)[rows.index]
+            yield Reject(far, "node(s) didn't match pod affinity rules", final=True)
+            seen = far
+        else:
+            seen = rows.none()
+        if shape.anti_affinity:
+            apart = rows.none()
+            for term, topology_key, _ in shape.anti_affinity:
+                apart |= _totals(nodes.terms.column(term), topology_key, rows) > 0
+            apart &= ~seen
             yield Reject(apart, "node(s) didn't match pod anti-affinity rules")
+            seen = seen | apart
         if nodes.anti_affinity:
+            refused = rows.none()
             namespace_labels = nodes.terms.namespace_labels(pod.namespace)
-            refused = np.zeros(nodes.capacity, np.bool_)
-            for topology_key, column in nodes.anti_affinity.matching(pod.namespace, pod.labels, namespace_labels):
-                refused |= _domain_totals(column, topology_key, nodes) > 0
-            yield Reject(refused, "node(s) didn't satisfy existing pods anti-affinity rules")
+            for topology_key, column in nodes.anti_affinity.matching(shape.counted_as, namespace_labels):
+                refused |= _totals(column, topology_key, rows) > 0
+            yield Reject(refused & ~seen, "node(s) didn't satisfy existing pods anti-affinity rules")
 
-    def _near(self, pod: Pod, nodes: NodeTable) -> Mask:
-        """Rows in whose domains there is, for each term, a pod that matches all the terms."""
-        every = Term(
-            selectors=tuple(selector for term, _ in pod.affinity for selector in term.selectors),
-            namespaces=frozenset.intersection(*(term.namespaces for term, _ in pod.affinity)),
-            namespace_selector=pod.affinity[0][0].namespace_selector if len(pod.affinity) == 1 else None,
-        )
-        same_scope = len({(term.namespaces, term.namespace_selector) for term, _ in pod.affinity}) == 1
-        near, keyed, somewhere = nodes.exists.copy(), nodes.exists.copy(), False
-        for term, topology_key in pod.affinity:
-            counts = nodes.terms.column(every if same_scope else term)
-            somewhere = somewhere or bool(counts.any())
-            keyed &= nodes.labels.column(topology_key) > 0
-            near &= _domain_totals(counts, topology_key, nodes) > 0
-        if somewhere:
-            return near & keyed
-        # The first of a group of pods that want to be together has nobody to be near to.
-        labels = nodes.terms.namespace_labels(pod.namespace)
-        alone = all(term.matches(pod.namespace, pod.labels, labels) for term, _ in pod.affinity)
-        return keyed if alone else near & keyed
-
-    def score(self, pod: Pod, nodes: NodeTable, feasible: NDArray[np.int64]) -> Scores | None:
+    def score(self, pod: Pod, rows: Rows) -> Scores | None:
         """Weights of matching pods in each row's domains, scaled from 0 (lowest) to MAX_SCORE (highest)."""
-        total = np.zeros(nodes.capacity)
-        for term, topology_key, weight in pod.preferred:
-            total += weight * _domain_totals(nodes.terms.column(term), topology_key, nodes)
-        if nodes.attraction:
-            labels = nodes.terms.namespace_labels(pod.namespace)
-            for topology_key, column in nodes.attraction.matching(pod.namespace, pod.labels, labels):
-                total += _domain_totals(column, topology_key, nodes)
-        scores = total[feasible]
+        nodes, shape = rows.table, pod.shape
+        parts: list[tuple[Counts, str, int]] = []
+        for term, topology_key, weight in shape.preferred:
+            parts.append((nodes.terms.column(term), topology_key, weight))
+        labels = nodes.terms.namespace_labels(pod.namespace)
+        if nodes.preferred and not (self._ignore_preferred_of_others and not shape.preferred):
+            parts += [(column, key, 1) for key, column in nodes.preferred.matching(shape.counted_as, labels)]
+        if nodes.affinity and self._hard_weight:
+            weight = self._hard_weight
+            parts += [(column, key, weight) for key, column in nodes.affinity.matching(shape.counted_as, labels)]
+        if not parts:
+            return None
+        scores: Scores = np.zeros(len(rows), np.int64)
+        for column, topology_key, weight in parts:
+            scores += weight * _totals(column, topology_key, rows)
         least, most = scores.min(), scores.max()
         if least == most:
             return None
-        scaled: Scores = np.floor(MAX_SCORE * (scores - least) / (most - least))
+        scaled: Scores = MAX_SCORE * (scores - least) // (most - least)
         return scaled
 
 
-def _domain_totals(column: NDArray[np.integer], topology_key: str, nodes: NodeTable) -> NDArray[np.float64]:
+def _near(pod: Pod, nodes: NodeTable) -> Mask:
+    """Rows in whose domains there is, for each term, a pod that matches all the terms."""
+    terms = [term for term, _, _ in pod.shape.affinity]
+    every = replace(terms[0], also=tuple(terms[1:])) if len(terms) > 1 else terms[0]
+    counts = nodes.terms.column(every)
+    rows = Rows(nodes)
+    near, keyed = nodes.exists.copy(), nodes.exists.copy()
+    somewhere = False
+    for _, topology_key, _ in pod.shape.affinity:
+        has = rows.label(topology_key) > 0
+        keyed &= has
+        totals = _totals(counts, topology_key, rows)
+        somewhere = somewhere or bool(totals.any())
+        near &= totals > 0
+    if somewhere:
+        return near & keyed
+    # The first of a group of pods that want to be together has nobody to be near to.
+    labels = nodes.terms.namespace_labels(pod.namespace)
+    alone = every.matches(pod.namespace, pod.labels, labels)
+    return keyed if alone else near & keyed
+
+
+def _totals(column: Counts, topology_key: str, rows: Rows) -> Scores:
     """For each row the sum of the column over its domain; 0 for rows without the topology label."""
-    domains = nodes.labels.column(topology_key)
-    weights = column.astype(np.float64)
-    totals: NDArray[np.float64] = np.bincount(domains, weights, nodes.labels.distinct(topology_key)).astype(np.float64)
-    totals[0] = 0
-    return totals[domains]
+    labels = rows.table.labels
+    domains = labels.column(topology_key)
+    if labels.unique(topology_key):  # every node is a domain of its own, as with the hostname
+        return np.where(domains[rows.index] > 0, column[rows.index], 0)
+    sums = np.bincount(domains, column, labels.distinct(topology_key)).astype(np.int64)
+    sums[0] = 0
+    totals: Scores = sums[domains[rows.index]]
+    return totals

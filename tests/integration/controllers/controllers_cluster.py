@@ -19,7 +19,7 @@ from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
 from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.testing import RunningServer, running_apiserver
-from controlplane.controllers.clients import ClientPool
+from controlplane.controllers.clients import ManagerClients
 from controlplane.controllers.manager import Manager, assemble
 from controlplane.controllers.options import parse
 from machinery import pki
@@ -224,7 +224,7 @@ async def running_manager(
     """The manager with these controllers, each acting as its own ServiceAccount."""
     config = ClientConfig(cluster.server.url, ca_data=cluster.server.ca, token=_MANAGER_TOKEN)
     clock = clock or SystemClock()
-    async with ClientPool(config, clock, own_accounts=True) as clients:
+    async with ManagerClients(config, clock, own_accounts=True) as clients:
         manager = assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
         async with background(manager.run()):
             yield manager

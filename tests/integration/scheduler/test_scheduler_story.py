@@ -1,73 +1,19 @@
 """Pods find their nodes, on a real API server: bound, reported when they can't be, and important ones make room."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+from scheduler_lab import add_node, api_client, placement, pod, reason, scheduling, seen
 
-from controlplane.apiserver.testing import running_apiserver
-from controlplane.scheduler.__main__ import schedule
-from controlplane.scheduler.config import Settings
-from controlplane.scheduler.flags import Options
 from machinery.api import meta
-from machinery.api.catalogue import EVENTS, NODES, PODS, PRIORITYCLASSES
-from machinery.api.meta import Object
-from machinery.api.resource import ResourceType
-from machinery.client.config import ClientConfig
+from machinery.api.catalogue import EVENTS, EVENTS_K8S_IO, PODS, PRIORITYCLASSES
 from machinery.client.rest import Client
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    async with (
-        running_apiserver() as server,
-        Client(ClientConfig(server.url, ca_data=server.ca, token=server.token), user_agent="test") as client,
-    ):
+    async with api_client() as client:
         yield client
-
-
-@contextlib.asynccontextmanager
-async def scheduling(client: Client) -> AsyncIterator[None]:
-    task = asyncio.create_task(schedule(client, Options({}, Settings(initial_backoff_seconds=0.05))))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def seen(client: Client, kind: ResourceType, until: Callable[[list[Object]], bool]) -> list[Object]:
-    """Wait until the objects of a type fulfil a condition."""
-    async with asyncio.timeout(20):
-        while True:
-            found = await client.list(kind)
-            if until(found.items):
-                return found.items
-            async for _ in client.watch(kind, resource_version=found.resource_version, timeout_seconds=20):
-                break
-
-
-async def add_node(client: Client, name: str, cpu: str = "2", **spec: Any) -> None:
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
-    await client.create(NODES, node)
-    status = {"allocatable": {"cpu": cpu, "memory": "4Gi", "pods": "10"}, "capacity": {"cpu": cpu}}
-    await client.patch(NODES, name, {"status": status}, subresource="status")
-
-
-def pod(name: str, cpu: str = "500m", **spec: Any) -> Object:
-    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"containers": [container], **spec},
-    }
-
-
-def placement(pods: list[Object]) -> dict[str, str]:
-    return {meta.name_of(p): p["spec"].get("nodeName", "") for p in pods}
 
 
 async def test_pods_are_bound_evenly_and_the_event_says_so(client: Client) -> None:
@@ -81,20 +27,30 @@ async def test_pods_are_bound_evenly_and_the_event_says_so(client: Client) -> No
         scheduled = meta.condition(pods[0]["status"]["conditions"], "PodScheduled")
         assert scheduled is not None
         assert scheduled["status"] == "True"
-        events = await seen(client, EVENTS, lambda events: len(events) == 4)
-        assert {e["reason"] for e in events} == {"Scheduled"}
-        assert events[0]["message"].startswith("Successfully assigned default/p0 to ")
+        events = await seen(client, EVENTS_K8S_IO, lambda events: len(events) == 4)
+        assert {(e["reason"], e["action"], e["type"]) for e in events} == {("Scheduled", "Binding", "Normal")}
+        assert {e["reportingController"] for e in events} == {"default-scheduler"}
+        notes = {e["regarding"]["name"]: e["note"] for e in events}
+        placed = placement(pods)
+        old = (await client.list(EVENTS)).items  # as everybody who watches v1 Events sees them
+        assert {(e["involvedObject"]["name"], e["message"]) for e in old} == set(notes.items())
+        assert notes == {name: f"Successfully assigned default/{name} to {node}" for name, node in placed.items()}
 
 
 async def test_a_pod_that_fits_nowhere_says_why_and_goes_when_a_node_comes(client: Client) -> None:
     await add_node(client, "small", cpu="100m")
     async with scheduling(client):
         await client.create(PODS, pod("p"))
-        pods = await seen(client, PODS, lambda pods: bool(pods[0].get("status", {}).get("conditions")))
+        pods = await seen(client, PODS, lambda pods: bool(reason(pods, "p")))
+        assert reason(pods, "p") == (
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, "
+            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        )
         condition = meta.condition(pods[0]["status"]["conditions"], "PodScheduled")
         assert condition is not None
-        assert condition["reason"] == "Unschedulable"
-        assert condition["message"].startswith("0/1 nodes are available: 1 Insufficient cpu.")
+        assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
+        events = await seen(client, EVENTS_K8S_IO, lambda events: bool(events))
+        assert (events[0]["reason"], events[0]["note"]) == ("FailedScheduling", reason(pods, "p"))
         await add_node(client, "large")
         pods = await seen(client, PODS, lambda pods: bool(pods[0]["spec"].get("nodeName")))
         assert placement(pods) == {"p": "large"}
@@ -125,3 +81,44 @@ async def test_an_important_pod_makes_room_for_itself(client: Client) -> None:
             client, PODS, lambda pods: any(p["spec"].get("nodeName") for p in pods if meta.name_of(p) == "high")
         )
         assert placement(pods) == {"high": "only"}
+        events = await seen(client, EVENTS_K8S_IO, lambda found: any(e["reason"] == "Preempted" for e in found))
+        preempted = next(e for e in events if e["reason"] == "Preempted")
+        assert preempted["note"] == f"Preempted by pod {meta.uid_of(high)} on node only"
+        assert preempted["related"]["name"] == "high"
+
+
+async def test_what_a_missing_claim_sounds_like(client: Client) -> None:
+    await add_node(client, "a")
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    async with scheduling(client):
+        await client.create(PODS, pod("p", volumes=[volume]))
+        pods = await seen(client, PODS, lambda pods: bool(reason(pods, "p")))
+        assert reason(pods, "p") == '0/1 nodes are available: persistentvolumeclaim "data" not found. not found'
+
+
+async def test_gates_profiles_and_pods_of_other_schedulers(client: Client) -> None:
+    await add_node(client, "a")
+    profiles = [{"schedulerName": "default-scheduler"}, {"schedulerName": "second"}]
+    async with scheduling(client, profiles=profiles):
+        await client.create(PODS, pod("gated", schedulingGates=[{"name": "example.com/wait"}]))
+        await client.create(PODS, pod("other", schedulerName="somebody-else"))
+        await client.create(PODS, pod("mine", schedulerName="second"))
+        pods = await seen(client, PODS, lambda pods: bool(placement(pods).get("mine")))
+        assert placement(pods) == {"gated": "", "other": "", "mine": "a"}
+        gated = next(p for p in pods if meta.name_of(p) == "gated")
+        await client.update(PODS, {**gated, "spec": {**gated["spec"], "schedulingGates": []}})
+        await seen(client, PODS, lambda pods: placement(pods)["gated"] == "a")
+
+
+async def test_a_successor_keeps_the_room_that_was_made(client: Client) -> None:
+    await add_node(client, "only", cpu="1")
+    async with scheduling(client):
+        await client.create(PODS, pod("low", cpu="1"))
+        await seen(client, PODS, lambda pods: placement(pods) == {"low": "only"})
+        await client.create(PODS, pod("high", cpu="1", priority=100))
+        await seen(client, PODS, lambda pods: any(p["status"].get("nominatedNodeName") for p in pods))
+    await client.create(PODS, pod("late", cpu="1"))
+    async with scheduling(client):
+        await client.delete(PODS, "low", "default", grace_seconds=0)
+        pods = await seen(client, PODS, lambda pods: placement(pods).get("high") == "only")
+        assert placement(pods) == {"high": "only", "late": ""}

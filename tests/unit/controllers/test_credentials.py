@@ -162,6 +162,15 @@ def test_which_controllers_run() -> None:
         names.choose(["nonsense"], known)
     with pytest.raises(SettingsError, match="cloud controller manager"):
         names.choose(["service-lb-controller"], known)
+    with pytest.raises(SettingsError, match="not implemented"):
+        names.choose(["selinux-warning-controller"], known)
+    gated = [
+        "*",
+        "-selinux-warning-controller",
+        "storageversion-garbage-collector-controller",
+        "-podcertificaterequest-cleaner-controller",
+    ]
+    assert names.choose(gated, known) == {"job-controller", "deployment-controller"}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +184,8 @@ def test_which_controllers_run() -> None:
         (["--cluster-cidr=somewhere"], "--cluster-cidr"),
         (["--cluster-signing-cert-file=x"], "--cluster-signing-key-file go together"),
         (["--concurrent-job-syncs=0"], "--concurrent-job-syncs"),
+        (["--enable-hostpath-provisioner"], "--enable-hostpath-provisioner"),
+        (["--cloud-provider=gce"], "--cloud-provider"),
     ],
 )
 def test_settings_that_can_not_work_are_refused_by_name(arguments: list[str], message: str) -> None:

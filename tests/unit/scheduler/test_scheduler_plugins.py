@@ -4,26 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scheduler_profiles import profile
 
-from controlplane.scheduler import config
-from controlplane.scheduler.framework import Profile, best_row, feasible_rows
+from controlplane.scheduler.algorithm import Algorithm
+from controlplane.scheduler.framework import Profile
 from controlplane.scheduler.nodes import NodeTable
-from controlplane.scheduler.plugins.volumes import Volumes
-from controlplane.scheduler.pod import Pod, compile_pod
-from machinery.api.labels import Selector
-from machinery.cache.informer import Informers
-from machinery.client.config import ClientConfig
-from machinery.client.rest import Client
 
 RANDOM = np.random.default_rng(1)
 
-
-def no_selector(pod: Pod) -> Selector | None:
-    return None
-
-
-VOLUMES = Volumes(Informers(Client(ClientConfig("http://127.0.0.1:1"), user_agent="t")))  # never started: empty
-PROFILE: Profile = config.build_profiles(config.Settings(), no_selector, VOLUMES)[config.DEFAULT_NAME]
+PROFILE: Profile = profile()
 
 
 def node(name: str, *, cpu: str = "4", labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -43,26 +32,30 @@ def pod(name: str, *, cpu: str = "100m", labels: dict[str, str] | None = None, *
 
 
 class Cluster:
-    def __init__(self, *nodes: dict[str, Any]) -> None:
+    """Nodes and pods, without an API server."""
+
+    def __init__(self, *nodes: dict[str, Any], profile: Profile = PROFILE) -> None:
         self.nodes = NodeTable()
+        self.profile = profile
+        self.algorithm = Algorithm(self.nodes, RANDOM)
         for each in nodes:
             self.nodes.set_node(each)
 
     def put(self, obj: dict[str, Any], node_name: str) -> None:
-        self.nodes.place(compile_pod(obj, self.nodes.names), node_name)
+        self.nodes.place(self.nodes.shapes.pod(obj), node_name)
 
     def where(self, obj: dict[str, Any]) -> set[str]:
         """The nodes a pod could go to."""
-        left, _ = feasible_rows(PROFILE, compile_pod(obj, self.nodes.names), self.nodes)
-        return {self.nodes.name(row) for row in np.flatnonzero(left).tolist()}
+        left, diagnosis = self.algorithm.feasible(self.profile, self.nodes.shapes.pod(obj))
+        return set() if diagnosis else {self.nodes.name(row) for row in np.flatnonzero(left).tolist()}
 
     def best(self, obj: dict[str, Any]) -> str:
-        compiled = compile_pod(obj, self.nodes.names)
-        left, _ = feasible_rows(PROFILE, compiled, self.nodes)
-        return self.nodes.name(best_row(PROFILE, compiled, self.nodes, left, RANDOM))
+        row, _ = self.algorithm.find(self.profile, self.nodes.shapes.pod(obj))
+        assert row is not None
+        return self.nodes.name(row)
 
     def why(self, obj: dict[str, Any]) -> str:
-        _, diagnosis = feasible_rows(PROFILE, compile_pod(obj, self.nodes.names), self.nodes)
+        _, diagnosis = self.algorithm.feasible(self.profile, self.nodes.shapes.pod(obj))
         assert diagnosis is not None
         return diagnosis.message()
 
@@ -213,7 +206,7 @@ def test_pod_anti_affinity_holds_in_both_directions() -> None:
 
 def test_anti_affinity_by_namespace_labels() -> None:
     cluster = zones("x", "y")
-    cluster.nodes.terms.set_namespace("default", {"team": "a"})
+    cluster.nodes.set_namespace("default", {"team": "a"})
     term = {
         "labelSelector": {},
         "namespaceSelector": {"matchLabels": {"team": "a"}},
@@ -222,7 +215,7 @@ def test_anti_affinity_by_namespace_labels() -> None:
     shy = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
     cluster.put(pod("there"), "n0")
     assert cluster.where(pod("p", affinity=shy)) == {"n1"}
-    cluster.nodes.terms.set_namespace("default", {"team": "b"})
+    cluster.nodes.set_namespace("default", {"team": "b"})
     assert cluster.where(pod("p", affinity=shy)) == {"n0", "n1"}
 
 

@@ -1,0 +1,89 @@
+"""CEL expressions that choose devices: `device.attributes["gpu.example.com"].model == "a100"`.
+
+Source: k8s.io/dynamic-resource-allocation/cel; resource.k8s.io/v1 CELDeviceSelector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from machinery.api import quantity
+from machinery.api.meta import Object
+from machinery.cel import types
+from machinery.cel.declarations import Declared, Field, scope_of
+from machinery.cel.environment import Program, compile_program
+from machinery.cel.errors import CompileError, EvaluationError
+from machinery.cel.library.kubernetes import Amount, semver
+from machinery.cel.types import Type
+from machinery.errors import NavarchError
+
+
+class SelectorInvalid(NavarchError):
+    """An expression of a claim or a class can't be compiled, or has no value for a device."""
+
+
+def _device() -> Declared:
+    def by_domain(value: Type) -> Declared:
+        return Declared(types.map_of(types.STRING, types.map_of(types.STRING, value)))
+
+    fields = {
+        "driver": Declared(types.STRING),
+        "attributes": by_domain(types.DYN),
+        "capacity": by_domain(Type("opaque", Amount.type_name)),
+        "allowMultipleAllocations": Declared(types.BOOL),
+    }
+    return Declared(
+        Type("object", "kubernetes.DRADevice"), fields={name: Field(name, each) for name, each in fields.items()}
+    )
+
+
+_SCOPE: Final = scope_of(device=_device())
+_DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
+
+
+@lru_cache(maxsize=1024)
+def compiled(expression: str) -> Program:
+    """The program of an expression. Raises SelectorInvalid."""
+    try:
+        program = compile_program(expression, _SCOPE)
+    except CompileError as exc:
+        raise SelectorInvalid(f"CEL compile error: {exc}") from exc
+    if program.result not in (types.BOOL, types.DYN):
+        raise SelectorInvalid("CEL compile error: must evaluate to bool")
+    return program
+
+
+def variables(driver: str, device: Object) -> Mapping[str, Any]:
+    """What an expression sees of a device: names without a domain are in the driver's."""
+    attributes: dict[str, dict[str, Any]] = {}
+    capacity: dict[str, dict[str, Any]] = {}
+    for name, value in (device.get("attributes") or {}).items():
+        kind, content = next(iter(value.items()), ("", None))
+        _put(attributes, driver, name, semver(str(content)) if kind == "version" else content)
+    for name, value in (device.get("capacity") or {}).items():
+        _put(capacity, driver, name, Amount(quantity.parse(value["value"])))
+    found = {"driver": driver, "attributes": attributes, "capacity": capacity}
+    return {"device": found | {"allowMultipleAllocations": bool(device.get("allowMultipleAllocations"))}}
+
+
+def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) -> None:
+    domain, slash, identifier = name.partition("/")
+    if not slash:
+        domain, identifier = driver, name
+    into.setdefault(domain, {})[identifier] = value
+
+
+def matches(expression: str, seen: Mapping[str, Any]) -> bool:
+    """Whether the device is chosen. Raises SelectorInvalid, such as for an attribute that it does not have."""
+    program = compiled(expression)
+    device = dict(seen["device"])
+    for part, domain in _DOMAIN.findall(expression):
+        if domain not in device[part]:  # of a domain that the device does not have, it has none
+            device[part] = {**device[part], domain: {}}
+    try:
+        return program.evaluate({"device": device}) is True
+    except EvaluationError as exc:
+        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc
