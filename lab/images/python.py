@@ -32,7 +32,7 @@ from lab.images.layer import LAYER_TYPE, Blob, Entry, Image, Layer, Settings, im
 from lab.layout import PROJECT
 
 NAVARCH = "navarch:0.1"
-DEPENDENCIES = ("aiohttp", "cryptography", "dnslib", "orjson", "prometheus-client", "ryaml", "uvloop")
+DEPENDENCIES = ("aiohttp", "cryptography", "dnslib", "httptools", "orjson", "prometheus-client", "ryaml", "uvloop")
 """What `agent.dns` and what it builds on in machinery import."""
 FOLDERS = ("machinery", "agent")
 
@@ -102,7 +102,7 @@ def _tree(root: Path, target: str) -> Iterator[_File]:
 
 def _dependencies(names: Iterable[str]) -> Iterator[_File]:
     """The files of these distributions and of all that they need."""
-    for found in _closure(names):
+    for found in closure(names):
         for path in found.files or ():
             source = Path(str(found.locate_file(path)))
             inside = source.is_relative_to(_PACKAGES) and ".." not in path.parts
@@ -110,7 +110,8 @@ def _dependencies(names: Iterable[str]) -> Iterator[_File]:
                 yield _File(source, f"usr/local/lib/{_VERSION}/dist-packages/{path}")
 
 
-def _closure(names: Iterable[str]) -> list[Distribution]:
+def closure(names: Iterable[str]) -> list[Distribution]:
+    """These distributions and all that they need. Raises LabError when one is not installed."""
     found: dict[str, Distribution] = {}
     wanted = list(names)
     while wanted:

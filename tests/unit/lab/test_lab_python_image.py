@@ -6,10 +6,12 @@ import gzip
 import importlib.util
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
-from lab.images.python import navarch_image
+from lab.images.python import DEPENDENCIES, closure, navarch_image
 
 
 async def test_the_image_holds_what_the_dns_server_needs_and_is_made_once(tmp_path: Path) -> None:
@@ -33,3 +35,15 @@ async def test_the_image_holds_what_the_dns_server_needs_and_is_made_once(tmp_pa
     [compiled] = [n for n in names if n.startswith("opt/navarch/agent/dns/__pycache__/zone.")]
     assert names[compiled][:8] == importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
     assert sum(len(blob.data) for blob in made.blobs) < 50 << 20
+
+
+def test_every_package_that_the_dns_server_imports_is_among_those_of_the_image() -> None:
+    code = (
+        "import sys, importlib.metadata as m, agent.dns.__main__;"
+        "by_package = m.packages_distributions();"
+        "print(*{d for name in sys.modules for d in by_package.get(name.partition('.')[0], ())})"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    packed = {found.metadata["Name"].lower() for found in closure(DEPENDENCIES)}
+    optional = {"bcrypt", "setuptools"}  # imported where they happen to be installed
+    assert {name.lower() for name in done.stdout.split()} - packed - optional <= {"navarch"}
