@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from controlplane.apiserver.handlers import deletion, patching, read, virtual, watching, write
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
+from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource, not_found
 from controlplane.apiserver.handlers.paths import NOT_FOUND, Paths
 from controlplane.apiserver.handlers.subresources import SUBRESOURCES
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.resources import Served
 from machinery.api.resource import Subresource
+from machinery.errors import MethodNotAllowed
 
-Response = Answer | web.StreamResponse
+Response = Answer | Answered
 
 _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 
@@ -21,20 +21,29 @@ _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "
 async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
     """Answer a request that is authorised. Raises StatusErrors."""
     target = exchange.target
+    if (remote := paths.aggregator.remote(target.path)) is not None:
+        return await paths.aggregator.proxy(exchange, remote)
     if not target.info.is_resource:
         return await paths.answer(exchange)
     served = target.served
     if served is None or not target.known:
         if api.resources.is_custom(target.info.group):
+            known = api.resources.find(target.info.group, target.info.version, target.info.resource)
+            if known is not None and target.info.subresource and target.info.name:
+                raise not_found(known.type, target.info.name)
             return NOT_FOUND
         raise no_such_resource()
     if served.deprecation:
         exchange.warnings.append(served.deprecation)
-    if target.subresource is not None:
-        return await _subresource(api, exchange, served, target.subresource)
-    if exchange.info.name and not _is_collection(exchange):
-        return await _object(api, exchange, served)
-    return await _collection(api, exchange, served)
+    try:
+        if target.subresource is not None:
+            return await _subresource(api, exchange, served, target.subresource)
+        if exchange.info.name and not _is_collection(exchange):
+            return await _object(api, exchange, served)
+        return await _collection(api, exchange, served)
+    except MethodNotAllowed:
+        exchange.warnings.clear()  # nothing of the resource was looked at
+        raise
 
 
 def _is_collection(exchange: Exchange) -> bool:

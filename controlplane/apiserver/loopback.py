@@ -12,7 +12,7 @@ import orjson
 
 from controlplane.apiserver.handlers import deletion, write
 from controlplane.apiserver.handlers.api import Api
-from controlplane.apiserver.handlers.forms import json_of
+from controlplane.apiserver.handlers.forms import json_of, present
 from controlplane.apiserver.handlers.options import DeleteOptions, WriteOptions
 from controlplane.apiserver.handlers.read import find
 from controlplane.apiserver.handlers.write import Writer
@@ -55,6 +55,7 @@ class LoopbackClient:
         served = self.api.resources.of(resource)
         await self.api.objects.cacher.fresh()
         records = self.api.objects.collection(served.prefix).list(namespace)
+        await present(records, served)
         return [orjson.loads(json_of(record, served)) for record in records]
 
     async def create(self, resource: ResourceType, obj: Object, namespace: str = "") -> Object:

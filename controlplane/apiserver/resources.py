@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.registry.strategy import Strategy
 from controlplane.apiserver.storage.keys import prefix_of
 from controlplane.apiserver.views import VIEWS, View
 from machinery.api import schema
 from machinery.api.catalogue import BUILT_IN
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 from machinery.api.schema import KindSchema
 from machinery.api.structural.custom import CustomSchema
@@ -26,6 +29,31 @@ class ScalePaths:
     selector: str = ""
 
 
+class Conversion(Protocol):
+    """Shows stored objects in another version; it may have to ask somebody."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether `present` must be awaited before `of`."""
+        ...
+
+    def of(self, record: Record) -> Object:
+        """The object in the version; shared, not to be changed."""
+        ...
+
+    def missing(self, records: Sequence[Record]) -> bool:
+        """Whether `present` has something to do for these."""
+        ...
+
+    async def present(self, records: Sequence[Record]) -> None:
+        """Convert what must be. Raises InternalError."""
+        ...
+
+    async def to_stored(self, obj: Object) -> Object:
+        """What to store for an object of the version. Raises InternalError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One resource of one version, with all that handlers need to serve it."""
@@ -39,8 +67,11 @@ class Served:
     stored: ResourceType
     """The version objects are stored in."""
     stored_strategy: Strategy
+    """By whose rules objects are stored and printed."""
     view: View | None = None
     """How to turn stored objects into this version and back; None: it is the stored version."""
+    conversion: Conversion | None = None
+    """How custom resources get from the version they are stored in to this one; None: they are shown as stored."""
     scale: ScalePaths | None = None
     """Where a custom resource keeps what its scale tells; None: where built-in kinds do."""
     deprecation: str = ""
@@ -112,7 +143,7 @@ def built_in() -> Resources:
                 schemas.of(resource.group, resource.version, resource.kind),
                 prefix_of(stored),
                 stored,
-                strategy_for(stored),
+                strategy_for(resource if view and view.own_rules else stored),
                 view,
                 deprecation=strategy_for(resource).deprecated,
             )

@@ -17,15 +17,18 @@ from lab.bootstrap.certificates import ADMINISTRATORS
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.manifests import RBAC, SYSTEM, Planned
 from lab.bootstrap.nodefiles import kubelet_configuration, proxy_configuration
+from lab.errors import failing_as_one
 from machinery.api.catalogue import SERVICEACCOUNTS
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists, Invalid, NotFound
+from machinery.errors import AlreadyExists, Invalid, NotFound, ServiceUnavailable, TransportError
 
 BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
 NODES_GROUP = "system:nodes"
 PUBLIC = "kube-public"
+_PATIENCE_SECONDS = 30.0
+_RETRY_SECONDS = 0.3
 
 
 def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
@@ -34,24 +37,38 @@ def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
 
 
 async def apply(client: Client, objects: Sequence[Planned]) -> None:
-    """Create each, or bring the one that is there to what it should be; several at a time."""
+    """Create each, or bring the one that is there to what it should be; several at a time.
+
+    A connection that breaks (a load balancer may change its mind while API servers start) is tried again for a while.
+    """
     limit = asyncio.Semaphore(8)
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
 
     async def one(resource: ResourceType, obj: Object) -> None:
         async with limit:
-            try:
-                await client.create(resource, obj)
-            except (AlreadyExists, Invalid) as exc:
-                # A Service with an address of its own is told, before its name is looked at, that the address is taken.
-                if isinstance(exc, Invalid) and not await _exists(client, resource, obj):
-                    raise
-                content = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "roleRef")}
-                if content:
-                    await client.patch(resource, name_of(obj), content, namespace_of(obj))
+            while True:
+                try:
+                    return await _put(client, resource, obj)
+                except (TransportError, ServiceUnavailable):
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
 
-    async with asyncio.TaskGroup() as group:
+    async with failing_as_one() as group:
         for resource, obj in objects:
             group.create_task(one(resource, obj))
+
+
+async def _put(client: Client, resource: ResourceType, obj: Object) -> None:
+    try:
+        await client.create(resource, obj)
+    except (AlreadyExists, Invalid) as exc:
+        # A Service with an address of its own is told, before its name is looked at, that the address is taken.
+        if isinstance(exc, Invalid) and not await _exists(client, resource, obj):
+            raise
+        content = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "roleRef")}
+        if content:
+            await client.patch(resource, name_of(obj), content, namespace_of(obj))
 
 
 async def _exists(client: Client, resource: ResourceType, obj: Object) -> bool:
@@ -138,6 +155,11 @@ def _proxy(config: ClusterConfiguration) -> list[Planned]:
 def _network() -> list[Planned]:
     user = {"kind": "User", "name": "navarch-network", "apiGroup": RBAC}
     return [
-        manifests.cluster_role("navarch-network", manifests.rule(["get", "list", "watch"], "", "nodes")),
+        manifests.cluster_role(
+            "navarch-network",
+            *(manifests.rule(["get", "list", "watch"], "", name) for name in ("nodes", "namespaces", "pods")),
+            manifests.rule(["get", "list", "watch"], "networking.k8s.io", "networkpolicies"),
+            *(manifests.rule(["create", "patch", "update"], group, "events") for group in ("", "events.k8s.io")),
+        ),
         manifests.cluster_binding("navarch-network", "navarch-network", user),
     ]

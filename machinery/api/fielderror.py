@@ -102,5 +102,7 @@ def invalid_object(group: str, kind: str, name: str, errors: Sequence[FieldError
     details: dict[str, Any] = {"name": name} if name else {}
     if group:
         details["group"] = group
-    details |= {"kind": kind, "causes": [e.cause() for e in errors]}
+    if kind:
+        details["kind"] = kind
+    details["causes"] = [e.cause() for e in errors]
     return Invalid(f'{qualified} "{name}" is invalid: {told}', details=details)

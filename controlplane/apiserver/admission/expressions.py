@@ -1,139 +1,169 @@
-"""CEL expressions of admission: compiled once, evaluated over an operation, with upstream's words for what goes wrong.
+"""CEL expressions of admission: what they can name, compiled once, evaluated over an operation.
 
-Source: k8s.io/apiserver/pkg/admission/plugin/cel; cel-spec.
+Source: k8s.io/apiserver/pkg/admission/plugin/cel/compile.go.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
-from machinery.errors import NavarchError
+from machinery.cel import types
+from machinery.cel.declarations import ANYTHING, Declared, Field, Scope, objects_in
+from machinery.cel.environment import Program, compile_program
+from machinery.cel.errors import CelError, CompileError, EvaluationError
+from machinery.cel.types import Type
 
-Functions = Mapping[str, Callable[..., Any]]
-
-_UNDEFINED = re.compile(r"Undefined variable or function: '([^']*)'")
-_STRUCT = re.compile(r"\b(?:Object(?:\.[A-Za-z_]\w*)*|JSONPatch)\s*\{")
-_FIELD = re.compile(r"\s*(\??)([A-Za-z_]\w*)\s*:")
-_STRING = re.compile(
-    r"""(?:[rRbB]{0,2})(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""", re.DOTALL
-)
-_LONGEST = 64 * 1024
+ExpressionError = CelError
+WEBHOOK_VARIABLES: Final = frozenset(("object", "oldObject", "request", "authorizer"))
+POLICY_VARIABLES: Final = WEBHOOK_VARIABLES | {"params", "namespaceObject", "variables"}
 
 
-class ExpressionError(NavarchError):
-    """An expression can't be compiled, or its evaluation failed; the message is what upstream would say."""
+def _text() -> Declared:
+    return Declared(types.STRING)
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A compiled expression."""
-
-    text: str
-    program: Any
-    names: frozenset[str]
-    """The variables it refers to."""
-
-    def evaluate(self, variables: Mapping[str, Any], functions: Functions | None = None) -> Any:
-        """Its value. Raises ExpressionError."""
-        import cel  # see compile_expression
-
-        used = {name: variables[name] for name in self.names if name in variables}
-        try:
-            return self.program.execute(cel.Context(used, dict(functions or {})))
-        except ExpressionError:
-            raise
-        except KeyError as exc:
-            raise ExpressionError(f"no such key: {exc.args[0] if exc.args else ''}") from exc
-        except ZeroDivisionError as exc:
-            raise ExpressionError("division by zero") from exc
-        except IndexError as exc:
-            raise ExpressionError(str(exc)) from exc
-        except TypeError as exc:
-            raise ExpressionError("no such overload") from exc
-        except (RuntimeError, ValueError, OverflowError, RecursionError) as exc:
-            undefined = _UNDEFINED.search(str(exc))
-            if undefined:
-                raise ExpressionError(f"undeclared reference to '{undefined.group(1)}' (in container '')") from exc
-            raise ExpressionError(str(exc)) from exc
+def _object(name: str, /, **fields: Declared) -> Declared:
+    return Declared(Type("object", name), fields={key: Field(key, inner) for key, inner in fields.items()})
 
 
-@lru_cache(maxsize=2048)
-def compile_expression(text: str) -> Expression:
-    """Compile. Raises ExpressionError."""
-    if len(text) > _LONGEST:
-        raise ExpressionError("compilation failed: the expression is too long")
-    import cel  # here, as it brings a command-line toolkit along: a tenth of a second that most servers never need
+def _request() -> Declared:
+    kind = _object("kubernetes.GroupVersionKind", group=_text(), version=_text(), kind=_text())
+    resource = _object("kubernetes.GroupVersionResource", group=_text(), version=_text(), resource=_text())
+    texts, dyn = types.list_of(types.STRING), types.DYN
+    user = _object(
+        "kubernetes.UserInfo",
+        username=_text(),
+        uid=_text(),
+        groups=Declared(texts),
+        extra=Declared(types.map_of(types.STRING, texts)),
+    )
+    words = ("subResource", "requestSubResource", "name", "namespace", "operation")
+    return _object(
+        "kubernetes.AdmissionRequest",
+        kind=kind,
+        resource=resource,
+        requestKind=kind,
+        requestResource=resource,
+        userInfo=user,
+        dryRun=Declared(types.BOOL),
+        options=Declared(dyn),
+        **{word: _text() for word in words},
+    )
 
+
+def _namespace() -> Declared:
+    strings = types.map_of(types.STRING, types.STRING)
+    when = ANYTHING
+    metadata = _object(
+        "kubernetes.NamespaceMetadata",
+        name=_text(),
+        generateName=_text(),
+        namespace=_text(),
+        labels=Declared(strings),
+        annotations=Declared(strings),
+        UID=_text(),
+        creationTimestamp=when,
+        deletionGracePeriodSeconds=Declared(types.INT),
+        deletionTimestamp=when,
+        generation=Declared(types.INT),
+        resourceVersion=_text(),
+        finalizers=Declared(types.list_of(types.STRING)),
+    )
+    spec = _object("kubernetes.NamespaceSpec", finalizers=Declared(types.list_of(types.STRING)))
+    status = _object("kubernetes.NamespaceStatus", phase=_text())
+    return _object("kubernetes.Namespace", metadata=metadata, spec=spec, status=status)
+
+
+@lru_cache(maxsize=512)
+def scope(names: frozenset[str], variables: tuple[tuple[str, Type], ...] = (), *, literals: bool = False) -> Scope:
+    """What expressions can name: these variables, and `variables.NAME` of these types."""
+    declared: dict[str, Declared] = dict.fromkeys(sorted(names), ANYTHING)
+    if "request" in names:
+        declared["request"] = _request()
+    if "namespaceObject" in names:
+        declared["namespaceObject"] = _namespace()
+    if "authorizer" in names:
+        declared["authorizer"] = Declared(Type("opaque", "kubernetes.authorization.Authorizer"))
+        declared["authorizer.requestResource"] = Declared(Type("opaque", "kubernetes.authorization.ResourceCheck"))
+    if "variables" in names:
+        inner = {name: Field(name, Declared(kind)) for name, kind in variables}
+        declared["variables"] = Declared(Type("object", "kubernetes.variables"), fields=inner)
+    return Scope(declared, objects_in(declared.values()), literals)
+
+
+@lru_cache(maxsize=4096)
+def compile_in(text: str, where: Scope) -> Program:
+    """Compile. Raises CompileError, whose message begins as upstream's."""
     try:
-        program = cel.compile(as_maps(text))
-    except (ValueError, RuntimeError, TypeError, RecursionError) as exc:
-        raise ExpressionError(f"compilation failed: {exc}") from exc
-    return Expression(text, program, frozenset(program.variables()))
+        return compile_program(text, where)
+    except CompileError as exc:
+        raise CompileError(f"compilation failed: {exc}") from None
 
 
-def as_maps(text: str) -> str:
-    """Object literals (`Object{spec: Object.spec{replicas: 1}}`, `JSONPatch{…}`) as the maps they stand for."""
-    if "Object" not in text and "JSONPatch" not in text:
-        return text
-    made: list[str] = []
-    at = 0
-    while at < len(text):
-        string = _STRING.match(text, at)
-        if string:
-            made.append(string.group())
-            at = string.end()
-            continue
-        struct = _STRUCT.match(text, at) if at == 0 or not (text[at - 1].isalnum() or text[at - 1] in "_.") else None
-        if struct is None:
-            made.append(text[at])
-            at += 1
-            continue
-        end = _closing(text, struct.end())
-        made.append("{" + ", ".join(_entry(entry) for entry in _entries(text[struct.end() : end])) + "}")
-        at = end + 1
-    return "".join(made)
+@dataclass(frozen=True)
+class Expressions:
+    """The expressions of one policy or webhook: its variables, and what the others can name."""
+
+    variables: tuple[tuple[str, str], ...] = ()
+    """(name, expression), in their order: each can name those before it."""
+    names: frozenset[str] = POLICY_VARIABLES
+    literals: bool = False
+
+    def scope(self, count: int | None = None) -> Scope:
+        """What an expression can name that may use the first `count` variables (None: all). Raises CompileError."""
+        given = self.variables[:count]
+        kinds = tuple((name, compile_in(text, self.scope(i)).result) for i, (name, text) in enumerate(given))
+        return scope(self.names, kinds, literals=self.literals)
+
+    def program(self, text: str) -> Program:
+        """A compiled expression. Raises CompileError."""
+        return compile_in(text, self.scope())
 
 
-def _entry(entry: str) -> str:
-    field = _FIELD.match(entry)
-    if field is None:
-        raise ExpressionError(f"compilation failed: not a field of an object literal: {entry.strip()!r}")
-    if field.group(1):
-        raise ExpressionError("compilation failed: optional fields of object literals are not supported")
-    return f'"{field.group(2)}":{as_maps(entry[field.end() :])}'
+class _Variables(Mapping[str, Any]):
+    """`variables`: each is computed when first asked for."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._known: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._known:
+            self._known[name] = self._evaluation.variable(name)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _ in self._evaluation.expressions.variables])
+
+    def __len__(self) -> int:
+        return len(self._evaluation.expressions.variables)
 
 
-def _closing(text: str, start: int) -> int:
-    """Where the brace that is open at `start` closes."""
-    depth, at = 1, start
-    while at < len(text):
-        string = _STRING.match(text, at)
-        if string:
-            at = string.end()
-            continue
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if not depth:
-            return at
-        at += 1
-    raise ExpressionError("compilation failed: missing '}'")
+@dataclass(slots=True)
+class Evaluation:
+    """The values that the expressions of one policy or webhook see of one operation."""
 
+    expressions: Expressions
+    values: Mapping[str, Any]
+    _variables: _Variables | None = field(default=None)
+    budget: list[int] = field(default_factory=lambda: [10_000_000])
+    """What all of them together may cost."""
 
-def _entries(text: str) -> list[str]:
-    """What commas outside of brackets and strings separate."""
-    entries, depth, start, at = [], 0, 0, 0
-    while at < len(text):
-        string = _STRING.match(text, at)
-        if string:
-            at = string.end()
-            continue
-        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(text[at], 0)
-        if text[at] == "," and not depth:
-            entries.append(text[start:at])
-            start = at + 1
-        at += 1
-    entries.append(text[start:])
-    return [entry for entry in entries if entry.strip()]
+    def value(self, text: str) -> Any:
+        """The value of an expression. Raises ExpressionError."""
+        return self._run(self.expressions.program(text))
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable. Raises ExpressionError."""
+        for i, (known, text) in enumerate(self.expressions.variables):
+            if known == name:
+                return self._run(compile_in(text, self.expressions.scope(i)))
+        raise EvaluationError(f"no such key: {name}")
+
+    def _run(self, program: Program) -> Any:
+        if self._variables is None:
+            self._variables = _Variables(self)
+        return program.evaluate({**self.values, "variables": self._variables}, self.budget)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlplane.apiserver.admission.webhook.client import WebhookClient
 from controlplane.apiserver.customresources import lifecycle
 from controlplane.apiserver.customresources.serving import served_of
 from controlplane.apiserver.handlers.contract import Loopback
@@ -38,12 +39,16 @@ class CustomResources:
 
     def __post_init__(self) -> None:
         self._served: dict[str, list[Served]] = {}
+        self._client = WebhookClient(self.reader)
         self._controller = Controller("crd", self._reconcile, workers=2)
 
     async def run(self) -> None:
         """Work until cancelled."""
         self.reader.on_change(CUSTOMRESOURCEDEFINITIONS, self._changed)
-        await self._controller.run()
+        try:
+            await self._controller.run()
+        finally:
+            await self._client.close()
 
     def is_terminating(self, served: Served) -> bool:
         """Whether nothing new may be created of a custom resource, because its definition is going."""
@@ -60,9 +65,10 @@ class CustomResources:
         name = name_of(definition)
         if new is not None:
             self._controller.enqueue(name)
-            for other in self.reader.list(CUSTOMRESOURCEDEFINITIONS):
-                if old is None or old["spec"].get("group") == other["spec"].get("group"):
-                    self._controller.enqueue(name_of(other))
+        group = definition["spec"].get("group")
+        for other in self.reader.list(CUSTOMRESOURCEDEFINITIONS):  # names may have become free, or taken
+            if other["spec"].get("group") == group and name_of(other) != name:
+                self._controller.enqueue(name_of(other))
         established = new is not None and lifecycle.is_established(new)
         if (
             established
@@ -78,7 +84,7 @@ class CustomResources:
         added: list[Served] = []
         if definition is not None:
             try:
-                added = served_of(definition)
+                added = served_of(definition, self._client)
             except (KeyError, ValueError, StopIteration) as exc:
                 log.error("cannot serve a custom resource", error=exc, definition=name)
             else:
@@ -136,7 +142,8 @@ class CustomResources:
         return format_time(self.clock.now())
 
 
-def _serving_part(definition: Object | None) -> tuple[object, object]:
+def _serving_part(definition: Object | None) -> tuple[object, object, object]:
     if definition is None:
-        return None, None
-    return definition["spec"], (definition.get("status") or {}).get("acceptedNames")
+        return None, None, None
+    status = definition.get("status") or {}
+    return definition["spec"], status.get("acceptedNames"), status.get("storedVersions")

@@ -15,7 +15,7 @@ from controlplane.apiserver.registry.columns.parts import AGE, NAME
 from controlplane.apiserver.registry.strategy import Column
 from machinery.api import jsonpath
 from machinery.api.jsonpath import JSONPath
-from machinery.api.meta import Object
+from machinery.api.meta import Object, parse_time
 
 
 def columns_of(version: Object) -> Sequence[Column]:
@@ -69,10 +69,18 @@ def _number(value: Any) -> float | None:
     return None if isinstance(value, bool) or not isinstance(value, int | float) else value
 
 
+def _is_time(text: str) -> bool:
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
+
+
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "string": _text,
     "integer": _integer,
     "number": _number,
     "boolean": lambda value: value if isinstance(value, bool) else None,
-    "date": lambda value: printing.Age(value) if isinstance(value, str) else None,
+    "date": lambda value: printing.Age(value) if isinstance(value, str) and _is_time(value) else "<invalid>",
 }

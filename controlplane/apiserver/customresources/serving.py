@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.apiserver.admission.webhook.client import WebhookClient
+from controlplane.apiserver.customresources.conversion import CustomConversion
 from controlplane.apiserver.customresources.printing import columns_of
 from controlplane.apiserver.registry.rules import METADATA_KEPT_BY_STATUS, keep_generation, keep_metadata
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.resources import ScalePaths, Served
-from controlplane.apiserver.views import View
 from machinery.api import jsonpath, versions
 from machinery.api.fielderror import FieldError, invalid
 from machinery.api.meta import Object
 from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
-from machinery.api.structural.custom import CustomSchema, compile_schema
+from machinery.api.structural.custom import CustomSchema, compile_schema, has_defaults
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 """In the order in which upstream's discovery tells them."""
@@ -26,8 +27,8 @@ VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update
 _METADATA = ("apiVersion", "kind", "metadata")
 
 
-def served_of(definition: Object) -> list[Served]:
-    """The resources of an established definition, one for each version that is served."""
+def served_of(definition: Object, client: WebhookClient) -> list[Served]:
+    """The resources of an established definition, one for each version that is served; `client` calls its webhook."""
     given = definition["spec"]["versions"]
     stored = next(version for version in given if version.get("storage"))
     stored_type = resource_type(definition, stored)
@@ -41,11 +42,11 @@ def served_of(definition: Object) -> list[Served]:
         kind = resource_type(definition, version)
         same = version is stored
         schema = stored_schema if same else _schema(definition, version)
-        view = None if same else _view(stored_type, kind)
+        conversion = _conversion(definition, CustomConversion(kind, schema, stored_type, None, client))
         strategy = stored_strategy if same else _strategy(version, schema)
         scale = _scale_paths((version.get("subresources") or {}).get("scale"))
         told = _deprecation(definition, version)
-        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, view, scale, told))
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, scale, told))
     return made
 
 
@@ -78,13 +79,18 @@ def _schema(definition: Object, version: Object) -> CustomSchema:
     return compile_schema(spec["group"], version["name"], spec["names"]["kind"], given)
 
 
-def _view(stored: ResourceType, served: ResourceType) -> View:
-    """Conversion strategy None: versions differ in apiVersion alone."""
-
-    def told_as(kind: ResourceType) -> Callable[[Object], Object]:
-        return lambda obj: {**obj, "apiVersion": kind.api_version}
-
-    return View(stored, told_as(stored), told_as(served))
+def _conversion(definition: Object, conversion: CustomConversion) -> CustomConversion | None:
+    """How objects are shown in a version; None if they are shown as they are stored: in the only version there has ever
+    been, without defaults."""
+    spec = definition["spec"]
+    versions = {version["name"] for version in spec["versions"]}
+    versions |= set((definition.get("status") or {}).get("storedVersions") or ())
+    if len(versions) == 1 and not has_defaults(conversion.schema.definition):
+        return None
+    given = spec.get("conversion") or {}
+    if given.get("strategy") == "Webhook":
+        conversion.webhook = given.get("webhook") or {}
+    return conversion
 
 
 def _strategy(version: Object, schema: CustomSchema) -> Strategy:
@@ -97,7 +103,7 @@ def _strategy(version: Object, schema: CustomSchema) -> Strategy:
         prepare_status_update=rules.prepare_status_update,
         validate=rules.validate,
         validate_update=rules.validate_update,
-        validate_status_update=rules.validate_update,
+        validate_status_update=rules.validate_status_update,
         has_status=rules.has_status,
         columns=columns_of(version),
         fields={path: _field(path) for path in _selectable(version)},
@@ -192,6 +198,10 @@ class _Rules:
     def validate_update(self, new: Object, old: Object) -> list[FieldError]:
         """Errors of a changed object; what was wrong before and did not change is let be."""
         return [*self.schema.validate(new, old), *self._scale_errors(new)]
+
+    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Errors of a changed status; the rest is not looked at."""
+        return [*self.schema.validate_status(new, old), *self._scale_errors(new)]
 
     def _scale_errors(self, obj: Object) -> list[FieldError]:
         """Source: pkg/registry/customresource/validator.go, ValidateScaleSpec and -Status."""

@@ -15,7 +15,7 @@ from controlplane.apiserver.handlers import registered, yamlbody
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.negotiation import unsupported_body
 from controlplane.apiserver.resources import Resources
-from machinery.api import jsontext, rawtext
+from machinery.api import fielderror, jsontext, rawtext
 from machinery.api.meta import Object
 from machinery.api.protobuf import envelope
 from machinery.api.protobuf.wire import DecodeError
@@ -146,8 +146,11 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
         told = f"the object provided is unrecognized (must be of type {expected.kind}): {exc} ({excerpt(body)})"
         raise BadRequest(told) from exc
     group, version, kind = kind_of(api_version, kind, expected)
-    custom = isinstance(expected.schema, CustomSchema)
-    if custom or ((group, kind) == (expected.group, expected.kind) and registered.known(group, version, kind)):
+    if isinstance(expected.schema, CustomSchema):
+        check_version(group, version, expected)
+        _check_custom_kind(group, kind, parsed.value, expected)
+        return _checked(exchange, parsed, expected, group, version, kind, validation)
+    if (group, kind) == (expected.group, expected.kind) and registered.known(group, version, kind):
         check_version(group, version, expected)
     try:
         check_kind(group, version, kind, expected)
@@ -155,6 +158,14 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
         told = f'{kind} in version "{version}" cannot be handled as a {expected.kind}: {exc}'
         raise BadRequest(told) from exc
     return _checked(exchange, parsed, expected, group, version, kind, validation)
+
+
+def _check_custom_kind(group: str, kind: str, value: Any, expected: Expected) -> None:
+    if kind != expected.kind:
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        name = metadata.get("name") if isinstance(metadata, dict) else ""
+        error = fielderror.invalid("kind", kind, f"must be {expected.kind}")
+        raise fielderror.invalid_object(group, kind, name if isinstance(name, str) else "", [error])
 
 
 def kind_of(api_version: str, kind: str, expected: Expected) -> tuple[str, str, str]:
@@ -204,6 +215,8 @@ def _checked(
         told = [*parsed.strict, *decoded.unknown]
         if not parsed.strict and parsed.json and _may_repeat(parsed):
             told = list(expected.schema.strict_errors(parsed.json))
+            if isinstance(expected.schema, CustomSchema):  # upstream reads these twice: for duplicates, then by schema
+                told.sort(key=lambda text: not text.startswith("duplicate field"))
     if told and validation == "Strict":
         raise BadRequest(f"{head}strict decoding error: {', '.join(told)}")
     exchange.warnings.extend(w for complaint in told for w in yamlbody.warnings_of(complaint))
@@ -216,5 +229,5 @@ def _checked(
 
 
 def _may_repeat(parsed: Parsed) -> bool:
-    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
-    return jsontext.loads(parsed.json, duplicates=True)[1]
+    """Whether a key comes twice in an object of the JSON text."""
+    return jsontext.repeats(parsed.json, parsed.value)

@@ -18,8 +18,9 @@ from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import kind_conflict, not_found
+from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import DeleteOptions, delete_options
-from controlplane.apiserver.handlers.read import list_options, read_page
+from controlplane.apiserver.handlers.read import list_options, present_to_select, read_page
 from controlplane.apiserver.handlers.selection import selection
 from controlplane.apiserver.handlers.write import key_of
 from controlplane.apiserver.objects import Remove, Written
@@ -79,6 +80,7 @@ async def delete(api: Api, exchange: Exchange) -> Answer:
     status = 202 if not found.gone and options.orphan is False else 200
     if found.gone and served.stored not in _TELLS_OBJECT:
         return encoding.encode(orjson.dumps(_success(served, found.record)), replace(form, shape=""), status)
+    await present((found.record,), served)
     return encoding.one(found.record, served, form, negotiated.include(exchange, form), status)
 
 
@@ -323,9 +325,11 @@ async def delete_collection(api: Api, exchange: Exchange) -> Answer:
     _warn_of_orphans(exchange, options)
     listed = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
+    await present_to_select(api, served, chosen)
     page = await read_page(api, served, chosen, listed)
     for record in page.records:
         # as upstream: preconditions are those of the options, the same for all
         with contextlib.suppress(NotFound):
             await delete_object(api, served, record.namespace, record.name, options, exchange.user, exchange.warnings)
+    await present(page.records, served)
     return encoding.many(page.records, served, form, page.metadata(), negotiated.include(exchange, form))

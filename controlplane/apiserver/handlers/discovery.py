@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from controlplane.apiserver.aggregation.registration import group_priority
 from controlplane.apiserver.handlers.exchange import JSON, Answer
 from controlplane.apiserver.resources import Resources, Served
+from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
 from machinery.api.resource import Subresource
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_STORAGE_VERSIONS = {CUSTOMRESOURCEDEFINITIONS: "v1beta1"}
+"""Where upstream stores another version than it prefers; clients compare hashes between servers."""
 _STORED_VERBS = frozenset({"create", "update", "patch"})
 
 
@@ -29,13 +33,45 @@ def storage_version_hash(served: Served) -> str:
     Source: k8s.io/apiserver/pkg/endpoints/discovery/storageversionhash.go.
     """
     stored = served.stored
-    text = f"{stored.group}/{stored.version}/{stored.kind}"
+    version = _STORAGE_VERSIONS.get(stored, stored.version)
+    text = f"{stored.group}/{version}/{stored.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
-def group_versions(resources: Resources) -> dict[str, list[str]]:
-    """Versions of each group but the core one, the preferred first; groups sorted by name."""
-    return dict(sorted((g, v) for g, v in resources.group_versions().items() if g))
+class Elsewhere(Protocol):
+    """A version of a group that another server serves."""
+
+    @property
+    def group(self) -> str:
+        """The group."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The version."""
+        ...
+
+    @property
+    def priorities(self) -> tuple[int, int]:
+        """How far to the front the group stands, and the version in it."""
+        ...
+
+    @property
+    def resources(self) -> dict[str, Any] | None:
+        """Its APIVersionDiscovery, as far as it is known."""
+        ...
+
+
+def group_versions(resources: Resources, elsewhere: Iterable[Elsewhere] = ()) -> dict[str, list[str]]:
+    """Versions of each group but the core one, the preferred first; groups by their priority."""
+    found = {group: list(versions) for group, versions in resources.group_versions().items() if group}
+    priorities = {group: group_priority(group) for group in found}
+    for other in sorted(elsewhere, key=lambda o: -o.priorities[1]):
+        versions = found.setdefault(other.group, [])
+        if other.version not in versions:
+            versions.append(other.version)
+        priorities[other.group] = max(priorities.get(other.group, 0), other.priorities[0])
+    return dict(sorted(found.items(), key=lambda item: (-priorities[item[0]], item[0])))
 
 
 def api_group(name: str, versions: list[str]) -> dict[str, Any]:
@@ -123,6 +159,8 @@ class Discovery:
 
     resources: Resources
     address: str
+    remotes: Mapping[str, Elsewhere] = field(default_factory=dict)
+    """What other servers serve."""
     _made: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,8 +180,9 @@ class Discovery:
             make = self._versions if path == "/api" else self._groups
             return Answer(self._document(path, make), JSON, headers={"Vary": "Accept"})
         parts = path.split("/")[1:]
-        versions = self.resources.group_versions()
-        if len(parts) == 2 and parts[0] == "api" and parts[1] in versions.get("", ()):
+        versions = group_versions(self.resources, self.remotes.values())
+        core = self.resources.group_versions().get("", ())
+        if len(parts) == 2 and parts[0] == "api" and parts[1] in core:
             return Answer(self._document(path, lambda: self._resources("", parts[1])))
         if parts[0] != "apis" or len(parts) not in (2, 3) or not parts[1]:
             return None
@@ -163,7 +202,10 @@ class Discovery:
         }
 
     def _groups(self) -> Any:
-        groups = [api_group(name, versions) for name, versions in group_versions(self.resources).items()]
+        groups = [
+            api_group(name, versions)
+            for name, versions in group_versions(self.resources, self.remotes.values()).items()
+        ]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
     def _resources(self, group: str, version: str) -> Any:
@@ -182,7 +224,11 @@ class Discovery:
         return Answer(data, AGGREGATED, 200, headers)
 
     def _aggregate(self, *, core: bool) -> Any:
-        groups = {"": self.resources.group_versions().get("", [])} if core else group_versions(self.resources)
+        groups = (
+            {"": self.resources.group_versions().get("", [])}
+            if core
+            else group_versions(self.resources, self.remotes.values())
+        )
         return {
             "kind": "APIGroupDiscoveryList",
             "apiVersion": "apidiscovery.k8s.io/v2",
@@ -190,11 +236,17 @@ class Discovery:
             "items": [
                 {
                     "metadata": {"name": name} if name else {},
-                    "versions": [aggregated_version(self.resources, name, version) for version in versions],
+                    "versions": [self._aggregated_version(name, version) for version in versions],
                 }
                 for name, versions in groups.items()
             ],
         }
+
+    def _aggregated_version(self, group: str, version: str) -> dict[str, Any]:
+        other = self.remotes.get(f"/apis/{group}/{version}")
+        if other is None:
+            return aggregated_version(self.resources, group, version)
+        return other.resources or {"version": version, "freshness": "Stale"}
 
 
 def wants_aggregated(accept: str) -> bool:

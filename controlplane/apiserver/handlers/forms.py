@@ -6,7 +6,7 @@ use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -28,8 +28,26 @@ def kept(record: Record, key: Any, make: Callable[[], Any]) -> Any:
     return found
 
 
+def known(record: Record, key: Any) -> Any:
+    """What is kept under this key, if anything."""
+    return record.forms.get(key) if record.forms is not None else None
+
+
+async def present(records: Sequence[Record], served: Served) -> None:
+    """Make sure that records can be shown in the served version: a webhook may have to convert them."""
+    if served.conversion is not None:
+        await served.conversion.present(records)
+
+
+async def storable(obj: Object, served: Served) -> Object:
+    """What to store for an object of the served version."""
+    return obj if served.conversion is None else await served.conversion.to_stored(obj)
+
+
 def viewed(record: Record, served: Served) -> Object:
     """The object in the served version; shared, not to be changed."""
+    if served.conversion is not None:
+        return served.conversion.of(record)
     if served.view is None:
         return record.object
     view = served.view
@@ -39,9 +57,11 @@ def viewed(record: Record, served: Served) -> Object:
 
 def json_of(record: Record, served: Served) -> bytes:
     """The object's JSON in the served version."""
-    if served.view is None:
+    if served.view is None and served.conversion is None:
         return record.value
-    found: bytes = kept(record, ("json", served.type), lambda: orjson.dumps(viewed(record, served)))
+    found: bytes = kept(
+        record, ("json", served.conversion or served.type), lambda: orjson.dumps(viewed(record, served))
+    )
     return found
 
 

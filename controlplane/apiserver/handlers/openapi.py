@@ -6,21 +6,30 @@ Source: k8s.io/kube-openapi/pkg/handler{,3}; KEP-2896, "OpenAPI v3".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
 from controlplane.apiserver.openapi import gnostic, v2, v3
-from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.openapi.definitions import Definitions, schema_name
 from controlplane.apiserver.resources import Resources
 from machinery.api.resource import ResourceType
 
 _FOREVER = "public, immutable"  # a document named by its hash never changes
+
+
+class Described(Protocol):
+    """Another server's part of the API."""
+
+    @property
+    def documents(self) -> Mapping[str, dict[str, Any]]:
+        """Its OpenAPI documents, by v2 and v3."""
+        ...
 
 
 @dataclass
@@ -30,6 +39,8 @@ class OpenAPI:
     resources: Resources
     definitions: Callable[[], Definitions]
     """Makes the published schemas; asked anew after each change of the resources."""
+    remotes: Mapping[str, Described] = field(default_factory=dict)
+    """What other servers serve, by path."""
     _made: dict[str, bytes] = field(default_factory=dict)
     _changed: str = ""
 
@@ -52,14 +63,18 @@ class OpenAPI:
         if path == "/openapi/v2":
             return self._v2(exchange)
         if path == "/openapi/v3":
-            return Answer(self._kept("v3", self._index), JSON)
+            return Answer(self._kept("v3", self._index), "text/plain; charset=utf-8")  # as upstream has it
         name = path.removeprefix("/openapi/v3/")
         if name == path:
             return None
         versions = self._versions()
-        if name not in versions:
+        other = self.remotes.get(f"/{name}")
+        if other is not None and "v3" in other.documents:
+            data = self._kept(name, lambda: orjson.dumps(other.documents["v3"]))
+        elif name in versions:
+            data = self._kept(name, lambda: self._document(versions[name]))
+        else:
             return Answer(b"", "", 404)
-        data = self._kept(name, lambda: self._document(versions[name]))
         etag = f'"{_digest(data)}"'
         headers = {"ETag": etag, "Vary": "Accept", "Last-Modified": self._changed}
         if exchange.query.get("hash") == _digest(data):
@@ -84,6 +99,10 @@ class OpenAPI:
             told = repr([(r, r.kind, r.verbs, r.subresources) for r in resources]) + str(self.resources.generation)
             digest = hashlib.sha512(told.encode()).hexdigest().upper()
             paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+        for path, other in self.remotes.items():
+            if "v3" in other.documents:
+                digest = _digest(orjson.dumps(other.documents["v3"]))
+                paths[path[1:]] = {"serverRelativeURL": f"/openapi/v3{path}?hash={digest}"}
         return orjson.dumps({"paths": dict(sorted(paths.items()))})
 
     def _document(self, resources: Sequence[ResourceType]) -> bytes:
@@ -91,7 +110,12 @@ class OpenAPI:
 
     def _v2_document(self) -> dict[str, Any]:
         definitions = self.definitions()
-        return v2.document(v3.document(resources, definitions) for resources in self._versions().values())
+        documents = (v3.document(resources, definitions) for resources in self._versions().values())
+        made = v2.document(documents, [schema_name(s.type) for s in self.resources.all() if s.custom])
+        for path, other in sorted(self.remotes.items()):
+            if "v2" in other.documents:
+                v2.merge(made, other.documents["v2"], path)
+        return made
 
     def _v2(self, exchange: Exchange) -> Answer:
         accept = exchange.headers.get("Accept", "")

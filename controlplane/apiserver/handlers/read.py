@@ -18,6 +18,7 @@ from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found
+from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
 from controlplane.apiserver.handlers.selection import Selection, selection
 from controlplane.apiserver.handlers.write import key_of
@@ -55,6 +56,7 @@ async def find(api: Api, served: Served, namespace: str, name: str, resource_ver
         record = api.objects.collection(served.prefix).records.get(key)
     if record is None:
         raise not_found(served.type, name)
+    await present((record,), served)
     return record
 
 
@@ -137,8 +139,16 @@ async def list_(api: Api, exchange: Exchange) -> Answer:
     form = negotiated.form(exchange, list_or_watch=True)
     options = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
+    await present_to_select(api, served, chosen)
     page = await read_page(api, served, chosen, options)
+    await present(page.records, served)
     return encoding.many(page.records, served, form, page.metadata(), negotiated.include(exchange, form))
+
+
+async def present_to_select(api: Api, served: Served, chosen: Selection) -> None:
+    """Have a webhook convert what a selector has to look into."""
+    if served.conversion is not None and chosen.matches is not None:
+        await present(api.objects.collection(served.prefix).list(chosen.namespace), served)
 
 
 async def read_page(api: Api, served: Served, chosen: Selection, options: ListOptions) -> Page:

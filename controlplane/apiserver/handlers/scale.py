@@ -16,6 +16,7 @@ from controlplane.apiserver.handlers import applying, decoding, encoding, negoti
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import conflict, not_found
+from controlplane.apiserver.handlers.forms import viewed
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.handlers.read import find
@@ -36,10 +37,11 @@ def served_scale() -> Served:
     return Served(catalogue.SCALES, strategy, kind, "", catalogue.SCALES, strategy)
 
 
-def scale_of(obj: Object, served: Served) -> Object:
-    """The Scale of an object. Raises InternalError where a custom resource says nothing of its replicas."""
+def scale_of(obj: Object, served: Served, *, new: bool = False) -> Object:
+    """The Scale of an object. Raises InternalError where a custom resource says nothing of its replicas, unless the
+    Scale is about to be made (`new`)."""
     if served.scale is not None:
-        return _custom_scale(obj, served.scale)
+        return _custom_scale(obj, served.scale, new=new)
     resource, meta = served.stored, obj["metadata"]
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     made: Object = {
@@ -58,10 +60,10 @@ def scale_of(obj: Object, served: Served) -> Object:
 _KEPT = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
+def _custom_scale(obj: Object, paths: ScalePaths, *, new: bool) -> Object:
     """Source: pkg/registry/customresource/etcd.go, scaleFromCustomResource."""
     wanted = jsonpath.parse(paths.spec_replicas).find(obj)
-    if not wanted:
+    if not wanted and not new:
         told = f'the spec replicas field "{paths.spec_replicas}" does not exist'
         raise InternalError(f"Internal error occurred: {told}", details={"causes": [{"message": told}]})
     running = jsonpath.parse(paths.status_replicas).find(obj)
@@ -73,7 +75,7 @@ def _custom_scale(obj: Object, paths: ScalePaths) -> Object:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: obj["metadata"][key] for key in _KEPT if key in obj["metadata"]},
-        "spec": {"replicas": wanted[0]} if wanted[0] else {},
+        "spec": {"replicas": wanted[0]} if wanted and wanted[0] else {},
         "status": status,
     }
 
@@ -96,7 +98,7 @@ def _selector(given: Any, resource: ResourceType) -> str:
 
 
 def _record(record: Record, served: Served) -> Record:
-    data = orjson.dumps(scale_of(record.object, served))
+    data = orjson.dumps(scale_of(viewed(record, served), served))
     return Record(record.key, data, record.revision)
 
 
@@ -144,7 +146,7 @@ class _Change:
         served, info = self._served, self._exchange.info
         if old is None:
             raise not_found(served.type, info.name)
-        before = scale_of(old, served)
+        before = scale_of(old, served, new=True)
         path = (served.scale.spec_replicas if served.scale else ".spec.replicas").lstrip(".").split(".")
         entries = scale_managers.scale_entries(old, path)
         if entries:

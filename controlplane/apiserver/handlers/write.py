@@ -21,7 +21,7 @@ from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import already_exists, conflict, not_found
-from controlplane.apiserver.handlers.forms import viewed
+from controlplane.apiserver.handlers.forms import present, storable, viewed
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.objects import Remove, Written
@@ -156,14 +156,16 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
             _validate_new(served, obj, writer)
             await api.admission.validate(operation)
             key = key_of(served, operation.namespace, meta["name"])
+            stored = await storable(obj, served)
             record = await api.objects.create(
-                served.prefix, key, obj, ttl_seconds=ttl_of(api, served), dry_run=writer.options.dry_run
+                served.prefix, key, stored, ttl_seconds=ttl_of(api, served), dry_run=writer.options.dry_run
             )
         except BaseException:
             await grant.give_back()
             raise
         if record is not None:
             await (grant.give_back() if writer.options.dry_run else grant.keep())
+            await present((record,), served)
             return record
         await grant.give_back()
         if not generate or attempt == _GENERATED_TRIES - 1:
@@ -184,8 +186,8 @@ def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
 
 
 def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
-    """The 422 for an object of this resource."""
-    return fielderror.invalid_object(served.type.group, served.type.kind, name, errors)
+    """The 422 for an object of this resource, under the name of the kind that is stored."""
+    return fielderror.invalid_object(served.stored.group, served.stored.kind, name, errors)
 
 
 async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:
@@ -299,9 +301,11 @@ async def change_object(
             if not rules.may_create:
                 raise not_found(served.type, info.name)
             await _may_create(api, info, writer.user, served)
-            return await _new_by_update(api, served, info, produce, rules, writer, grants)
+            return await storable(await _new_by_update(api, served, info, produce, rules, writer, grants), served)
+        await present((current,), served)
         made = await _changed(api, served, info, current, produce, rules, writer, grants)
-        return Remove(made) if _finished(made, current.object, served) else made
+        stored = await storable(made, served)
+        return Remove(stored) if _finished(made, current.object, served) else stored
 
     warned = len(writer.warnings)
 
@@ -326,6 +330,7 @@ async def change_object(
         await grants.keep()
         if written.removed and api.allocator.handles(served.stored):
             await api.allocator.release(served.stored, written.record.object)
+    await present((written.record,), served)
     return written
 
 
@@ -411,9 +416,12 @@ async def _changed(
     writer: Writer,
     grants: _Grants,
 ) -> Object:
-    old, shown = _as_sent(current, served), viewed(current, served)
-    if served.view is None:
-        shown = old
+    if served.conversion is not None:
+        old = shown = viewed(current, served)
+    elif served.view is not None:
+        old, shown = _as_sent(current, served), viewed(current, served)
+    else:
+        old = shown = _as_sent(current, served)
     now = api.now()
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)

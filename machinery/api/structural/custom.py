@@ -17,7 +17,8 @@ from machinery.api.meta import Object
 from machinery.api.schema import KindSchema
 from machinery.api.schema_decode import Mismatch, Notes
 from machinery.api.schema_types import ANY, Type
-from machinery.api.structural import validation
+from machinery.api.structural import rules, validation
+from machinery.api.structural.rules import RuleTree, rule_tree
 
 OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _STRING: Final = Type("string", "string")
@@ -35,6 +36,8 @@ class CustomSchema(KindSchema):
 
     definition: Mapping[str, Any]
     """The openAPIV3Schema, as the CustomResourceDefinition has it. Not to be changed."""
+    rules: RuleTree
+    """Its CEL rules."""
 
     def default(self, obj: Object) -> None:
         """Fill in the defaults of the schema, in place; values that are null without being nullable give way."""
@@ -42,7 +45,28 @@ class CustomSchema(KindSchema):
 
     def validate(self, obj: Object, old: Object | None = None) -> list[FieldError]:
         """Errors of an object against the schema; on an update, parts that did not change are not looked at again."""
-        return validation.validate(self.definition, obj, old)
+        errors = validation.validate(self.definition, obj, old)
+        if self.rules.empty:
+            return errors
+        if validation.blocks_rules(errors):
+            return [*errors, validation.NOT_CHECKED]
+        return errors + rules.validate(self.rules, obj, old)
+
+    def validate_status(self, obj: Object, old: Object) -> list[FieldError]:
+        """Errors of the status of an object, looked at by itself."""
+        schema = (self.definition.get("properties") or {}).get("status")
+        if schema is None or "status" not in obj:
+            return []
+        found = validation.validate(schema, obj["status"], old.get("status"))
+        errors = [FieldError(e.reason, _under("status", e.field), e.body) for e in found]
+        below = self.rules.properties.get("status")
+        if below is None:
+            return errors
+        if validation.blocks_rules(errors):
+            return [*errors, validation.NOT_CHECKED]
+        only = RuleTree(self.definition, [], properties={"status": below})
+        before = {"status": old["status"]} if "status" in old else {}
+        return errors + rules.validate(only, {"status": obj["status"]}, before)
 
 
 def compile_schema(group: str, version: str, kind: str, definition: Mapping[str, Any] | None) -> CustomSchema:
@@ -60,7 +84,26 @@ def compile_schema(group: str, version: str, kind: str, definition: Mapping[str,
         return next((m for kind_, v in metadata if (m := _wrong(kind_, v))), "")
 
     empty = {"apiVersion": f"{group}/{version}", "kind": kind}
-    return CustomSchema(group, version, kind, root, empty, decode, mismatch, definition)
+    tree = rule_tree(definition, resource=True)
+    return CustomSchema(group, version, kind, root, empty, decode, mismatch, definition, tree)
+
+
+def has_defaults(definition: Mapping[str, Any]) -> bool:
+    """Whether a schema has defaults anywhere."""
+    if definition.get("default") is not None:
+        return True
+    inner = [
+        *(definition.get("properties") or {}).values(),
+        definition.get("items"),
+        definition.get("additionalProperties"),
+    ]
+    return any(has_defaults(part) for part in inner if isinstance(part, Mapping))
+
+
+def _under(parent: str, field: str) -> str:
+    if field in ("", "<nil>"):
+        return parent
+    return f"{parent}{field}" if field.startswith("[") else f"{parent}.{field}"
 
 
 def _wrong(kind: Type, value: Any) -> str:

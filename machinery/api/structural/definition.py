@@ -1,231 +1,154 @@
-"""What is wrong with the openAPIV3Schema of a CustomResourceDefinition.
+"""What is wrong with the openAPIV3Schema of a CustomResourceDefinition: words, structure, defaults, rules, costs.
 
-Source: k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation, pkg/apiserver/schema/validation.go.
+Source: k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/{validation,cel_validation}.go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from machinery.api import fielderror
 from machinery.api.fielderror import FieldError
-from machinery.api.structural import regex, validation
+from machinery.api.structural import structure, vocabulary
+from machinery.api.structural.forms import internal_schema
+from machinery.api.structural.rules import Rule, compile_rules
+from machinery.api.structural.words import EMBEDDED, LIST_TYPE, MAP_TYPE, RULES
+from machinery.cel.cost import MOST
 
-_TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
-_UNSUPPORTED: Final = (
-    "definitions", "dependencies", "patternProperties", "additionalItems", "$ref", "id",
+RULE_LIMIT: Final = 10_000_000  # Source: StaticEstimatedCostLimit
+SCHEMA_LIMIT: Final = 100_000_000  # Source: StaticEstimatedCRDCostLimit
+_EXPENSIVE: Final = 4
+_STATUS_ROOT: Final = "at the root of the schema if the status subresource is enabled"
+_AT_ROOT: Final = (
+    "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",
+    "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
+    "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
 )  # fmt: skip
-_INT_OR_STRING: Final = "x-kubernetes-int-or-string"
-_PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
-_EMBEDDED: Final = "x-kubernetes-embedded-resource"
-_LIST_TYPE: Final = "x-kubernetes-list-type"
-_MAP_TYPE: Final = "x-kubernetes-map-type"
-_MAP_KEYS: Final = "x-kubernetes-list-map-keys"
-_RULES: Final = "x-kubernetes-validations"
-_STRUCTURE: Final = (
-    "type", "default", "title", "description", "nullable", _PRESERVE, _EMBEDDED, _INT_OR_STRING, _LIST_TYPE, _MAP_TYPE,
-    _MAP_KEYS, _RULES, "additionalProperties",
-)  # fmt: skip
-_COMPOSED: Final = ("allOf", "anyOf", "oneOf")
-_INT_OR_STRING_TYPES: Final = [{"type": "integer"}, {"type": "string"}]
 
 
-def errors(definition: Mapping[str, Any], path: str) -> list[FieldError]:
-    """Errors of a schema that stands at `path` (spec.versions[0].schema.openAPIV3Schema)."""
-    found: list[FieldError] = []
-    sort = definition.get("type") or ""
-    if sort and sort != "object":
-        found.append(fielderror.invalid(f"{path}.type", sort, "must be object at the root"))
-    elif not sort:
-        found.append(fielderror.required(f"{path}.type", "must not be empty at the root"))
-    if definition.get("nullable"):
-        found.append(fielderror.forbidden(f"{path}.nullable", "nullable cannot be true at the root"))
-    return found + list(_node(definition, path, root=True))
+def errors(
+    schema: Mapping[str, Any], path: str, *, status: bool = False, before: Mapping[str, Any] | None = None
+) -> list[FieldError]:
+    """Errors of a schema that stands at `path` (spec.validation.openAPIV3Schema).
+
+    `status`: there is a status subresource. `before`: the schema that is stored; if it is this one, its rules may go on
+    to cost what they cost.
+    """
+    found = list(_root(schema, path, status=status))
+    inner = structure.errors(schema, path) or list(structure.default_errors(schema, path))
+    words = vocabulary.errors(schema, path)
+    found += inner
+    found += [error for error in words if error not in inner]
+    if not inner and not words:
+        found += _rules(schema, path, priced=before != schema)
+    return found
 
 
-def _node(s: Mapping[str, Any], path: str, *, root: bool = False) -> Iterator[FieldError]:
-    yield from _vocabulary(s, path)
-    if not root:
-        yield from _sort(s, path)
-    yield from _extensions(s, path, root=root)
-    yield from _lists(s, path)
-    yield from _default(s, path)
-    for name, inner in sorted((s.get("properties") or {}).items()):
-        where = f"{path}.properties[{name}]"
-        if not (inner.get("type") or inner.get(_INT_OR_STRING) or inner.get(_PRESERVE)) and not (
-            root and name == "metadata"
-        ):
-            yield fielderror.required(f"{where}.type", "must not be empty for specified object fields")
-        if root and name == "metadata":
-            yield from _metadata(inner, where)
-        yield from _node(inner, where)
-    items = s.get("items")
-    if isinstance(items, Mapping):
-        if not (items.get("type") or items.get(_INT_OR_STRING) or items.get(_PRESERVE)):
-            yield fielderror.required(f"{path}.items.type", "must not be empty for specified array items")
-        yield from _node(items, f"{path}.items")
-    elif isinstance(items, list):
-        yield fielderror.forbidden(f"{path}.items", "items must be a schema object and not an array")
-    rest = s.get("additionalProperties")
+def _root(schema: Mapping[str, Any], path: str, *, status: bool) -> Iterator[FieldError]:
+    if status:
+        form = internal_schema(schema)
+        zero = internal_schema({})
+        for name, value in form.items():
+            if value == zero[name]:
+                continue
+            if name == "Type" and value != "object":
+                told = f'only "object" is allowed as the type {_STATUS_ROOT}'
+                yield fielderror.invalid(f"{path}.type", value, told)
+                break
+            if name not in _AT_ROOT:
+                told = f"only [{' '.join(_AT_ROOT)}] fields are allowed {_STATUS_ROOT}"
+                yield fielderror.invalid(path, form, told)
+                break
+    if schema.get("nullable"):
+        yield fielderror.forbidden(f"{path}.nullable", "nullable cannot be true at the root")
+
+
+@dataclass
+class _Costs:
+    """What all rules of a schema cost."""
+
+    priced: bool
+    total: int = 0
+    each: list[tuple[int, str]] = field(default_factory=list)
+
+    def observe(self, cost: int, path: str) -> None:
+        self.total = min(self.total + cost, MOST)
+        self.each.append((cost, path))
+
+
+def _rules(schema: Mapping[str, Any], path: str, *, priced: bool) -> list[FieldError]:
+    costs = _Costs(priced)
+    found = list(_walk(schema, path, costs, 1, "", resource=True))
+    if costs.total > SCHEMA_LIMIT:
+        told = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        dearest = sorted(costs.each, key=lambda each: -each[0])[:_EXPENSIVE]
+        found += [fielderror.forbidden(where, told) for cost, where in dearest if cost]
+        name = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+        found.append(fielderror.forbidden(path, _over(name, costs.total, SCHEMA_LIMIT)))
+    return found
+
+
+def _walk(
+    s: Mapping[str, Any], path: str, costs: _Costs, cardinality: int | None, lost: str, *, resource: bool = False
+) -> Iterator[FieldError]:
+    """`cardinality`: how often such a value can be in an object, None if nothing bounds it; `lost`: from where on old
+    and new values can't be told to belong together."""
+    rest, items = s.get("additionalProperties"), s.get("items")
     if isinstance(rest, Mapping):
-        if not (rest.get("type") or rest.get(_INT_OR_STRING) or rest.get(_PRESERVE)):
-            yield fielderror.required(
-                f"{path}.additionalProperties.type", "must not be empty for specified object fields"
-            )
-        yield from _node(rest, f"{path}.additionalProperties")
-    for word in _COMPOSED:
-        for i, part in enumerate(s.get(word) or ()):
-            if not (word == "anyOf" and _states_int_or_string(s)):
-                yield from _value_part(part, f"{path}.{word}[{i}]", s)
-    if s.get("not") is not None:
-        yield from _value_part(s["not"], f"{path}.not", s)
-
-
-def _states_int_or_string(s: Mapping[str, Any]) -> bool:
-    return bool(s.get(_INT_OR_STRING)) and s.get("anyOf") == _INT_OR_STRING_TYPES
-
-
-def _vocabulary(s: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    for word in _UNSUPPORTED:
-        if s.get(word):
-            yield fielderror.forbidden(f"{path}.{word}", f"{word} is not supported")
-    if s.get("uniqueItems"):
-        yield fielderror.forbidden(
-            f"{path}.uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
-        )
-    if s.get("additionalProperties") is False:
-        yield fielderror.forbidden(f"{path}.additionalProperties", "additionalProperties cannot be set to false")
-    if s.get("properties") and s.get("additionalProperties"):
-        yield fielderror.forbidden(
-            f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"
-        )
-    if pattern := s.get("pattern"):
-        try:
-            regex.compile_go(pattern)
-        except regex.PatternError as exc:
-            yield fielderror.invalid(
-                f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {exc}"
-            )
-
-
-def _sort(s: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    sort = s.get("type") or ""
-    if sort and sort not in _TYPES:
-        yield fielderror.not_supported(f"{path}.type", sort, _TYPES)
-    if sort == "array" and s.get("items") is None:
-        yield fielderror.required(f"{path}.items", "must be specified")
-
-
-def _extensions(s: Mapping[str, Any], path: str, *, root: bool) -> Iterator[FieldError]:
-    sort = s.get("type") or ""
-    if s.get(_INT_OR_STRING):
-        if sort:
-            yield fielderror.forbidden(f"{path}.type", f"must be empty if {_INT_OR_STRING} is true")
-        for other in (_PRESERVE, _EMBEDDED):
-            if s.get(other):
-                yield fielderror.forbidden(f"{path}.{other}", f"must be false if {_INT_OR_STRING} is true")
-    if s.get(_PRESERVE) is False:
-        yield fielderror.invalid(f"{path}.{_PRESERVE}", False, "must be true or undefined")
-    if s.get(_EMBEDDED):
-        if sort != "object":
-            yield fielderror.invalid(f"{path}.type", sort, f"must be object if {_EMBEDDED} is true")
-        if root:
-            yield fielderror.forbidden(f"{path}.{_EMBEDDED}", "must not be used at the root")
-        if not s.get(_PRESERVE) and not s.get("properties"):
-            yield fielderror.required(
-                f"{path}.properties", f"must not be empty if {_EMBEDDED} is true without {_PRESERVE}"
-            )
-    kind = s.get(_MAP_TYPE)
-    if kind is not None:
-        if kind not in ("atomic", "granular"):
-            yield fielderror.not_supported(f"{path}.{_MAP_TYPE}", kind, ("atomic", "granular"))
-        if sort != "object":
-            yield fielderror.invalid(f"{path}.type", sort, f"must be object if {_MAP_TYPE} is specified")
-
-
-def _lists(s: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    kind, keys = s.get(_LIST_TYPE), s.get(_MAP_KEYS) or []
-    if kind is None:
-        if keys:
-            yield fielderror.required(f"{path}.{_LIST_TYPE}", f"must be map if {_MAP_KEYS} is non-empty")
-        return
-    if kind not in ("atomic", "set", "map"):
-        yield fielderror.not_supported(f"{path}.{_LIST_TYPE}", kind, ("atomic", "set", "map"))
-    if s.get("type") != "array":
-        yield fielderror.invalid(f"{path}.type", s.get("type") or "", f"must be array if {_LIST_TYPE} is specified")
-    items = s.get("items")
-    if kind != "map":
-        if keys:
-            yield fielderror.forbidden(f"{path}.{_MAP_KEYS}", f"must be empty if {_LIST_TYPE} is not map")
-        return
-    if not keys:
-        yield fielderror.required(f"{path}.{_MAP_KEYS}", f"must not be empty if {_LIST_TYPE} is map")
-    if not isinstance(items, Mapping):
-        return
-    if items.get("type") != "object":
-        yield fielderror.invalid(
-            f"{path}.items.type", items.get("type") or "", f"must be object if parent array's {_LIST_TYPE} is map"
-        )
-    properties = items.get("properties") or {}
-    seen: set[str] = set()
-    for i, key in enumerate(keys):
-        where = f"{path}.{_MAP_KEYS}[{i}]"
-        if key not in properties:
-            yield fielderror.invalid(where, key, "entries must all be names of item properties")
-        elif properties[key].get("type") in ("array", "object"):
-            yield fielderror.invalid(
-                f"{path}.items.properties[{key}].type", properties[key]["type"], "must be a scalar type if parent "
-                f"array's {_LIST_TYPE} is map"
-            )  # fmt: skip
-        elif key not in (items.get("required") or ()) and properties[key].get("default") is None:
-            yield fielderror.required(
-                f"{path}.items.properties[{key}].default",
-                f"this property is in {_MAP_KEYS}, so it must have a default or be a required property",
-            )
-        if key in seen:
-            yield fielderror.duplicate(where, key)
-        seen.add(key)
-
-
-def _default(s: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    default = s.get("default")
-    if default is None:
-        return
-    for error in validation.validate(s, default):
-        field = f"{path}.default" + (f".{error.field}" if error.field else "")
-        yield FieldError(error.reason, field, error.body)
-
-
-def _metadata(s: Mapping[str, Any], path: str) -> Iterator[FieldError]:
-    """Of metadata a schema may say only what names look like."""
-    for word in s:
-        if word not in ("type", "description", "properties"):
-            yield fielderror.forbidden(f"{path}.{word}", "must not be set")
-    for name in s.get("properties") or {}:
-        if name not in ("name", "generateName"):
-            yield fielderror.forbidden(
-                f"{path}.properties[{name}]", "must not specify anything other than name and generateName"
-            )
-
-
-def _value_part(part: Mapping[str, Any], path: str, parent: Mapping[str, Any]) -> Iterator[FieldError]:
-    """A schema inside allOf, anyOf, oneOf or not: it may restrict values, not add structure."""
-    for word in _STRUCTURE:
-        if part.get(word) not in (None, "", False):
-            yield fielderror.forbidden(f"{path}.{word}", "must be empty to be structural")
-    known = parent.get("properties") or {}
-    for name, inner in sorted((part.get("properties") or {}).items()):
-        if name not in known and not isinstance(parent.get("additionalProperties"), Mapping):
-            yield fielderror.required(_above(path) + f".properties[{name}]", f"because it is defined in {path}")
-        yield from _value_part(inner, f"{path}.properties[{name}]", known.get(name) or {})
-    items = part.get("items")
+        yield from _walk(rest, f"{path}.additionalProperties", costs, _times(cardinality, s.get("maxProperties")), lost)
+    atomic = lost or (path if s.get(MAP_TYPE) == "atomic" else "")
+    for name, inner in sorted((s.get("properties") or {}).items()):
+        embedded = bool(inner.get(EMBEDDED))
+        yield from _walk(inner, f"{path}.properties[{name}]", costs, cardinality, atomic, resource=embedded)
     if isinstance(items, Mapping):
-        yield from _value_part(items, f"{path}.items", parent.get("items") or {})
-    for word in _COMPOSED:
-        for i, deeper in enumerate(part.get(word) or ()):
-            yield from _value_part(deeper, f"{path}.{word}[{i}]", parent)
+        unkeyed = lost or (path if s.get(LIST_TYPE) != "map" else "")
+        embedded = bool(items.get(EMBEDDED))
+        count = _times(cardinality, s.get("maxItems"))
+        yield from _walk(items, f"{path}.items", costs, count, unkeyed, resource=embedded)
+    for i, rule in enumerate(compile_rules(s, resource=resource)):
+        yield from _rule(rule, f"{path}.{RULES}[{i}]", costs, cardinality, lost)
 
 
-def _above(path: str) -> str:
-    return path.rpartition(".")[0]
+def _times(cardinality: int | None, limit: int | None) -> int | None:
+    return None if cardinality is None or limit is None else min(cardinality * max(limit, 0), MOST)
+
+
+def _rule(rule: Rule, path: str, costs: _Costs, cardinality: int | None, lost: str) -> Iterator[FieldError]:
+    cost = rule.program.cost().high if rule.program is not None else 0
+    cost = min(cost * (rule.cardinality if cardinality is None else cardinality), MOST)
+    if costs.priced and cost > RULE_LIMIT:
+        yield fielderror.forbidden(f"{path}.rule", _over("estimated rule cost", cost, RULE_LIMIT))
+    costs.observe(cost, f"{path}.rule")
+    shown = _form(rule.given)
+    if rule.error:
+        yield fielderror.invalid(f"{path}.rule", shown, rule.error)
+    if rule.message_error:
+        yield fielderror.invalid(f"{path}.messageExpression", shown, rule.message_error)
+    elif rule.message is not None:
+        told = rule.message.cost().high
+        if costs.priced and told > RULE_LIMIT:
+            over = _over("estimated messageExpression cost", told, RULE_LIMIT)
+            yield fielderror.forbidden(f"{path}.messageExpression", over)
+        costs.observe(told, f"{path}.messageExpression")
+    if rule.transition:
+        if lost:
+            text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
+            yield fielderror.invalid(f"{path}.rule", rule.given.get("rule"), text)
+    elif rule.given.get("optionalOldSelf") is not None and not rule.error:
+        text = "may not be set if oldSelf is not used in rule"
+        yield fielderror.invalid(f"{path}.optionalOldSelf", rule.given["optionalOldSelf"], text)
+
+
+def _form(given: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(internal_schema({RULES: [given]})["XValidations"][0])
+
+
+def _over(name: str, cost: int, limit: int) -> str:
+    factor = cost / limit
+    shown = "more than 100x" if factor > 100 else f"{factor:f}x" if factor < 1.5 else f"{factor:.1f}x"
+    return (
+        f"{name} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, and "
+        "maxLength where arrays, maps, and strings are declared)"
+    )

@@ -5,24 +5,16 @@ Source: k8s.io/apiserver/pkg/admission/plugin/policy/{generic,validating,mutatin
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from controlplane.apiserver.admission.contract import Operation
-from controlplane.apiserver.admission.expressions import (
-    Expression,
-    ExpressionError,
-    Functions,
-    compile_expression,
-)
+from controlplane.apiserver.admission.expressions import Evaluation, ExpressionError, Expressions
 from controlplane.apiserver.admission.matching import Matcher, exempt, matcher_of
 from controlplane.apiserver.reader import Reader
 from machinery.api.meta import Object, name_of
 from machinery.api.resource import ResourceType
-
-_VARIABLE = re.compile(r"\bvariables\s*\.\s*([A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +24,7 @@ class Policy:
     name: str
     spec: Object
     matcher: Matcher
+    expressions: Expressions
     error: str = ""
 
     @property
@@ -102,17 +95,19 @@ def _policy(obj: Object) -> Policy:
     spec = obj.get("spec") or {}
     constraints = spec.get("matchConstraints") or {}
     matcher = matcher_of(constraints, constraints.get("resourceRules") or ())
+    variables = tuple((v.get("name") or "", v.get("expression") or "") for v in spec.get("variables") or ())
+    expressions = Expressions(variables, literals=bool(spec.get("mutations")))
     error = ""
     try:
         for text in _texts(spec):
-            compile_expression(text)
+            expressions.program(text)
     except ExpressionError as exc:
         error = str(exc)
-    return Policy(name_of(obj), spec, matcher, error)
+    return Policy(name_of(obj), spec, matcher, expressions, error)
 
 
 def _texts(spec: Object) -> Iterator[str]:
-    for listed, key in (("variables", "expression"), ("matchConditions", "expression"), ("validations", "expression")):
+    for listed, key in (("matchConditions", "expression"), ("validations", "expression")):
         for item in spec.get(listed) or ():
             yield item.get(key) or ""
     for item in spec.get("auditAnnotations") or ():
@@ -121,39 +116,6 @@ def _texts(spec: Object) -> Iterator[str]:
         for kind in ("applyConfiguration", "jsonPatch"):
             if mutation.get(kind):
                 yield mutation[kind].get("expression") or ""
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """The values that expressions of one policy see; those of `variables` are computed when first asked for."""
-
-    values: Mapping[str, Any]
-    functions: Functions
-    variables: Mapping[str, str]
-    """name → expression, in their order."""
-    _known: dict[str, Any] = field(default_factory=dict)
-
-    def value(self, text: str) -> Any:
-        """The value of an expression. Raises ExpressionError."""
-        return self._evaluate(compile_expression(text))
-
-    def _evaluate(self, expression: Expression) -> Any:
-        values: dict[str, Any] = dict(self.values)
-        if "variables" in expression.names:
-            wanted = set(_VARIABLE.findall(expression.text))
-            values["variables"] = {name: self._variable(name) for name in self.variables if name in wanted}
-        functions = self.functions if "authorizer" in expression.names else {}
-        return expression.evaluate(values, functions)
-
-    def _variable(self, name: str) -> Any:
-        if name not in self._known:
-            self._known[name] = None  # a variable refers to earlier ones alone; a circle ends here
-            try:
-                self._known[name] = self.value(self.variables[name])
-            except ExpressionError:
-                del self._known[name]
-                raise
-        return self._known[name]
 
 
 def unmet_condition(evaluation: Evaluation, conditions: Any) -> str | None:

@@ -14,9 +14,9 @@ import orjson
 from controlplane.apiserver.admission import celauthorizer
 from controlplane.apiserver.admission.admissionrequest import admission_request
 from controlplane.apiserver.admission.contract import Operation
-from controlplane.apiserver.admission.expressions import ExpressionError
+from controlplane.apiserver.admission.expressions import Evaluation, ExpressionError
 from controlplane.apiserver.admission.plugin import BasePlugin, refuse
-from controlplane.apiserver.admission.policy.compiled import Binding, Evaluation, Policies, Policy, unmet_condition
+from controlplane.apiserver.admission.policy.compiled import Binding, Policies, Policy, unmet_condition
 from controlplane.apiserver.admission.policy.params import ParamsError, collect
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
@@ -114,16 +114,15 @@ def evaluation_of(
     """What expressions of the policy see of the operation."""
     namespace = reader.get(NAMESPACES, "", operation.namespace) if operation.namespace else None
     return Evaluation(
+        policy.expressions,
         {
             "object": operation.object,
             "oldObject": operation.old,
             "request": admission_request(operation),
             "params": params,
             "namespaceObject": namespace,
-            "authorizer": celauthorizer.variable(operation),
+            **celauthorizer.variables(operation, authorize),
         },
-        celauthorizer.functions(operation, authorize),
-        {v.get("name") or "": v.get("expression") or "" for v in policy.spec.get("variables") or ()},
     )
 
 

@@ -13,15 +13,20 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import ENDPOINTSLICES, SERVICES
 from machinery.api.meta import Object, labels_of
 from machinery.errors import TransportError
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -73,7 +78,7 @@ class WebhookClient:
                     body += await response.content.read(LARGEST_ANSWER_BYTES + 1 - len(body))
                 status, reason = response.status, response.reason
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
-            raise TransportError(f'Post "{target.url}": {_why(exc)}') from exc
+            raise TransportError(f'Post "{target.url}": {why(exc)}') from exc
         if not 200 <= status < 300:
             raise TransportError(f"the server responded with the status code {status} ({reason})")
         try:
@@ -97,40 +102,10 @@ class WebhookClient:
         server_name = f"{name}.{namespace}.svc"
         told = f"https://{server_name}:{port}/{path}?{query}"
         try:
-            address = self._address(namespace, name, port)
+            address = service_address(self.reader, namespace, name, port)
         except TransportError as exc:
             raise TransportError(f'Post "{told}": {exc}') from exc
         return Target(told, f"https://{address}/{path}?{query}", server_name)
-
-    def _address(self, namespace: str, name: str, port: int) -> str:
-        """host:port of a ready endpoint of the Service, else of the Service itself."""
-        service = self.reader.get(SERVICES, namespace, name)
-        if service is None:
-            raise TransportError(f'service "{name}" not found')
-        spec = service.get("spec") or {}
-        if spec.get("type") == "ExternalName":
-            return f"{spec.get('externalName')}:{port}"
-        service_port = next((p for p in spec.get("ports") or () if p.get("port") == port), None)
-        if service_port is None:
-            raise TransportError(f'no service port {port} found for service "{name}"')
-        for address in self._endpoints(namespace, name, service_port.get("name") or ""):
-            return address
-        cluster_ip = spec.get("clusterIP") or ""
-        if cluster_ip in ("", "None"):
-            raise TransportError(f'no endpoints available for service "{name}"')
-        return f"{_bracketed(cluster_ip)}:{port}"
-
-    def _endpoints(self, namespace: str, name: str, port_name: str) -> Iterator[str]:
-        # The server may run where nothing translates cluster addresses, so pods are spoken to directly.
-        for piece in self.reader.list(ENDPOINTSLICES, namespace):
-            if labels_of(piece).get(_SERVICE_LABEL) != name:
-                continue
-            port = next((p for p in piece.get("ports") or () if (p.get("name") or "") == port_name), None)
-            for endpoint in piece.get("endpoints") or ():
-                ready = (endpoint.get("conditions") or {}).get("ready")
-                if port is not None and ready is not False:
-                    for address in endpoint.get("addresses") or ():
-                        yield f"{_bracketed(address)}:{port.get('port')}"
 
     async def close(self) -> None:
         """Close connections."""
@@ -139,7 +114,39 @@ class WebhookClient:
             self._session = None
 
 
-def _why(error: BaseException) -> str:
+def service_address(reader: Reader, namespace: str, name: str, port: int) -> str:
+    """host:port of a ready endpoint of the Service, else of the Service itself. Raises TransportError."""
+    service = reader.get(SERVICES, namespace, name)
+    if service is None:
+        raise TransportError(f'service "{name}" not found')
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return f"{spec.get('externalName')}:{port}"
+    service_port = next((p for p in spec.get("ports") or () if p.get("port") == port), None)
+    if service_port is None:
+        raise TransportError(f'no service port {port} found for service "{name}"')
+    for address in _endpoints(reader, namespace, name, service_port.get("name") or ""):
+        return address
+    cluster_ip = spec.get("clusterIP") or ""
+    if cluster_ip in ("", "None"):
+        raise TransportError(f'no endpoints available for service "{name}"')
+    return f"{_bracketed(cluster_ip)}:{port}"
+
+
+def _endpoints(reader: Reader, namespace: str, name: str, port_name: str) -> Iterator[str]:
+    # The server may run where nothing translates cluster addresses, so pods are spoken to directly.
+    for piece in reader.list(ENDPOINTSLICES, namespace):
+        if labels_of(piece).get(_SERVICE_LABEL) != name:
+            continue
+        port = next((p for p in piece.get("ports") or () if (p.get("name") or "") == port_name), None)
+        for endpoint in piece.get("endpoints") or ():
+            ready = (endpoint.get("conditions") or {}).get("ready")
+            if port is not None and ready is not False:
+                for address in endpoint.get("addresses") or ():
+                    yield f"{_bracketed(address)}:{port.get('port')}"
+
+
+def why(error: BaseException) -> str:
     """Why a call failed, in the words of Go's network library: people search for them."""
     if isinstance(error, TimeoutError):
         return "context deadline exceeded"

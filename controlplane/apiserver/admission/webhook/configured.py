@@ -12,9 +12,9 @@ from typing import Any
 from controlplane.apiserver.admission import celauthorizer
 from controlplane.apiserver.admission.admissionrequest import admission_request
 from controlplane.apiserver.admission.contract import Operation
-from controlplane.apiserver.admission.expressions import ExpressionError
+from controlplane.apiserver.admission.expressions import WEBHOOK_VARIABLES, Evaluation, ExpressionError, Expressions
 from controlplane.apiserver.admission.matching import Matcher, exempt, matcher_of
-from controlplane.apiserver.admission.policy.compiled import Evaluation, unmet_condition
+from controlplane.apiserver.admission.policy.compiled import unmet_condition
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
 from machinery.api.fielderror import show
@@ -82,14 +82,13 @@ class Webhooks:
         if not conditions:
             return True
         evaluation = Evaluation(
+            Expressions(names=WEBHOOK_VARIABLES),
             {
                 "object": operation.object,
                 "oldObject": operation.old,
                 "request": admission_request(operation),
-                "authorizer": celauthorizer.variable(operation),
+                **celauthorizer.variables(operation, self._authorize),
             },
-            celauthorizer.functions(operation, self._authorize),
-            {},
         )
         try:
             return unmet_condition(evaluation, conditions) is None

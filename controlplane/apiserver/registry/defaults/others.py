@@ -153,6 +153,9 @@ def default_custom_resource_definition(definition: Object) -> None:
     put_empty(child(spec, "conversion"), strategy="None")
     if isinstance(service := sub(spec, "conversion", "webhook", "clientConfig").get("service"), dict):
         put_absent(service, port=443)
+    status = definition.get("status")
+    if isinstance(status, dict) and not status.get("storedVersions"):
+        status["storedVersions"] = [text(v, "name") for v in items(spec, "versions") if v.get("storage") is True][:1]
 
 
 def default_api_service(service: Object) -> None:

@@ -11,7 +11,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from controlplane.apiserver.registry.validation import classes
+from controlplane.apiserver.registry.validation import classes, definitions
 from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -40,12 +40,23 @@ def _update_definition(new: Object, old: Object, context: Context) -> None:
         new["status"] = status
 
 
+def _create_api_service(service: Object, context: Context) -> None:
+    prepare_create(status={})(service, context)
+    if not sub(service, "spec", "service"):
+        told = "Local APIServices are always available"
+        condition = {"type": "Available", "status": "True", "lastTransitionTime": context.now, "reason": "Local"}
+        service["status"] = {"conditions": [{**condition, "message": told}]}
+
+
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CUSTOMRESOURCEDEFINITIONS: Strategy(
         default=default_custom_resource_definition,
         prepare_create=_create_definition,
         prepare_update=_update_definition,
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
+        validate=definitions.definition,
+        validate_update=definitions.definition_update,
+        validate_status_update=definitions.definition_status,
         has_status=True,
         allow_unconditional_update=False,
     ),
@@ -55,7 +66,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate_update=lambda new, old: classes.api_service(new),
         validate_status_update=classes.api_service_status,
         validate_name=names.path_segment,
-        prepare_create=prepare_create(status={}),
+        prepare_create=_create_api_service,
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,

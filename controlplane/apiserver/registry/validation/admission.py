@@ -6,16 +6,14 @@ Source: pkg/apis/admissionregistration/validation/validation.go, k8s.io/apiserve
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from controlplane.apiserver.admission.expressions import POLICY_VARIABLES, WEBHOOK_VARIABLES, Expressions
 from controlplane.apiserver.registry.objects import integer, items, sub, text, values
-from controlplane.apiserver.registry.validation.expressions import (
-    POLICY_VARIABLES,
-    WEBHOOK_VARIABLES,
-    identifier,
-    wrong_expression,
-)
+from controlplane.apiserver.registry.validation.expressions import identifier, wrong_expression
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -26,6 +24,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_many
 from machinery.api.meta import Object
+from machinery.cel.errors import CompileError
 
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 SCOPES = ("*", "Cluster", "Namespaced")
@@ -85,7 +84,9 @@ def _webhook(at: str, hook: Object, *, mutating: bool) -> list[FieldError]:
     if mutating:
         errors += _word(f"{at}.reinvocationPolicy", hook.get("reinvocationPolicy"), ("IfNeeded", "Never"))
     errors += client_config(f"{at}.clientConfig", sub(hook, "clientConfig"))
-    return errors + match_conditions(f"{at}.matchConditions", items(hook, "matchConditions"), WEBHOOK_VARIABLES)
+    return errors + match_conditions(
+        f"{at}.matchConditions", items(hook, "matchConditions"), Expressions(names=WEBHOOK_VARIABLES)
+    )
 
 
 def _word(at: str, value: Any, allowed: tuple[str, ...]) -> list[FieldError]:
@@ -99,10 +100,11 @@ def client_config(at: str, config: Object) -> list[FieldError]:
         return [required(at, "exactly one of url or service is required")]
     if service is not None:
         return webhook_service(f"{at}.service", service)
-    return _url(f"{at}.url", str(url))
+    return url_errors(f"{at}.url", str(url))
 
 
-def _url(at: str, url: str) -> list[FieldError]:
+def url_errors(at: str, url: str) -> list[FieldError]:
+    """The URL of a webhook."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -215,7 +217,7 @@ def _resources(at: str, resources: list[str]) -> list[FieldError]:
     return errors
 
 
-def match_conditions(at: str, conditions: list[Object], variables: frozenset[str]) -> list[FieldError]:
+def match_conditions(at: str, conditions: list[Object], expressions: Expressions) -> list[FieldError]:
     """Expressions that decide whether a request is looked at."""
     errors: list[FieldError] = []
     if len(conditions) > 64:
@@ -227,7 +229,7 @@ def match_conditions(at: str, conditions: list[Object], variables: frozenset[str
         if not expression:
             errors.append(required(f"{where}.expression"))
         else:
-            errors += wrong_expression(f"{where}.expression", text(condition, "expression"), variables, "bool")
+            errors += wrong_expression(f"{where}.expression", text(condition, "expression"), expressions, "bool")
         errors += check_names(f"{where}.name", name, names.qualified_name) if name else [required(f"{where}.name")]
         if name and name in seen:
             errors.append(repeated(f"{where}.name", name))
@@ -289,7 +291,7 @@ def param_kind(at: str, kind: Object) -> list[FieldError]:
     return errors
 
 
-def _variables(at: str, found: list[Object], known: frozenset[str]) -> list[FieldError]:
+def _variables(at: str, found: list[Object], known: Expressions) -> list[FieldError]:
     errors: list[FieldError] = []
     for index, variable in enumerate(found):
         where = f"{at}[{index}]"
@@ -301,12 +303,21 @@ def _variables(at: str, found: list[Object], known: frozenset[str]) -> list[Fiel
         if not expression.strip():
             errors.append(required(f"{where}.expression"))
         else:
-            errors += wrong_expression(f"{where}.expression", expression, known, "")
+            before = replace(known, variables=known.variables[:index])
+            errors += wrong_expression(f"{where}.expression", expression, before)
     return errors
 
 
-def _known(spec: Object) -> frozenset[str]:
-    return POLICY_VARIABLES if spec.get("paramKind") is not None else POLICY_VARIABLES - {"params"}
+def _known(spec: Object) -> Expressions:
+    """What expressions of a policy can name; variables that don't compile are told of elsewhere, and left out."""
+    names = POLICY_VARIABLES if spec.get("paramKind") is not None else POLICY_VARIABLES - {"params"}
+    known = Expressions((), names, literals=spec.get("mutations") is not None)
+    for variable in items(spec, "variables"):
+        with suppress(CompileError):
+            known.program(text(variable, "expression"))
+            named = (text(variable, "name"), text(variable, "expression"))
+            known = replace(known, variables=(*known.variables, named))
+    return known
 
 
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
@@ -349,7 +360,7 @@ def _policy_head(at: str, spec: Object) -> list[FieldError]:
     return errors + match_conditions(f"{at}.matchConditions", items(spec, "matchConditions"), _known(spec))
 
 
-def _validation(at: str, validation: Object, known: frozenset[str]) -> list[FieldError]:
+def _validation(at: str, validation: Object, known: Expressions) -> list[FieldError]:
     expression, message = text(validation, "expression"), text(validation, "message")
     errors: list[FieldError] = []
     if not expression.strip():
@@ -377,7 +388,7 @@ def _validation(at: str, validation: Object, known: frozenset[str]) -> list[Fiel
     return errors
 
 
-def _annotation(at: str, annotation: Object, obj: Object, known: frozenset[str], seen: set[str]) -> list[FieldError]:
+def _annotation(at: str, annotation: Object, obj: Object, known: Expressions, seen: set[str]) -> list[FieldError]:
     key, expression = text(annotation, "key"), text(annotation, "valueExpression")
     errors: list[FieldError] = []
     if not key:
@@ -390,7 +401,7 @@ def _annotation(at: str, annotation: Object, obj: Object, known: frozenset[str],
     elif len(expression) > 5 * 1024:
         errors.append(required(f"{at}.valueExpression", f"must not exceed {5 * 1024} bytes in length"))
     else:
-        errors += wrong_expression(f"{at}.valueExpression", expression, known, "string or null")
+        errors += wrong_expression(f"{at}.valueExpression", expression, known, "string", "null")
     if key and key in seen:
         errors.append(repeated(f"{at}.key", key))
     seen.add(key)
@@ -463,14 +474,14 @@ def mutating_policy(obj: Object) -> list[FieldError]:
     if not mutations:
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
     for index, mutation in enumerate(mutations):
-        errors += _mutation(f"spec.mutations[{index}]", mutation)
+        errors += _mutation(f"spec.mutations[{index}]", mutation, known)
     policy = text(spec, "reinvocationPolicy")
     if not policy:
         errors.append(required("spec.reinvocationPolicy"))
     return errors + _word("spec.reinvocationPolicy", policy or None, ("IfNeeded", "Never"))
 
 
-def _mutation(at: str, mutation: Object) -> list[FieldError]:
+def _mutation(at: str, mutation: Object, known: Expressions) -> list[FieldError]:
     kinds = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
     kind = text(mutation, "patchType")
     if not kind:
@@ -486,6 +497,9 @@ def _mutation(at: str, mutation: Object) -> list[FieldError]:
                 errors.append(required(f"{at}.{key}", f"must be specified when patchType is {kind}"))
             elif not text(found, "expression").strip():
                 errors.append(required(f"{at}.{key}.expression", "expression is not specified"))
+            else:
+                yields = ("list",) if kind == "JSONPatch" else ("object",)
+                errors += wrong_expression(f"{at}.{key}.expression", text(found, "expression"), known, *yields)
         elif found is not None:
             detail = f"must not be specified when patchType is {kind}"
             errors.append(invalid(f"{at}.{key}", {"Expression": text(found, "expression")}, detail))
