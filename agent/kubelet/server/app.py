@@ -25,7 +25,7 @@ from agent.kubelet.container.model import CREATED, RUNNING, Container
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.manager import PodManager
-from agent.kubelet.server import streaming
+from agent.kubelet.server import figures, streaming
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.statistics import Statistics
 from machinery.api import meta
@@ -141,6 +141,7 @@ class KubeletServer:
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        figures.refresh(self._kit)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _configz(self, request: web.Request) -> web.Response:
