@@ -13,7 +13,6 @@ from pathlib import Path
 
 from lab.images.python import navarch_image
 
-
 OPTIONAL = ("_distutils_hack", "bcrypt")  # what is imported where it happens to be installed
 
 
