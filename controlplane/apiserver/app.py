@@ -39,6 +39,7 @@ _ASKING_HOW = frozenset({"/healthz", "/livez", "/readyz"})
 _LONGEST_ID = 64
 _APPLY = "application/apply-patch+yaml"
 _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
+_TIMED_OUT = "Timeout: request did not complete within the allotted timeout"
 _TOO_MANY = 429
 _TOO_MANY_TOLD = b"Too many requests, please try again later.\n"
 _ENDING = Answer(
@@ -114,7 +115,7 @@ class App:
             task = asyncio.current_task()
             if not passage.expired or task is None or task.uncancel():
                 raise
-            return self._failure(Timeout("Timeout: request did not complete within the allotted timeout"), exchange.raw)
+            return self._failure(Timeout(_TIMED_OUT, details={}), exchange.raw)
         except ConnectionError:
             raise
         except Exception as exc:  # the border: a defect costs its request and nothing else

@@ -8,38 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from controlplane.apiserver.audit.auditor import Auditor
 from controlplane.apiserver.flowcontrol.controller import FlowControl
 from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.storage.measured import MeasuredStorage
 
 _OF_FLOW = ("priority_level", "flow_schema")
 
 
 @dataclass
-class Exposition(Collector):
+class Exposition:
     """The metrics of one server."""
 
     api: Api
+    storage: MeasuredStorage
     flow: FlowControl | None
     auditor: Auditor | None
 
     def render(self) -> bytes:
         """As text, with those of the process."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(REGISTRY) + generate_latest(registry)
-
-    def describe(self) -> list[Metric]:
-        """Nothing is known beforehand."""
-        return []
+        return generate_latest(REGISTRY) + generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """All of it."""
         yield from self.api.metrics.collect()
+        yield from self.storage.collect()
         yield from self._objects()
         if self.flow is not None:
             yield from _of_flow_control(self.flow)

@@ -242,7 +242,13 @@ def parse(arguments: Sequence[str]) -> Settings:
         field = _RENAMED.get(name, name.replace("-", "_"))
         made[field] = tuple(value) if isinstance(value, list) else value
     made["advertise_address"] = made["advertise_address"] or _advertised(made["bind_address"])
-    return Settings(**made)
+    return Settings(**made, flags=tuple((name, _shown(value)) for name, value in values.items()))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
 
 
 def _check_files(values: dict[str, Any]) -> None:

@@ -28,6 +28,10 @@ class Histograms:
         found[bisect_left(self._buckets, value)] += 1
         found[-1] += value
 
+    def labels(self) -> Iterator[Labels]:
+        """Every set of labels that something was observed with."""
+        return iter(self._found)
+
     def count(self, labels: Labels) -> int:
         """How many values were counted."""
         return int(sum(self._found.get(labels, [0])[:-1]))

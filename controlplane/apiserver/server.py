@@ -34,7 +34,8 @@ from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFacto
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.health import Check, Health, well
 from controlplane.apiserver.handlers.openapi import OpenAPI
-from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.handlers.paths import VERSION, Paths
+from controlplane.apiserver.handlers.zpages import ZPages
 from controlplane.apiserver.http.server import HttpServer
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
@@ -43,6 +44,7 @@ from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.routing import Router
 from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.storage.contract import Storage
+from controlplane.apiserver.storage.measured import MeasuredStorage
 from machinery.clock import Clock, SystemClock
 from machinery.errors import NavarchError, SettingsError
 from machinery.log import get_logger
@@ -50,6 +52,15 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_BEGUN = (
+    "crd-informer-synced",
+    "generic-apiserver-start-informers",
+    "start-apiextensions-controllers",
+    "start-apiextensions-informers",
+    "start-service-ip-repair-controllers",
+    "storage-object-count-tracker-hook",
+    "storage-readiness",
+)
 
 
 class NotReady(NavarchError):
@@ -69,9 +80,10 @@ class ApiServer:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self.storage = storage
+        prefix = settings.etcd_prefix.rstrip("/") + "/"
+        self.storage = MeasuredStorage(storage, prefix)
         self._tls = tls
-        self.cacher = Cacher(storage, settings.etcd_prefix.rstrip("/") + "/")
+        self.cacher = Cacher(self.storage, prefix)
         self.resources = served_resources.built_in()
         objects = Objects(self.cacher)
         self.reader = CacheReader(self.resources, objects)
@@ -79,7 +91,7 @@ class ApiServer:
         self.loopback = LoopbackClient(self.api)
         self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
         self.aggregator = Aggregator(self.resources, self.reader, self.loopback, settings, self.api.clock)
-        self._pools = Pools.of(settings, storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
+        self._pools = Pools.of(settings, self.storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
         self.api.allocator = self._pools.allocator
         extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
         for factory in factories:
@@ -111,7 +123,8 @@ class ApiServer:
             self._health(),
             OpenAPI(self.resources, lambda: published(self.resources), self.aggregator.remotes),
             self.aggregator,
-            Exposition(self.api, self._flow, self._auditor),
+            Exposition(self.api, self.storage, self._flow, self._auditor),
+            ZPages(self.api.clock, VERSION["gitVersion"].removeprefix("v"), dict(self.settings.flags)),
         )
 
     def _health(self) -> Health:
@@ -123,9 +136,14 @@ class ApiServer:
                 raise NotReady("process is shutting down")
 
         checks: dict[str, Check] = {"ping": well, "log": well, "etcd": etcd}
-        for name in self.api.extensions.start_hooks:
+        for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
         return Health(checks, {"informer-sync": well, "shutdown": shutdown})
+
+    def _begun(self) -> Sequence[str]:
+        """What the server begins by itself, by the names of upstream's hooks; done once it serves."""
+        flow = ("priority-and-fairness-config-consumer", "priority-and-fairness-filter") if self._flow else ()
+        return (*_BEGUN, *flow)
 
     def _hook_check(self, name: str) -> Check:
         async def check() -> None:
@@ -175,6 +193,7 @@ class ApiServer:
             self._spawn(lambda: keep_statuses(flow, self.reader, self.loopback, self.api.clock))
         if self._pools.service is not None:
             self._spawn(self._pools.service.run)
+        self._done.update(self._begun())
         self._announce()
         return self
 

@@ -123,3 +123,5 @@ class Settings:
     encryption_provider_config_automatic_reload: bool = False
     profiling: bool = True
     verbosity: int = 0
+    flags: tuple[tuple[str, str], ...] = ()
+    """The command line as it was understood, for /flagz."""

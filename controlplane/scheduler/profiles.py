@@ -21,6 +21,7 @@ from controlplane.scheduler.plugins.gates import SchedulingGates
 from controlplane.scheduler.plugins.node import (
     ImageLocality,
     NodeAffinity,
+    NodeDeclaredFeatures,
     NodeName,
     NodePorts,
     NodeUnschedulable,
@@ -163,5 +164,6 @@ def _built_in(name: str, args: Mapping[str, Any], around: Surroundings, ignored:
         "TaintToleration": TaintToleration,
         "NodePorts": NodePorts,
         "ImageLocality": ImageLocality,
+        "NodeDeclaredFeatures": NodeDeclaredFeatures,
     }
     return plain[name]() if name in plain else None

@@ -112,6 +112,7 @@ async def _measure(cluster: Cluster) -> None:
         metrics.UNSCHEDULABLE.clear()
         for (plugin, profile), count in cluster.queue.unschedulable_by_plugin().items():
             metrics.UNSCHEDULABLE.labels(plugin, profile).set(count)
+        metrics.GOROUTINES.labels("binding").set(len(cluster.assumed))
         metrics.CACHE_SIZE.labels("nodes").set(len(cluster.nodes))
         metrics.CACHE_SIZE.labels("pods").set(cluster.nodes.pod_count)
         metrics.CACHE_SIZE.labels("assumed_pods").set(len(cluster.assumed))

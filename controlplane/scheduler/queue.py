@@ -41,7 +41,7 @@ _Heap = list[tuple[float, int, Waiting]]
 
 
 class SchedulingQueue:
-    """Highest priority first, then first come first served. One consumer."""
+    """Highest priority first, then who has waited longest since it came or was tried. One consumer."""
 
     def __init__(
         self,
@@ -233,7 +233,8 @@ class SchedulingQueue:
     def _activate(self, entry: Waiting, event: str) -> None:
         metrics.INCOMING.labels("active", event).inc()
         entry.queued = next(self._ids)
-        heapq.heappush(self._active, (-entry.pod.priority, entry.first_seen, entry.queued, entry))
+        waiting_since = max(entry.first_seen, entry.failed_at)  # who has just been tried stands behind who has not
+        heapq.heappush(self._active, (-entry.pod.priority, waiting_since, entry.queued, entry))
         self._wake.set()
 
     def _pop(self) -> Waiting | None:

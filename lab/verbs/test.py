@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
 from lab.layout import PROJECT
 from lab.progress import console
+from lab.verbs import clients
 
 CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
@@ -20,14 +22,21 @@ SUITES = {
     "unit": ["tests/unit", "tests/conformance"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
-    "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/e2e"],
+    "clients": ["tests/clients"],
+    "consistency": ["tests/integration/consistency"],
+    "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/clients/kubectl", "tests/e2e"],
 }
 
 
 def test(suite: str) -> int:
     """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0."""
     statuses = []
+    if suite == "clients":
+        clients.prepare()
+    if suite == "consistency":
+        os.environ.setdefault("NAVARCH_CONSISTENCY_SECONDS", "600")
     if suite == "all":
+        clients.prepare_kubectl("new")
         for check in CHECKS:
             console.rule(" ".join(check), style="dim")
             statuses.append(_run(_program(check)))

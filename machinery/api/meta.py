@@ -78,7 +78,7 @@ def format_time(moment: datetime) -> str:
 
 def format_micro_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: meta/v1 MicroTime (Leases, Events)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{format_time(moment)[:-1]}.{moment.microsecond:06}Z"
 
 
 def parse_time(text: str) -> datetime:

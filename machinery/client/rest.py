@@ -101,6 +101,11 @@ class Client:
         if self._wire is not None:
             self._wire.close()
 
+    async def use_certificate(self, config: ClientConfig) -> None:
+        """Connect with another client certificate from now on; connections made with the old one are closed."""
+        self.config, self._ssl = config, config.ssl_context()
+        await self.close()
+
     def use_token(self, token: str) -> None:
         """Send this bearer token from now on."""
         self._token = token

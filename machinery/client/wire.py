@@ -12,10 +12,12 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
+import httptools
+
 _MOST_IDLE = 64
-_LONGEST_HEAD = 64 * 1024
 _LONGEST_ANSWER = 512 * 1024 * 1024
 
 
@@ -58,7 +60,7 @@ class Wire:
         connection = await self._connection(timeout_seconds)
         try:
             async with asyncio.timeout(timeout_seconds):
-                answer = await connection.ask(head.encode() + b"\r\n\r\n" + (body or b""), method)
+                answer = await connection.ask(head.encode() + b"\r\n\r\n" + (body or b""))
         except BaseException:
             connection.close()  # an answer that comes later must not be taken for another request's
             raise
@@ -85,18 +87,26 @@ class Wire:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._waiter: asyncio.Future[Answer] | None = None
-        self._bodiless = False
-        self.closing = False
+    """One connection; the methods beginning with `on_` are called by the parser."""
 
-    async def ask(self, request: bytes, method: str) -> Answer:
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+        self.closing = False
+        self._new_answer()
+
+    def _new_answer(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._begun = False
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a request and wait for its answer. Raises WireError."""
         if self._transport is None or self.closing:
             raise WireError("the connection is closed")
         self._waiter = asyncio.get_running_loop().create_future()
-        self._bodiless = method == "HEAD"
         self._transport.write(request)
         try:
             return await self._waiter
@@ -104,100 +114,56 @@ class _Connection(asyncio.Protocol):
             self._waiter = None
 
     def close(self) -> None:
+        """Close it."""
         self.closing = True
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._advance(ended=False)
+        if self._waiter is None:
+            self.closing = True  # nobody asked
+            return
+        self._size += len(data)
+        try:
+            if self._size > _LONGEST_ANSWER:
+                raise WireError("the answer is too long")
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, WireError) as exc:
+            self._fail(f"not an HTTP answer: {exc}")
 
     def eof_received(self) -> None:
+        if self._begun and not {"content-length", "transfer-encoding"} & self._headers.keys():
+            self.on_message_complete()  # its end was to be that of the connection
         self.closing = True
-        self._advance(ended=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(str(exc) if exc else "the server closed the connection")
+
+    def _fail(self, why: str) -> None:
         self.closing = True
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(WireError(str(exc) if exc else "the server closed the connection"))
+            self._waiter.set_exception(WireError(why))
 
-    def _advance(self, *, ended: bool) -> None:
-        if self._waiter is None or self._waiter.done():
-            self.closing = self.closing or bool(self._buffer)  # nobody asked
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._begun = True
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        status, keep = self._parser.get_status_code(), self._parser.should_keep_alive()
+        answer = Answer(status, self._headers, b"".join(self._body))
+        if status < 200:  # an interim answer; the real one follows
+            self._headers, self._body, self._begun = {}, [], False
             return
-        try:
-            found = parse(self._buffer, ended=ended, bodiless=self._bodiless)
-        except (ValueError, IndexError) as exc:
-            self._waiter.set_exception(WireError(f"not an HTTP answer: {exc}"))
+        self._new_answer()
+        if not keep:
             self.closing = True
-            return
-        if found is None:
-            return
-        answer, end = found
-        del self._buffer[:end]
-        if self._buffer or answer.headers.get("connection", "").lower() == "close":
-            self.closing = True
-        self._waiter.set_result(answer)
-
-
-def parse(buffer: bytearray, *, ended: bool, bodiless: bool = False) -> tuple[Answer, int] | None:
-    """(the answer, where it ends), or None if there is more to come. Raises ValueError for what is none."""
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        if len(buffer) > _LONGEST_HEAD:
-            raise ValueError("the headers are too long")
-        return None
-    lines = buffer[:end].decode("latin-1").split("\r\n")
-    version, code = lines[0].split(" ", 2)[:2]
-    if not version.startswith("HTTP/1."):
-        raise ValueError(lines[0][:80])
-    status = int(code)
-    if status < 200:  # an interim answer; the real one follows
-        rest = buffer[end + 4 :]
-        found = parse(rest, ended=ended, bodiless=bodiless)
-        return None if found is None else (found[0], found[1] + end + 4)
-    headers = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
-    body = _body(buffer, end + 4, status, headers, ended=ended, bodiless=bodiless)
-    return None if body is None else (Answer(status, headers, body[0]), body[1])
-
-
-def _body(
-    buffer: bytearray, start: int, status: int, headers: Mapping[str, str], *, ended: bool, bodiless: bool
-) -> tuple[bytes, int] | None:
-    if bodiless or status in (204, 304):
-        return b"", start
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        return _chunks(buffer, start)
-    length = headers.get("content-length")
-    if length is None:
-        return (bytes(buffer[start:]), len(buffer)) if ended else None
-    stop = start + int(length)
-    if int(length) > _LONGEST_ANSWER or int(length) < 0:
-        raise ValueError(f"an answer of {length} bytes")
-    return None if len(buffer) < stop else (bytes(buffer[start:stop]), stop)
-
-
-def _chunks(buffer: bytearray, start: int) -> tuple[bytes, int] | None:
-    parts: list[bytes] = []
-    at = start
-    while True:
-        line = buffer.find(b"\r\n", at)
-        if line < 0:
-            return None
-        size = int(buffer[at:line].split(b";")[0], 16)
-        if size < 0 or line + size - start > _LONGEST_ANSWER:
-            raise ValueError(f"a chunk of {size} bytes")
-        if not size:
-            end = buffer.find(b"\r\n\r\n", line) + 4 if buffer[line : line + 4] != b"\r\n\r\n" else line + 4
-            return None if end < line + 4 else (b"".join(parts), end)
-        if len(buffer) < line + 2 + size + 2:
-            return None
-        parts.append(bytes(buffer[line + 2 : line + 2 + size]))
-        at = line + 2 + size + 2
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(answer)

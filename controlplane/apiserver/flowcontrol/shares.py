@@ -27,11 +27,16 @@ def limits(specs: Sequence[LevelSpec], total: int) -> dict[str, Limits]:
     made = {}
     for spec in specs:
         nominal = math.ceil(total * spec.shares / shares)
-        lower = nominal - round(nominal * spec.lendable_percent / 100)
+        lower = nominal - _rounded(nominal * spec.lendable_percent / 100)
         borrowing = spec.borrowing_percent
-        upper = total if spec.exempt or borrowing is None else nominal + round(nominal * borrowing / 100)
+        upper = total if spec.exempt or borrowing is None else nominal + _rounded(nominal * borrowing / 100)
         made[spec.name] = Limits(nominal, lower, max(upper, nominal))
     return made
+
+
+def _rounded(value: float) -> int:
+    """To the nearest, halves up, as Go does."""
+    return math.floor(value + 0.5)
 
 
 def allocate(bounds: Mapping[str, Limits], demand: Mapping[str, float], total: int) -> dict[str, int]:

@@ -23,6 +23,7 @@ from controlplane.apiserver.handlers import encoding, forms, negotiated, table
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
+from controlplane.apiserver.handlers.proxying import is_websocket
 from controlplane.apiserver.handlers.read import not_older
 from controlplane.apiserver.handlers.selection import Selection, selection
 from controlplane.apiserver.handlers.wirestream import ChunkedSink, Sink, WebSocketSink
@@ -92,17 +93,13 @@ async def watch(api: Api, exchange: Exchange) -> Answered:
         await api.objects.cacher.fresh()
     if options.initial is not None and revision:
         await not_older(api, revision)
-    sink: Sink = WebSocketSink() if _is_websocket(exchange) else ChunkedSink()
+    sink: Sink = WebSocketSink() if is_websocket(exchange) else ChunkedSink()
     media = f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
     response = sink.open(exchange, media)
     stream = _Stream(api, served, chosen, form, include, sink)
     stream.initialised = exchange.initialised
     await stream.run(options, revision)
     return response
-
-
-def _is_websocket(exchange: Exchange) -> bool:
-    return exchange.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _needs_progress(api: Api, options: WatchOptions) -> bool:
@@ -245,13 +242,11 @@ class _Stream:
 
     def _meant(self, event: Event) -> bytes | None:
         """An event as this watcher sees it, whose selection the object may have entered or left."""
-        selects = self._chosen.selects
+        now, before = self._chosen.selects_event(event)
         if event.kind != MODIFIED:
-            if not selects(event.record):
+            if not now:
                 return None
             return event.line if self._shared else self._told(event.kind, event.record)
-        assert event.previous is not None
-        now, before = selects(event.record), selects(event.previous)
         if now and before:
             return event.line if self._shared else self._told(MODIFIED, event.record)
         if now:

@@ -69,6 +69,10 @@ class ChunkedSink:
         self._stream.end()
 
 
+SUBPROTOCOLS = ("base64.binary.k8s.io", "binary.k8s.io")
+"""Of WebSockets that carry one stream. Source: k8s.io/apiserver/pkg/util/wsstream (stream.go)."""
+
+
 class WebSocketSink:
     """Each line as a message."""
 
@@ -79,8 +83,7 @@ class WebSocketSink:
 
     def open(self, exchange: Exchange, content_type: str) -> Answered:
         """See `Sink`. Raises BadRequest."""
-        names = ("base64.binary.k8s.io", "binary.k8s.io")
-        self._socket = websocket.accept(exchange.raw, names, exchange.answer_headers.items())
+        self._socket = websocket.accept(exchange.raw, SUBPROTOCOLS, exchange.answer_headers.items())
         self._release = exchange.raw.release
         return Answered(101)
 

@@ -14,6 +14,7 @@ from machinery.api import jsontext
 
 _STRICT = "yaml: unmarshal errors:\n"
 _MOST_DUPLICATES = 50
+_DEEPEST = 2_000  # of flow collections: the parser gives up much earlier, but takes the square of the depth to do so
 
 
 class YamlError(ValueError):
@@ -30,6 +31,8 @@ def loads(body: bytes) -> tuple[Any, str]:
         text = body.decode()
     except UnicodeDecodeError as exc:
         raise YamlError("yaml: invalid leading UTF-8 octet") from exc
+    if _is_too_deep(text):
+        raise YamlError("yaml: exceeded max depth of 10000")
     strict: list[str] = []
     while True:
         try:
@@ -43,6 +46,18 @@ def loads(body: bytes) -> tuple[Any, str]:
             if shorter is None:
                 raise YamlError(_go_message(str(exc))) from exc
             text = shorter
+
+
+def _is_too_deep(text: str) -> bool:
+    """Whether brackets are nested so deep that to parse them would keep everybody else waiting."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth = depth + 1 if bracket[0] in "[{" else max(0, depth - 1)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def warnings_of(complaint: str) -> list[str]:
@@ -69,6 +84,7 @@ def _go_message(text: str) -> str:
     return f"yaml: line {max(1, int(found[2]) - 1)}: {found[1]}"
 
 
+_BRACKETS = re.compile(r"[\[\]{}]")
 _DUPLICATE = re.compile(r'duplicate entry with key "(.*)"', re.DOTALL)
 
 

@@ -64,7 +64,8 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._ends_with_client = True
         self._early = False  # the client is stopped from sending because it is ahead
-        self._paused = False
+        self.stalled = 0.0
+        """Since when much is waiting for the client to read it (loop's clock); 0: it is not."""
         self._lingering = False  # the answer is complete, and the request is not
         self._drained: asyncio.Future[None] | None = None
         self._request: Request | None = None
@@ -117,11 +118,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
-        self._paused = True
+        self.stalled = self._server.loop.time()
 
     def resume_writing(self) -> None:
         """The client has read."""
-        self._paused = False
+        self.stalled = 0.0
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
@@ -219,7 +220,9 @@ class Connection(asyncio.Protocol):
         try:
             response = await self._server.handler(request)
             if isinstance(response, Response):
-                self._send(request.head, response)
+                body = self._send(request.head, response)
+                if body is not None:
+                    await self._send_pieces(body)
             elif request.started is not None and not request.started.ended:
                 request.started.abort()
         except asyncio.CancelledError:
@@ -233,10 +236,11 @@ class Connection(asyncio.Protocol):
             if not self.handed_over:
                 self._after()
 
-    def _send(self, found: Head, response: Response) -> None:
+    def _send(self, found: Head, response: Response) -> Joined | None:
+        """Send an answer; what is returned is the body that remains to be sent."""
         transport = self.transport
         if transport.is_closing():
-            return
+            return None
         status, body = response.status, response.body
         last = "" if status in (204, 304) else f"Content-Length: {len(body)}\r\n"
         if response.close or not self.keeps_alive(found):
@@ -247,13 +251,20 @@ class Connection(asyncio.Protocol):
             transport.write(top)
         elif isinstance(body, Joined):
             transport.write(top)
-            for piece in body:
-                transport.write(piece)
+            return body
         elif len(body) < _ONE_WRITE_BYTES:
             transport.write(top + body)
         else:
             transport.write(top)
             transport.write(body)
+        return None
+
+    async def _send_pieces(self, body: Joined) -> None:
+        """Send piece by piece, no faster than the client takes them. Raises ConnectionResetError."""
+        for piece in body:
+            self.transport.write(piece)
+            if self.stalled:
+                await self.writable()
 
     def keeps_alive(self, found: Head) -> bool:
         """Whether the connection goes on after the answer to this request."""
@@ -289,7 +300,7 @@ class Connection(asyncio.Protocol):
         """Wait until the client has read most of what was written. Raises ConnectionResetError."""
         if self.transport.is_closing():
             raise ConnectionResetError("the client has gone")
-        if not self._paused:
+        if not self.stalled:
             return
         if self._drained is None:
             self._drained = self._server.loop.create_future()

@@ -43,6 +43,17 @@ def head(status: int, headers: Headers, last: str) -> bytes:
     return f"{start}{lines}{_now()}{last}\r\n".encode("utf-8", "replace")
 
 
+_last: tuple[bytes, bytes] = (b"", b"")
+
+
+def _chunk(data: bytes) -> bytes:
+    """The data as a chunk: made once for what is sent to many, one after another."""
+    global _last
+    if _last[0] is not data:
+        _last = data, b"%x\r\n%b\r\n" % (len(data), data)
+    return _last[1]
+
+
 class Answered:
     """Stands for an answer that has been given already."""
 
@@ -65,12 +76,13 @@ class Stream(Answered):
 
     def write(self, data: bytes) -> int:
         """Send without waiting; how many bytes the client has not taken yet, or -1 if it is gone."""
-        transport = self._connection.transport
+        connection = self._connection
+        transport = connection.transport
         if self.ended or transport.is_closing():
             return -1
         if data:
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        return transport.get_write_buffer_size()
+            transport.write(_chunk(data) if self._chunked else data)
+        return transport.get_write_buffer_size() if connection.stalled else 0
 
     async def drain(self) -> None:
         """Wait until the client has taken most of what was sent. Raises ConnectionResetError."""

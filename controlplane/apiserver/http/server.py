@@ -12,6 +12,7 @@ from controlplane.apiserver.http.connection import Connection, Handler
 
 IDLE_SECONDS = 90.0
 HEAD_SECONDS = 32.0  # how long a head may take to come
+STALL_SECONDS = 60.0  # how long a client may leave unread what was sent to it
 _SWEEP_SECONDS = 5.0
 _FLUSH_SECONDS = 1.0
 
@@ -36,9 +37,12 @@ class HttpServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     def _sweep(self) -> None:
-        """Close connections that have been idle, or slow with a head, for too long."""
+        """Close connections that have been idle, slow with a head, or not reading, for too long."""
         now = self.loop.time()
         for connection in list(self.connections):
+            if connection.stalled and now - connection.stalled > STALL_SECONDS:
+                connection.transport.abort()
+                continue
             if connection.since and now - connection.since > (HEAD_SECONDS if connection.waits else IDLE_SECONDS):
                 connection.transport.close()
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -17,7 +17,7 @@ from controlplane.apiserver.http.request import Headers, Request, head
 from machinery.errors import BadRequest
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 _HEARTBEAT_SECONDS = 30.0
 _MESSAGE_BYTES = 1 << 16  # the longest frame that is taken in
 
@@ -37,7 +37,7 @@ def accept(request: Request, protocols: Sequence[str], headers: Headers = ()) ->
     chosen = next((protocol for protocol in offered if protocol in protocols), None)
     if chosen is not None:
         lines.append(("Sec-WebSocket-Protocol", chosen))
-    socket = WebSocket()
+    socket = WebSocket(chosen or "")
     request.take_over(socket, head(101, lines, ""))
     return socket
 
@@ -47,9 +47,12 @@ class WebSocket(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, subprotocol: str = "") -> None:
+        self.subprotocol = subprotocol
         self.closed = asyncio.Event()
         """Set when the client has left, or has been left."""
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._buffer = bytearray()
         self._heard = True
         self._timer: asyncio.TimerHandle | None = None
@@ -115,12 +118,24 @@ class WebSocket(asyncio.Protocol):
             top = struct.pack("!BBQ", 0x80 | code, 127, size)
         self.transport.write(top + payload)
 
-    def send(self, text: bytes) -> int:
-        """Send a text message without waiting; how much the client has not taken yet, or -1 if it is gone."""
+    def send(self, message: bytes, *, binary: bool = False) -> int:
+        """Send a message without waiting; how much the client has not taken yet, or -1 if it is gone."""
         if self.transport.is_closing():
             return -1
-        self._frame(_TEXT, text)
+        self._frame(_BINARY if binary else _TEXT, message)
         return self.transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was sent, or has gone."""
+        await self._writable.wait()
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._writable.set()
 
     def close(self, code: int = 1000) -> None:
         """Leave."""
@@ -131,4 +146,5 @@ class WebSocket(asyncio.Protocol):
         """The end."""
         if self._timer is not None:
             self._timer.cancel()
+        self._writable.set()
         self.closed.set()

@@ -38,6 +38,7 @@ DEFAULT_PLUGINS: Sequence[tuple[str, int]] = (
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
     ("DefaultBinder", 0),
+    ("NodeDeclaredFeatures", 0),
 )
 """Upstream's default plugins, in its order, with the weights of their scores."""
 

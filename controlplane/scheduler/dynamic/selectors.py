@@ -5,6 +5,7 @@ Source: k8s.io/dynamic-resource-allocation/cel; resource.k8s.io/v1 CELDeviceSele
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -21,7 +22,7 @@ from machinery.errors import NavarchError
 
 
 class SelectorInvalid(NavarchError):
-    """An expression of a claim or a class can't be compiled."""
+    """An expression of a claim or a class can't be compiled, or has no value for a device."""
 
 
 def _device() -> Declared:
@@ -40,27 +41,25 @@ def _device() -> Declared:
 
 
 _SCOPE: Final = scope_of(device=_device())
-
-
-class _Domains(dict[str, dict[str, Any]]):
-    """Attributes or capacities by domain: of a domain that the device does not have, it has none."""
-
-    def __missing__(self, domain: str) -> dict[str, Any]:
-        return {}
+_DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
 @lru_cache(maxsize=1024)
 def compiled(expression: str) -> Program:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        return compile_program(expression, _SCOPE)
+        program = compile_program(expression, _SCOPE)
     except CompileError as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
+    if program.result not in (types.BOOL, types.DYN):
+        raise SelectorInvalid("CEL compile error: must evaluate to bool")
+    return program
 
 
 def variables(driver: str, device: Object) -> Mapping[str, Any]:
     """What an expression sees of a device: names without a domain are in the driver's."""
-    attributes, capacity = _Domains(), _Domains()
+    attributes: dict[str, dict[str, Any]] = {}
+    capacity: dict[str, dict[str, Any]] = {}
     for name, value in (device.get("attributes") or {}).items():
         kind, content = next(iter(value.items()), ("", None))
         _put(attributes, driver, name, semver(str(content)) if kind == "version" else content)
@@ -70,7 +69,7 @@ def variables(driver: str, device: Object) -> Mapping[str, Any]:
     return {"device": found | {"allowMultipleAllocations": bool(device.get("allowMultipleAllocations"))}}
 
 
-def _put(into: _Domains, driver: str, name: str, value: Any) -> None:
+def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) -> None:
     domain, slash, identifier = name.partition("/")
     if not slash:
         domain, identifier = driver, name
@@ -78,8 +77,13 @@ def _put(into: _Domains, driver: str, name: str, value: Any) -> None:
 
 
 def matches(expression: str, seen: Mapping[str, Any]) -> bool:
-    """Whether the device is chosen; one that lacks what the expression asks about is not. Raises SelectorInvalid."""
+    """Whether the device is chosen. Raises SelectorInvalid, such as for an attribute that it does not have."""
+    program = compiled(expression)
+    device = dict(seen["device"])
+    for part, domain in _DOMAIN.findall(expression):
+        if domain not in device[part]:  # of a domain that the device does not have, it has none
+            device[part] = {**device[part], domain: {}}
     try:
-        return compiled(expression).evaluate(seen) is True
-    except EvaluationError:
-        return False
+        return program.evaluate({"device": device}) is True
+    except EvaluationError as exc:
+        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc

@@ -37,7 +37,8 @@ _LEASE_SECONDS = 40
 _STATUS_SECONDS = 300.0
 _AT_ONCE = 20
 _CAPACITY = {"cpu": "8", "memory": "16Gi", "pods": "110", "ephemeral-storage": "100Gi"}
-_TOLD = "the node is hollow: its pods only pretend to run, so there is nothing in them to read, run or connect to\n"
+# Without a colon: old kubectls would take a line with one for YAML, and for a Status without a message.
+_TOLD = "a hollow node runs no containers, so there is nothing in its pods to read, run or connect to\n"
 
 
 @dataclass

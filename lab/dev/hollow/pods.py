@@ -1,7 +1,7 @@
 """What a hollow node would say of a pod: a pure function of the pod, the node and the time.
 
-Containers start at once and are ready. Those of a Job's pods end by themselves, others when their pod is deleted. Two
-annotations of a pod change that, so that failures can be played:
+Containers start at once and are ready. Where the pod's restartPolicy is Always they run until it is deleted; others
+(Jobs', say) end by themselves, well. Two annotations of a pod change that, so that failures can be played:
 
     hollow.navarch.dev/run-seconds: "5"     its containers end by themselves after so long
     hollow.navarch.dev/exit-code: "1"       and with this code (0)
@@ -86,10 +86,8 @@ def _containers(pod: Object, now: datetime) -> tuple[list[Object], float | None]
 
 def _run_seconds(pod: Object) -> float | None:
     """How long the pod's containers run by themselves; None: until they are stopped."""
-    owner = meta.controller_of(pod)
-    of_job = owner is not None and owner.get("kind") == "Job"
     given = _number(pod, RUN_SECONDS)
-    if given is None and not of_job:
+    if given is None and spec.restart_policy(pod) == "Always":
         return None
     return max(0.0, given or 0.0)
 

@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from dev_process import COMMAND, Dev, running_dev
+from dev_process import end, get, kubectl
 
 from lab.layout import PROJECT
+from machinery.testing.cluster import COMMAND, ClusterDidNotStart, running_cluster
 
 WAIT = "--timeout=30s"
 
@@ -28,58 +29,57 @@ def refused(*arguments: str) -> str:
     return lines[0]
 
 
-def test_workloads_run_on_hollow_nodes(tmp_path: Path) -> None:
-    with running_dev("--store", "memory", "--hollow-nodes", "2", "--data-dir", str(tmp_path)) as dev:
-        dev.kubectl("wait", "--for=condition=Ready", "node", "--all", WAIT)
-        dev.kubectl("create", "deployment", "web", "--image=nginx", "--replicas=3")
-        dev.kubectl("expose", "deployment", "web", "--port=80")
-        dev.kubectl("rollout", "status", "deployment/web", WAIT)
-        pods = dev.json("pods", "-l", "app=web")["items"]
+def test_workloads_run_on_hollow_nodes() -> None:
+    with running_cluster(hollow_nodes=2) as dev:
+        kubectl(dev, "wait", "--for=condition=Ready", "node", "--all", WAIT)
+        kubectl(dev, "create", "deployment", "web", "--image=nginx", "--replicas=3")
+        kubectl(dev, "expose", "deployment", "web", "--port=80")
+        kubectl(dev, "rollout", "status", "deployment/web", WAIT)
+        pods = get(dev, "pods", "-l", "app=web")["items"]
         assert len({pod["status"]["podIP"] for pod in pods}) == 3
         assert {pod["spec"]["nodeName"] for pod in pods} == {"hollow-0", "hollow-1"}
-        dev.kubectl("wait", "--for=jsonpath={.endpoints[2].conditions.ready}", "endpointslice", "--all", WAIT)
-        dev.kubectl("create", "job", "one", "--image=busybox", "--", "true")
-        dev.kubectl("wait", "--for=condition=Complete", "job/one", WAIT)
-        dev.kubectl("delete", "deployment", "web", "--wait", "--cascade=foreground")
-        dev.kubectl("wait", "--for=delete", "pod", "-l", "app=web", WAIT)
-        status, errors = dev.end(signal.SIGINT)
-        assert (status, errors) == (0, "")
+        kubectl(dev, "wait", "--for=jsonpath={.endpoints[2].conditions.ready}", "endpointslice", "--all", WAIT)
+        kubectl(dev, "create", "job", "one", "--image=busybox", "--", "true")
+        kubectl(dev, "wait", "--for=condition=Complete", "job/one", WAIT)
+        kubectl(dev, "delete", "deployment", "web", "--wait", "--cascade=foreground")
+        kubectl(dev, "wait", "--for=delete", "pod", "-l", "app=web", WAIT)
+        assert end(dev, signal.SIGINT) == 0
 
 
-def test_logs_of_what_does_not_run_are_refused_in_words(tmp_path: Path) -> None:
-    with running_dev("--store", "memory", "--hollow-nodes", "1", "--data-dir", str(tmp_path)) as dev:
-        dev.kubectl("run", "web", "--image=nginx")
-        dev.kubectl("wait", "--for=condition=Ready", "pod/web", WAIT)
-        with pytest.raises(AssertionError, match="the node is hollow: its pods only pretend to run"):
-            dev.kubectl("logs", "web")
+def test_logs_of_what_does_not_run_are_refused_in_words() -> None:
+    with running_cluster(hollow_nodes=1) as dev:
+        kubectl(dev, "run", "web", "--image=nginx")
+        kubectl(dev, "wait", "--for=condition=Ready", "pod/web", WAIT)
+        with pytest.raises(AssertionError, match="a hollow node runs no containers"):
+            kubectl(dev, "logs", "web")
 
 
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    with running_dev("--data-dir", str(tmp_path)) as dev:
+    with running_cluster(directory=tmp_path) as dev:
         created: list[str] = []
 
         def write() -> None:
             with contextlib.suppress(AssertionError):  # killed in the middle of one: it may be there or not
                 while True:
                     name = f"kept-{len(created)}"
-                    dev.kubectl("create", "configmap", name, f"--from-literal=name={name}")
+                    kubectl(dev, "create", "configmap", name, f"--from-literal=name={name}")
                     created.append(name)
 
         writer = threading.Thread(target=write)
         writer.start()
         while len(created) < 10 and writer.is_alive():
             writer.join(timeout=0.02)
-        dev.end(signal.SIGKILL)
+        end(dev, signal.SIGKILL)
         writer.join()
-    with running_dev("--data-dir", str(tmp_path)) as dev:
-        found = {one["metadata"]["name"]: one["data"].get("name") for one in dev.json("configmaps")["items"]}
+    with running_cluster(directory=tmp_path) as dev:
+        found = {one["metadata"]["name"]: one["data"].get("name") for one in get(dev, "configmaps")["items"]}
         assert {name: found.get(name) for name in created} == {name: name for name in created}
         assert len(created) >= 10
-        assert dev.end(signal.SIGTERM)[0] == 0
+        assert end(dev, signal.SIGTERM) == 0
 
 
 def test_one_process_has_a_data_directory(tmp_path: Path) -> None:
-    with running_dev("--data-dir", str(tmp_path)) as dev:
+    with running_cluster(directory=tmp_path) as dev:
         line = refused("--data-dir", str(tmp_path), "--port", "0")
         assert f"{tmp_path}: in use by process {dev.process.pid}" in line
         port = re.search(r"127\.0\.0\.1:(\d+)", dev.said)
@@ -118,10 +118,10 @@ def test_neither_root_nor_a_home_is_needed(tmp_path: Path) -> None:
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *COMMAND)
-    with running_dev("--data-dir", str(folder / "dev"), command=nobody) as dev:
+    with running_cluster(directory=folder / "dev", command=nobody) as dev:
         assert (folder / "dev").stat().st_mode & 0o777 == 0o700
         assert dev.kubeconfig.stat().st_mode & 0o777 == 0o600
-        assert dev.json("namespace", "default")["status"]["phase"] == "Active"
+        assert get(dev, "namespace", "default")["status"]["phase"] == "Active"
 
 
 def test_the_wheel_is_complete(tmp_path: Path) -> None:
@@ -139,12 +139,37 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
         [str(venv / "bin" / "python"), "-P", "-c", script], capture_output=True, text=True, check=True
     )
     assert found.stdout.startswith(str(site))
-    with running_dev("--store", "memory", "--hollow-nodes", "1", command=installed) as dev:
-        use_everything(dev)
+    with running_cluster(hollow_nodes=1, command=installed) as dev:
+        assert "KIND:       Pod" in kubectl(dev, "explain", "pod")  # schemas and protobuf fields are data files
+        kubectl(dev, "run", "web", "--image=nginx")
+        kubectl(dev, "wait", "--for=condition=Ready", "pod/web", WAIT)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nnavarch_hollow_nodes = 2\n")
+    (tmp_path / "test_operator.py").write_text(OPERATOR_TEST)
+    pytest_run = [str(venv / "bin" / "python"), "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(pytest_run, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    assert (done.returncode, "2 passed" in done.stdout) == (0, True), done.stdout
 
 
-def use_everything(dev: Dev) -> None:
-    """Protobuf and the schemas need data files."""
-    assert "KIND:       Pod" in dev.kubectl("explain", "pod")
-    dev.kubectl("run", "web", "--image=nginx")
-    dev.kubectl("wait", "--for=condition=Ready", "pod/web", WAIT)
+OPERATOR_TEST = """
+import json
+import subprocess
+
+
+def kubectl(cluster, *arguments):
+    return subprocess.run(["kubectl", *arguments], env=cluster.environment(), check=True, capture_output=True).stdout
+
+
+def test_nodes(navarch_cluster):
+    assert len(json.loads(kubectl(navarch_cluster, "get", "nodes", "-o", "json"))["items"]) == 2
+
+
+def test_pods(navarch_cluster, navarch_namespace):
+    kubectl(navarch_cluster, "-n", navarch_namespace, "run", "web", "--image=nginx")
+    kubectl(navarch_cluster, "-n", navarch_namespace, "wait", "--for=condition=Ready", "pod/web", "--timeout=20s")
+"""
+
+
+def test_a_cluster_that_can_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ClusterDidNotStart, match="Not a directory"), running_cluster(directory=tmp_path / "file" / "x"):
+        pass

@@ -49,6 +49,8 @@ class Echo:
             await socket.closed.wait()
             request.release()
             return Answered(101)
+        if request.target == "/long":
+            return Response(200, [], Joined(b"[", [b"x" * 99_999] * 1000, b",", b"]"))
         if request.target == "/list":
             return Response(200, [], Joined(b"[", [b"xx%d" % n for n in range(3)], b",", b"]", 2))
         try:
@@ -209,6 +211,18 @@ async def test_stopping_completes_streams_finishes_requests_and_closes_what_is_i
         line, headers, _ = await waiting.answer()
         assert (line, headers["Connection"]) == ("HTTP/1.1 200 OK", "close")
         await drained
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_a_long_answer_and_little_of_it_waits_in_memory() -> None:
+    async with serving() as (_, connect, server), connect() as client:
+        await client.say("GET /long HTTP/1.1\nHost: h\n\n")
+        _, headers = await client.head()
+        (connection,) = server.connections
+        left = int(headers["Content-Length"])
+        while not connection.stalled:
+            left -= len(await client.reader.read(1000))
+        assert connection.transport.get_write_buffer_size() < 1 << 20
+        assert (await client.reader.readexactly(left)).endswith(b"x]")
 
 
 async def test_a_websocket_tells_and_answers_control_frames() -> None:

@@ -169,6 +169,7 @@ def test_values_that_can_not_be_had(text: str, message: str) -> None:
         ("has(1)", "ERROR: <input>:1:4: invalid argument to has() macro\n | has(1)\n | ...^"),
         ("1 +", "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting"),
         ("a b", "ERROR: <input>:1:3: Syntax error: mismatched input 'b' expecting <EOF>\n | a b\n | ..^"),
+        ("a.", "ERROR: <input>:1:3: Syntax error: no viable alternative at input '.'\n | a.\n | ..^"),
         ("for", "ERROR: <input>:1:1: reserved identifier: for\n | for\n | ^"),
         ("'a", "ERROR: <input>:1:1: Syntax error: token recognition error at: '''\n | 'a\n | ^"),
         ("9223372036854775808", "ERROR: <input>:1:1: invalid int literal\n | 9223372036854775808\n | ^"),

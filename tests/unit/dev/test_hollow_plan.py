@@ -13,10 +13,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLACE = Place("10.64.0.1", "10.128.0.1")
 
 
-def pod(*, owner: str = "", annotations: dict[str, str] | None = None, **spec: Any) -> Object:
+def pod(*, annotations: dict[str, str] | None = None, **spec: Any) -> Object:
     metadata: Object = {"name": "web", "namespace": "default", "uid": "u1", "annotations": annotations or {}}
-    if owner:
-        metadata["ownerReferences"] = [{"kind": owner, "name": "o", "uid": "u0", "controller": True}]
     containers = [{"name": "c", "image": "web:1"}]
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": meta.format_time(NOW)}
     return {
@@ -72,17 +70,17 @@ def test_a_deleted_pod_ends_and_goes() -> None:
     assert step.status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 
 
-def test_the_pod_of_a_job_runs_and_completes() -> None:
-    running = reported(pod(owner="Job", restartPolicy="Never"))
+def test_a_pod_that_is_not_to_run_always_completes() -> None:
+    running = reported(pod(restartPolicy="Never"))
     assert running["status"]["phase"] == "Running"
-    assert plan(pod(owner="Job", restartPolicy="Never"), PLACE, NOW).again_seconds == 0
+    assert plan(pod(restartPolicy="Never"), PLACE, NOW).again_seconds == 0
     done = reported(running)
     assert (done["status"]["phase"], state(done)) == ("Succeeded", "terminated")
     assert plan(done, PLACE, NOW).status is None
 
 
 def test_a_failure_can_be_played() -> None:
-    failing = pod(owner="Job", restartPolicy="Never", annotations={EXIT_CODE: "3", RUN_SECONDS: "5"})
+    failing = pod(restartPolicy="Never", annotations={EXIT_CODE: "3", RUN_SECONDS: "5"})
     running = reported(failing)
     step = plan(running, PLACE, NOW + timedelta(seconds=2))
     assert (step.status, step.again_seconds) == (None, 3)
@@ -92,7 +90,7 @@ def test_a_failure_can_be_played() -> None:
 
 
 def test_a_failure_is_tried_again_where_the_policy_says_so() -> None:
-    failing = pod(owner="Job", restartPolicy="OnFailure", annotations={EXIT_CODE: "3"})
+    failing = pod(restartPolicy="OnFailure", annotations={EXIT_CODE: "3"})
     again = reported(reported(failing), seconds=1)
     assert again["status"]["phase"] == "Running"
     container = again["status"]["containerStatuses"][0]

@@ -31,7 +31,7 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
     assert names(made.filters) == [
         *("NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"),
         *("VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread"),
-        *("InterPodAffinity", "DynamicResources"),
+        *("InterPodAffinity", "DynamicResources", "NodeDeclaredFeatures"),
     ]
     assert {plugin.name: weight for plugin, weight in made.scores} == {
         "TaintToleration": 3,
@@ -49,13 +49,13 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
 @pytest.mark.parametrize(
     ("plugins", "filters", "scores"),
     [
-        ({"score": {"disabled": [{"name": "*"}]}}, 13, []),
+        ({"score": {"disabled": [{"name": "*"}]}}, 14, []),
         (
             {"score": {"disabled": [{"name": "*"}], "enabled": [{"name": "ImageLocality", "weight": 7}]}},
-            13,
+            14,
             [("ImageLocality", 7)],
         ),
-        ({"multiPoint": {"disabled": [{"name": "NodePorts"}]}, "score": {"disabled": [{"name": "*"}]}}, 12, []),
+        ({"multiPoint": {"disabled": [{"name": "NodePorts"}]}, "score": {"disabled": [{"name": "*"}]}}, 13, []),
         (
             {
                 "multiPoint": {"enabled": [{"name": "ImageLocality", "weight": 5}]},
@@ -67,7 +67,7 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
         ),
         (
             {"score": {"enabled": [{"name": "ImageLocality"}]}},
-            13,
+            14,
             [*(("ImageLocality", 1), ("TaintToleration", 3), ("NodeAffinity", 2), ("NodeResourcesFit", 1)),
              *(("PodTopologySpread", 2), ("InterPodAffinity", 2), ("NodeResourcesBalancedAllocation", 1))],
         ),

@@ -31,7 +31,6 @@ DEVICE = {
         ('device.capacity["gpu.example.com"].memory.isGreaterThan(quantity("80Gi"))', False),
         ("device.allowMultipleAllocations", False),
         ('"x" in device.attributes["nobody.example.com"]', False),
-        ('device.attributes["nobody.example.com"].x == 1', False),
         ('has(device.attributes["gpu.example.com"].model)', True),
     ],
 )
@@ -43,3 +42,16 @@ def test_expressions_choose_devices(expression: str, chosen: bool) -> None:
 def test_expressions_that_are_none_are_told(expression: str) -> None:
     with pytest.raises(SelectorInvalid, match="CEL compile error: "):
         compiled(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ('device.attributes["nobody.example.com"].x == 1', "CEL runtime error: no such key: x"),
+        ('device.attributes["gpu.example.com"].colour == "red"', "CEL runtime error: no such key: colour"),
+        ("device.driver", "CEL compile error: must evaluate to bool"),
+    ],
+)
+def test_what_has_no_answer_for_a_device_is_an_error_and_no_refusal(expression: str, told: str) -> None:
+    with pytest.raises(SelectorInvalid, match=told):
+        matches(expression, variables("gpu.example.com", DEVICE))

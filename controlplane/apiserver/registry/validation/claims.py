@@ -16,7 +16,7 @@ from controlplane.apiserver.registry.validation.parts import (
     must_equal,
     unsupported,
 )
-from controlplane.apiserver.registry.validation.resources import is_native, not_negative_amount, parse, resource_value
+from controlplane.apiserver.registry.validation.resources import is_native, parse
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required
 from machinery.api.meta import Object
@@ -178,17 +178,22 @@ def claim_status(new: Object, old: Object) -> list[FieldError]:
     if not values(new, "spec", "accessModes"):
         errors.append(required("Spec.accessModes"))
     for name, amount in sorted(sub(status, "capacity").items()):
-        errors += not_negative_amount(f"status.capacity[{name}]", amount)
+        errors += _basic(f"status.capacity[{name}]", amount)
     at = "status.allocatedResourceStatus"
     for name, state in sorted(sub(status, "allocatedResourceStatuses").items()):
         errors += _resource_key(at, name)
         if state not in _RESIZE_STATES:
             errors.append(unsupported(at, name, _RESIZE_STATES))
     for name, amount in sorted(sub(status, "allocatedResources").items()):
-        errors += _resource_key("status.allocatedResources", name) or resource_value(
-            f"status.allocatedResources[{name}]", "storage", amount
-        )
+        where = f"status.allocatedResources[{name}]"
+        errors += _resource_key("status.allocatedResources", name) or _basic(where, amount)
     return errors
+
+
+def _basic(at: str, amount: Any) -> list[FieldError]:
+    found = parse(amount)
+    whole = 0 if found is None else found.nanos // 10**9  # rounded away from 0
+    return [invalid(at, whole, "must be a valid resource quantity")] if whole < 0 else []
 
 
 def _resource_key(at: str, name: str) -> list[FieldError]:

@@ -203,4 +203,5 @@ parent: Form = _form("Group:s Resource:s Namespace:s Name:s")
 object_reference: Form = _form(
     "Kind:s Namespace:s Name:s UID=uid:s APIVersion=apiVersion:s ResourceVersion:s FieldPath:s"
 )
+scope_selector: Form = _form("MatchExpressions", {"MatchExpressions": _form("ScopeName:s Operator:s Values")})
 event_source: Form = _form("Component:s Host:s")
