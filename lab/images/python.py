@@ -102,7 +102,7 @@ def _tree(root: Path, target: str) -> Iterator[_File]:
 
 def _dependencies(names: Iterable[str]) -> Iterator[_File]:
     """The files of these distributions and of all that they need."""
-    for found in closure(names):
+    for found in _closure(names):
         for path in found.files or ():
             source = Path(str(found.locate_file(path)))
             inside = source.is_relative_to(_PACKAGES) and ".." not in path.parts
@@ -110,8 +110,7 @@ def _dependencies(names: Iterable[str]) -> Iterator[_File]:
                 yield _File(source, f"usr/local/lib/{_VERSION}/dist-packages/{path}")
 
 
-def closure(names: Iterable[str]) -> list[Distribution]:
-    """These distributions and all that they need. Raises LabError when one is not installed."""
+def _closure(names: Iterable[str]) -> list[Distribution]:
     found: dict[str, Distribution] = {}
     wanted = list(names)
     while wanted:
