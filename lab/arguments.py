@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from lab.bootstrap.configuration import CERTIFICATES_DIR
+from lab.topology import PROXY_MODES
 
 DESCRIPTION = "A complete Kubernetes in Python, and a lab to run it in on one machine."
 SUITES = ("unit", "integration", "e2e", "clients", "consistency", "all")
@@ -33,7 +34,7 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     up = verbs.add_parser("up", help="bring up the lab", allow_abbrev=False)
     up.add_argument("--control-planes", type=int, default=3, metavar="N", help="control-plane hosts (default 3)")
     up.add_argument("--workers", type=int, default=2, metavar="N", help="worker hosts (default 2)")
-    up.add_argument("--proxy-mode", choices=("nftables", "iptables"), default="nftables", help="kube-proxy's mode")
+    up.add_argument("--proxy-mode", choices=PROXY_MODES, default="nftables", help="kube-proxy's mode")
     up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
     _dev(verbs)
     verbs.add_parser("down", help="remove the lab, whatever state it is in", allow_abbrev=False)

@@ -23,6 +23,7 @@ REGISTRY_PORT = 5000
 POD_SUBNET = "10.244.0.0/16"
 SERVICE_SUBNET = "10.96.0.0/16"
 DNS_DOMAIN = "cluster.local"
+PROXY_MODES = ("nftables", "iptables", "ipvs")
 MAX_CONTROL_PLANES = 7
 MAX_WORKERS = 50
 
@@ -53,7 +54,7 @@ class Topology:
     workers: int = 2
     """0 to 50."""
     proxy_mode: str = "nftables"
-    """nftables or iptables: KubeProxyConfiguration.mode."""
+    """nftables, iptables or ipvs: KubeProxyConfiguration.mode."""
     api_port: int = 6443
     """Where the machine's loopback answers as the cluster."""
 
@@ -63,8 +64,8 @@ class Topology:
             raise LabError(f"--control-planes {self.control_planes}: choose 1 to {MAX_CONTROL_PLANES}")
         if not 0 <= self.workers <= MAX_WORKERS:
             raise LabError(f"--workers {self.workers}: choose 0 to {MAX_WORKERS}")
-        if self.proxy_mode not in ("nftables", "iptables"):
-            raise LabError(f"--proxy-mode {self.proxy_mode}: choose nftables or iptables")
+        if self.proxy_mode not in PROXY_MODES:
+            raise LabError(f"--proxy-mode {self.proxy_mode}: choose {', '.join(PROXY_MODES)}")
         if not 1 <= self.api_port <= 65535:
             raise LabError(f"API port {self.api_port}: choose 1 to 65535")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 from machinery.errors import SettingsError
 from machinery.leaderelection import LeaderElection, Timing
-from machinery.serving import self_signed_tls, server_tls
+from machinery.serving import HealthServer, self_signed_tls, server_tls
+from machinery.servingguard import ServingGuard
 from machinery.settings import Flag, boolean, duration
 
 LOG_FLAGS = (Flag("v", int, 0, "number for the log level verbosity"),)
@@ -42,17 +45,32 @@ LEADER_FLAGS = (
 
 # Upstream's flags that ask for nothing these components would do differently.
 HARMLESS = (
-    "authentication-kubeconfig",
+    "allow-metric-labels",
+    "allow-metric-labels-manifest",
     "authentication-skip-lookup",
+    "authentication-token-webhook-cache-ttl",
     "authentication-tolerate-lookup-failure",
-    "authorization-always-allow-paths",
-    "authorization-kubeconfig",
-    "client-ca-file",
+    "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl",
+    "cert-dir",
     "contention-profiling",
+    "disable-http2-serving",
+    "disabled-metrics",
+    "emulated-version",
+    "emulation-forward-compatible",
+    "feature-gates",
+    "http2-max-streams-per-connection",
     "kube-api-burst",
     "kube-api-content-type",
     "kube-api-qps",
+    "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
+    "log-text-info-buffer-size",
+    "log-text-split-stream",
     "logging-format",
+    "min-compatibility-version",
+    "permit-address-sharing",
     "permit-port-sharing",
     "profiling",
     "requestheader-allowed-names",
@@ -60,6 +78,8 @@ HARMLESS = (
     "requestheader-extra-headers-prefix",
     "requestheader-group-headers",
     "requestheader-username-headers",
+    "runtime-config-emulation-forward-compatible",
+    "show-hidden-metrics-for-version",
     "vmodule",
 )
 
@@ -85,6 +105,20 @@ def serving_tls(flags: dict[str, Any]) -> ssl.SSLContext:
         return server_tls(Path(certificate).read_bytes(), Path(key).read_bytes())
     except OSError as exc:
         raise SettingsError(f"cannot read {exc.filename}: {exc.strerror}") from exc
+
+
+@asynccontextmanager
+async def guarded_server(flags: dict[str, Any], program: str, config: dict[str, Any]) -> AsyncIterator[HealthServer]:
+    """The server of health, metrics and `config` (/configz), to those who may read them as the API server says.
+
+    `flags`: SERVING_FLAGS, servingguard.FLAGS and secure-port.  Raises SettingsError.
+    """
+    guard = ServingGuard(flags, program)
+    tls = guard.trust(serving_tls(flags))
+    server = HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=config)
+    server.app.middlewares.append(guard.middleware)
+    async with guard, server:
+        yield server
 
 
 def leader_election(client: Client, flags: dict[str, Any], default_name: str) -> LeaderElection:

@@ -23,8 +23,8 @@ class Names:
     """Older names."""
 
     off_by_default: frozenset[str] = frozenset()
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Name → who runs it, of those that another program has."""
+    not_here: Mapping[str, str] = field(default_factory=dict)
+    """Name → why it can't run here: `runs in …`, `is not …`."""
 
     gated: Mapping[str, str] = field(default_factory=dict)
     """Name → the feature gate that keeps it off."""
@@ -58,8 +58,8 @@ class Names:
                 gate = self.gated[name]
                 log.info("Controller is disabled by a feature gate", controller=name, requiredFeatureGates=gate)
             return False
-        if name not in self.elsewhere:
+        if name not in self.not_here:
             raise SettingsError(f'--controllers: "{name}" is not in the list of known controllers')
         if not turned_off:
-            raise SettingsError(f"--controllers: {name} runs in {self.elsewhere[name]}, not here")
+            raise SettingsError(f"--controllers: {name} {self.not_here[name]}")
         return False

@@ -124,9 +124,9 @@ class CriClient:
             "RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), pb.RemovePodSandboxResponse
         )
 
-    async def pod_sandbox_status(self, sandbox_id: str) -> pb.PodSandboxStatusResponse:
+    async def pod_sandbox_status(self, sandbox_id: str, *, verbose: bool = False) -> pb.PodSandboxStatusResponse:
         """State and addresses of one sandbox."""
-        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
+        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=verbose)
         return await self._call("PodSandboxStatus", request, pb.PodSandboxStatusResponse)
 
     async def list_pod_sandboxes(self, labels: Mapping[str, str] | None = None) -> Sequence[pb.PodSandbox]:

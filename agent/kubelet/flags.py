@@ -5,6 +5,7 @@ Source: kubelet 1.36 --help; flags that stand for fields of the configuration fi
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _OWN = (
     Flag("node-ip", str, "", "address (or one IPv4 and one IPv6 address) of the node; empty: found out"),
     Flag("node-labels", mapping, {}, "labels to add when the node is registered"),
     Flag("cloud-provider", str, "", "external: a cloud controller manager finishes the node's registration"),
+    Flag("image-credential-provider-config", str, "", "path to a CredentialProviderConfig file"),
+    Flag("image-credential-provider-bin-dir", str, "", "directory of the credential providers' programs"),
     Flag("v", int, 0, "number for the log level verbosity"),
 )
 
@@ -97,6 +100,8 @@ class Options:
     node_labels: dict[str, str]
     cloud_provider: str
     verbosity: int
+    credential_config: str = ""
+    credential_dir: str = ""
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -107,12 +112,10 @@ def parse(argv: Sequence[str]) -> Options:
     ]
     values = FlagSet("kubelet", [*_OWN, *field_flags], _HARMLESS).parse(_with_switches(argv))
     from_file: dict[str, Any] = {}
-    if values["config-dir"]:
-        raise SettingsError("--config-dir is not supported: merge the files into --config")
-    if values["config"]:
-        from_file = config.parse(
-            load_config(values["config"], "KubeletConfiguration", CONFIG_VERSIONS), values["config"]
-        )
+    for path in [values["config"], *_drop_ins(values["config-dir"])]:
+        if path:
+            # A later file wins field by field; lists and maps are taken as a whole.
+            from_file |= config.parse(load_config(path, "KubeletConfiguration", CONFIG_VERSIONS), path)
     from_flags = {field.name: values[name] for name, field in config.FLAGS.items() if values[name] is not None}
     if values["cloud-provider"] not in ("", "external"):
         raise SettingsError(f"--cloud-provider={values['cloud-provider']}: only external is supported")
@@ -128,7 +131,19 @@ def parse(argv: Sequence[str]) -> Options:
         node_labels=values["node-labels"],
         cloud_provider=values["cloud-provider"],
         verbosity=values["v"],
+        credential_config=values["image-credential-provider-config"],
+        credential_dir=values["image-credential-provider-bin-dir"],
     )
+
+
+def _drop_ins(directory: str) -> list[str]:
+    if not directory:
+        return []
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".conf"))
+    except OSError as error:
+        raise SettingsError(f"--config-dir: cannot read {directory}: {error.strerror}") from error
+    return [os.path.join(directory, name) for name in names]
 
 
 def _with_switches(argv: Sequence[str]) -> list[str]:

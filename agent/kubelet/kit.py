@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 from agent.cri.client import CriClient
 from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
+from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
+from agent.kubelet.plugins.devices import DeviceManager
+from agent.kubelet.plugins.dra import DraManager
 from agent.kubelet.pods.allocation import Allocations
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
+from agent.kubelet.resources.cpus import CpuManager
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
@@ -37,6 +42,7 @@ class NodeFacts:
     ips: tuple[str, ...] = ()
     allocatable: dict[str, Quantity] = field(default_factory=dict)
     runtime_name: str = "containerd"
+    user_namespace_handlers: frozenset[str] = frozenset()  # the runtime's handlers that can have them
     network_error: str = ""  # why pods can't have a network now
 
 
@@ -64,12 +70,19 @@ class Kit:
     runtime_classes: RuntimeClasses
     services: Callable[[], Iterable[Object]]  # all Services; raises StartError until they are known
     allocations: Allocations
+    devices: DeviceManager
+    claims: DraManager
+    cpus: CpuManager
+    user_namespaces: UserNamespaces
     active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
-    exclusive_reason: Callable[[Object], str] = lambda _pod: ""  # why static managers keep a pod from being resized
 
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""
         return os.path.join(self.root_dir, "pods", uid)
+
+    def log_directory(self, pod: Object) -> str:
+        """Where a pod's logs are."""
+        return sandboxconfig.log_directory(pod, self.settings.pod_logs_dir)
 
     @property
     def log_links_dir(self) -> str:

@@ -215,6 +215,8 @@ class Settings:
     cpu_cfs_period_seconds: float = _field("cpuCFSQuotaPeriod", _seconds, 0.1, "cpu-cfs-quota-period")
     pod_pids_limit: int = _field("podPidsLimit", _integer, -1, "pod-max-pids")
     allowed_unsafe_sysctls: tuple[str, ...] = _field("allowedUnsafeSysctls", _texts, (), "allowed-unsafe-sysctls")
+    cpu_manager_policy: str = _field("cpuManagerPolicy", _one_of("", "none", "static"), "none", "cpu-manager-policy")
+    reserved_cpus: str = _field("reservedSystemCPUs", _text, "", "reserved-cpus")
     single_process_oom_kill: bool = _field("singleProcessOOMKill", _boolean, False)
     # Control groups
     cgroup_root: str = _field("cgroupRoot", _text, "", "cgroup-root")
@@ -289,7 +291,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "staticPodURL": ("",),
     "staticPodURLHeader": (None, {}),
     "systemCgroups": ("",),
-    "cpuManagerPolicy": ("", "none"),
     "cpuManagerPolicyOptions": (None, {}),
     "memoryManagerPolicy": ("", "None"),
     "topologyManagerPolicy": ("", "none"),
@@ -297,7 +298,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "qosReserved": (None, {}),
     "runOnce": (False,),
     "memorySwap": (None, {}, {"swapBehavior": ""}, {"swapBehavior": "NoSwap"}),
-    "reservedSystemCPUs": ("",),
     "systemReservedCgroup": ("",),
     "kubeReservedCgroup": ("",),
     "shutdownGracePeriod": ("0s", "0", ""),

@@ -15,8 +15,9 @@ log = get_logger(__name__)
 class Teller:
     """Records events, and logs them; without an API server only the latter."""
 
-    def __init__(self, recorder: EventRecorder | None) -> None:
+    def __init__(self, recorder: EventRecorder | None, node_name: str = "") -> None:
         self._recorder = recorder
+        self._node_name = node_name
 
     def pod(self, pod: Object, kind: str, reason: str, message: str, *, container: str = "") -> None:
         """An event (kind Normal or Warning) about a pod, or about the container of that name."""
@@ -27,6 +28,16 @@ class Teller:
         path = spec.field_path(pod, container) if container else ""
         tell = self._recorder.normal if kind == "Normal" else self._recorder.warning
         tell(about, reason, message, field_path=path)
+
+    def node(self, kind: str, reason: str, message: str) -> None:
+        """An event about this node."""
+        log.info("event", node=self._node_name, type=kind, reason=reason, told=message)
+        if self._recorder is not None:
+            about: Object = {"apiVersion": "v1", "kind": "Node"}
+            # As upstream: a node's events go by its name, for its uid may not be known yet.
+            about["metadata"] = {"name": self._node_name, "uid": self._node_name}
+            tell = self._recorder.normal if kind == "Normal" else self._recorder.warning
+            tell(about, reason, message)
 
     def of_container(self, pod: Object, container: Object) -> Tell:
         """The same, for what knows of containers alone."""

@@ -14,7 +14,9 @@ from agent.network import cni, forwarding, masquerade
 from agent.network.errors import NetworkError
 from agent.network.model import NetworkPlan, NodeNetwork, OverlaySettings
 from agent.network.planning import plan_network
+from agent.network.policy import enforcer
 from agent.network.rtnetlink import KernelNetwork
+from agent.nft.errors import NftError
 from machinery.api.meta import Object
 from machinery.cache.informer import Informer
 from machinery.clock import Clock
@@ -154,3 +156,7 @@ async def clean_up(cni_folder: Path) -> None:
     async with KernelNetwork() as kernel:
         await kernel.remove()
     await masquerade.apply(masquerade.render((), ()))
+    try:
+        await enforcer.clean_up()
+    except NftError as error:
+        raise NetworkError(f"NetworkPolicies: {error}") from error

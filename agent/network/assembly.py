@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from agent.network.agent import NetworkAgent, NetworkSettings, clean_up
 from agent.network.model import OverlaySettings
+from agent.network.policy.agent import PolicyAgent
 from agent.network.rtnetlink import KernelNetwork
 from machinery import component
 from machinery.api.catalogue import NODES
@@ -87,11 +88,14 @@ async def run(options: Options) -> None:
         recorder = EventRecorder(client, component="network", host=options.settings.node_name)
         agent = NetworkAgent(nodes, kernel, options.settings, recorder, SystemClock())
         agent.watch()
+        settings = options.settings
+        policies = PolicyAgent(informers, settings.node_name, recorder, SystemClock(), settings.look_seconds)
         async with informers, asyncio.TaskGroup() as group:
             if options.health[1] >= 0:
                 group.create_task(_serve_health(*options.health))
-            await informers.synced()
+            await nodes.synced()
             group.create_task(recorder.run())
+            group.create_task(policies.run())
             group.create_task(agent.run())
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_network
 
-from agent.command import CommandError, run
 from agent.network.errors import NetworkError
+from agent.nft import command
+from agent.nft.errors import NftError
 
 TABLE = "pod-network"
-_TIMEOUT_SECONDS = 30
 _MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 _FAMILY = {4: "ip", 6: "ip6"}
 
@@ -43,6 +43,6 @@ def render(own_ranges: Sequence[str], pod_ranges: Sequence[str]) -> bytes:
 async def apply(script: bytes) -> None:
     """Carry a script out, as a whole or not at all. Raises NetworkError."""
     try:
-        await run("nft", "-f", "-", stdin=script, timeout_seconds=_TIMEOUT_SECONDS, check=True)
-    except CommandError as error:
+        await command.apply(script)
+    except NftError as error:
         raise NetworkError(f"masquerading: {error}") from error

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+
+import uvloop
 
 from agent.proxy import assembly
 from agent.proxy.flags import parse
+from agent.proxy.ipvs.kernel import kernel_has_ipvs
 from machinery import log, process
+from machinery.errors import SettingsError
 
 
 def main() -> int:
     """The program."""
-
-    async def start() -> None:
+    try:
         options = parse(sys.argv[1:])
-        log.setup(options.verbosity)
-        await assembly.run(options)
-
-    return process.run("kube-proxy", start)
+    except SettingsError as error:
+        print(f"kube-proxy: error: {error}", file=sys.stderr)
+        return 1
+    log.setup(options.verbosity)
+    # uvloop knows no netlink sockets, which IPVS needs, also to be cleaned up.
+    netlink = options.configuration.mode == "ipvs" or kernel_has_ipvs()
+    loop = asyncio.new_event_loop if netlink else uvloop.new_event_loop
+    return process.run("kube-proxy", lambda: assembly.run(options), loop=loop)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from aiohttp import web
+
 from agent.proxy import configuration, kernel, modes
 from agent.proxy.cache import shrink_service, shrink_slice
 from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.errors import BackendError
+from agent.proxy.family import FamilyState
 from agent.proxy.flags import Options
 from agent.proxy.health import HealthzServer, ProxyHealth
 from agent.proxy.healthchecks import HealthCheckServers
 from agent.proxy.model import Family
 from agent.proxy.planning import HEADLESS_LABEL, PROXY_NAME_LABEL
-from agent.proxy.proxier import FamilyState, Proxier
+from agent.proxy.proxier import Proxier
 from agent.proxy.settings import RuleSettings
 from agent.proxy.thisnode import ThisNode, node_name, own_addresses, rule_settings
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, SERVICECIDRS, SERVICES
@@ -80,7 +83,7 @@ class _Assembly:
         async with (
             self._healthz(),
             self._metrics(),
-            HealthCheckServers(self.health, self._health_check_addresses()) as health_checks,
+            HealthCheckServers(self.health, self._health_check_addresses(), self.recorder, self.name) as health_checks,
             self.informers,
         ):
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
@@ -140,7 +143,7 @@ class _Assembly:
     async def _remove_other_modes(self, proxier: Proxier) -> None:
         """Only once our own rules are there, so that a change of mode leaves no gap."""
         await proxier.started()
-        await modes.clean_up(mode for mode in configuration.MODES if mode != self.wanted.mode)
+        await modes.clean_up(modes.others(self.wanted.mode))
 
     def _health_check_addresses(self) -> list[str]:
         return ["0.0.0.0", "::"] if kernel.has_ipv6() else ["0.0.0.0"]
@@ -155,7 +158,12 @@ class _Assembly:
         host, port = configuration.host_port(
             self.wanted.metrics_bind_address or self._default_host("127.0.0.1", "::1"), configuration.METRICS_PORT
         )
-        return HealthServer(host, port, config={"kubeproxy.config.k8s.io": {"mode": self.wanted.mode}})
+        server = HealthServer(host, port, config={"kubeproxy.config.k8s.io": {"mode": self.wanted.mode}})
+        server.app.router.add_get("/proxyMode", self._tell_mode)
+        return server
+
+    async def _tell_mode(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.wanted.mode, headers={"X-Content-Type-Options": "nosniff"})
 
     def _default_host(self, ipv4: str, ipv6: str) -> str:
         return ipv6 if ":" in self.wanted.bind_address else ipv4

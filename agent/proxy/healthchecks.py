@@ -17,6 +17,7 @@ from aiohttp import web
 from agent.proxy.health import ProxyHealth
 from agent.proxy.model import HealthCheck
 from machinery.api.meta import split_key
+from machinery.events import EventRecorder
 from machinery.log import get_logger
 
 log = get_logger(__name__)
@@ -25,9 +26,10 @@ log = get_logger(__name__)
 class HealthCheckServers:
     """Serves the health check node ports while it is entered."""
 
-    def __init__(self, health: ProxyHealth, addresses: Sequence[str]) -> None:
-        """`addresses` are where to listen; 0.0.0.0 or :: for everywhere."""
+    def __init__(self, health: ProxyHealth, addresses: Sequence[str], recorder: EventRecorder, node: str) -> None:
+        """`addresses` are where to listen; 0.0.0.0 or :: for everywhere. What can't be is told as an event."""
         self._health = health
+        self._recorder, self._node = recorder, node
         self._addresses = addresses
         self._checks: dict[str, HealthCheck] = {}
         self._runners: dict[tuple[str, int], web.AppRunner] = {}
@@ -65,9 +67,11 @@ class HealthCheckServers:
             try:
                 await web.TCPSite(runner, address, port).start()
             except OSError as error:
-                log.error(
-                    "health check node port can't be served", service=service, address=address, port=port, error=error
-                )
+                log.error("health check node port can't be served", service=service, port=port, error=error)
+                namespace, name = split_key(service)
+                about = {"kind": "Service", "apiVersion": "v1", "metadata": {"namespace": namespace, "name": name}}
+                said = f'node {self._node} failed to start healthcheck "{service}" on port {port}: {error.strerror}'
+                self._recorder.warning(about, "FailedToStartServiceHealthcheck", said)
 
     async def _stop(self, key: tuple[str, int]) -> None:
         await self._runners.pop(key).cleanup()

@@ -45,6 +45,12 @@ ENDPOINT_CHANGES = Counter(
     "kubeproxy_sync_proxy_rules_endpoint_changes_total", "Cumulative proxy rules Endpoint changes"
 )
 SERVICE_CHANGES = Counter("kubeproxy_sync_proxy_rules_service_changes_total", "Cumulative proxy rules Service changes")
+ENDPOINT_CHANGES_PENDING = Gauge(
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending", "Pending proxy rules Endpoint changes"
+)
+SERVICE_CHANGES_PENDING = Gauge(
+    "kubeproxy_sync_proxy_rules_service_changes_pending", "Pending proxy rules Service changes"
+)
 NFTABLES_FAILURES = Counter(
     "kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", ["ip_family"]
 )

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import Counter
 
 from agent.command import CommandError, run
 from agent.proxy import metrics
 from agent.proxy.errors import BackendError
+from agent.proxy.generation import ruleset_generation
 from agent.proxy.iptables.backend import IptablesBackend, remove_chains
+from agent.proxy.ipvs import ipset
+from agent.proxy.ipvs.backend import IpvsBackend
+from agent.proxy.ipvs.backend import clean_up as remove_ipvs
+from agent.proxy.ipvs.kernel import IpvsKernel
 from agent.proxy.model import Backend, Family
 from agent.proxy.nftables.backend import NftablesBackend, remove_table
-from agent.proxy.nftables.generation import ruleset_generation
 from agent.proxy.settings import RuleSettings
 from machinery.errors import SettingsError
 from machinery.log import get_logger
 
 log = get_logger(__name__)
 
+_PROGRAMS = {
+    "iptables": ("iptables-restore",),
+    "nftables": ("nft",),
+    "ipvs": ("iptables-restore", "ipset"),
+}
 _OLDEST_NFT = (1, 0, 1)  # the first that upstream's mode accepts; maps of concatenations are older
+
+
+_BACKENDS: dict[str, Callable[[RuleSettings], Backend]] = {
+    "iptables": IptablesBackend,
+    "nftables": NftablesBackend,
+    "ipvs": IpvsBackend,
+}
 
 
 def make_backend(mode: str, settings: RuleSettings) -> Backend:
     """The backend of a mode for one family."""
-    return IptablesBackend(settings) if mode == "iptables" else NftablesBackend(settings)
+    return _BACKENDS[mode](settings)
+
+
+def others(mode: str) -> tuple[str, ...]:
+    """The modes whose rules must go when this one has its own: IPVS's have taken the place of iptables' already."""
+    return tuple(other for other in _BACKENDS if other != mode and (mode, other) != ("ipvs", "iptables"))
 
 
 def failures_of(mode: str) -> Counter:
     """The counter of a mode's failed syncs."""
-    return metrics.IPTABLES_FAILURES if mode == "iptables" else metrics.NFTABLES_FAILURES
+    return metrics.NFTABLES_FAILURES if mode == "nftables" else metrics.IPTABLES_FAILURES
 
 
 async def require(mode: str) -> None:
     """See that this machine can do what the mode needs. Raises SettingsError that says what is missing."""
-    program = "nft" if mode == "nftables" else "iptables-restore"
-    try:
-        result = await run(program, "--version")
-    except CommandError as error:
-        raise SettingsError(f"proxy mode {mode}: {error}") from error
-    said = result.text.strip()
+    said = ""
+    for program in _PROGRAMS[mode]:
+        try:
+            said = (await run(program, "--version")).text.strip()
+        except CommandError as error:
+            raise SettingsError(f"proxy mode {mode}: {error}") from error
+    if mode == "ipvs":
+        try:
+            async with IpvsKernel(Family.IPV4) as kernel:
+                await kernel.services()
+            await ipset.present(Family.IPV4)
+        except BackendError as error:
+            raise SettingsError(f"proxy mode ipvs: {error}; does this kernel have ip_vs and ip_set?") from error
     if mode == "nftables":
         found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
         if found is None or tuple(int(part) for part in found.groups()) < _OLDEST_NFT:
@@ -72,3 +100,5 @@ async def _clean_up(mode: str, family: Family) -> None:
         await remove_table("ip" if family is Family.IPV4 else "ip6")
     elif mode == "iptables":
         await remove_chains("iptables" if family is Family.IPV4 else "ip6tables")
+    elif mode == "ipvs":
+        await remove_ipvs(family)

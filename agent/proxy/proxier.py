@@ -8,19 +8,17 @@ everything.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from prometheus_client import Counter
 
 from agent.proxy import metrics
 from agent.proxy.cache import trigger_time
 from agent.proxy.conntrack import StaleFlows, clear_left_behind, clear_stale, stale_flows
 from agent.proxy.errors import BackendError
+from agent.proxy.family import FamilyState
 from agent.proxy.health import ProxyHealth
-from agent.proxy.model import Backend, Family, HealthCheck, NodeView, PortRules, ServicePlan, ServicePortName
+from agent.proxy.model import HealthCheck, NodeView, PortRules, ServicePlan, ServicePortName
 from agent.proxy.planning import plan_service, service_key_of_slice
 from agent.proxy.settings import RuleSettings
 from machinery.api.meta import Object, key_of, parse_time
@@ -45,82 +43,6 @@ _LONGEST_RETRY_SECONDS = 30.0
 class _Changes:
     rules: dict[ServicePortName, PortRules | None]
     flows: list[StaleFlows]
-
-
-class FamilyState:
-    """One IP family: its backend, and what must be true."""
-
-    def __init__(self, settings: RuleSettings, backend: Backend, failures: Counter) -> None:
-        self.settings = settings
-        self.backend = backend
-        self.rules: dict[ServicePortName, PortRules] = {}
-        self.health_checks: dict[str, HealthCheck] = {}
-        self.stale = True  # the backend must be given everything
-        self._by_service: dict[str, tuple[ServicePortName, ...]] = {}
-        self._problems: dict[str, tuple[str, ...]] = {}
-        self._failures = failures
-
-    @property
-    def family(self) -> Family:
-        """Which."""
-        return self.settings.family
-
-    def take(self, key: str, plan: ServicePlan) -> dict[ServicePortName, PortRules | None]:
-        """Let the plan be what must be true for this Service; returns the difference."""
-        changes: dict[ServicePortName, PortRules | None] = {}
-        names = tuple(port.name for port in plan.ports)
-        for name in self._by_service.get(key, ()):
-            if name not in names:
-                changes[name] = None
-                del self.rules[name]
-        for port in plan.ports:
-            if self.rules.get(port.name) != port:
-                changes[port.name] = port
-                self.rules[port.name] = port
-        if names:
-            self._by_service[key] = names
-        else:
-            self._by_service.pop(key, None)
-        if plan.health_check is not None:
-            self.health_checks[key] = plan.health_check
-        else:
-            self.health_checks.pop(key, None)
-        return changes
-
-    def of_service(self, key: str) -> dict[ServicePortName, PortRules]:
-        """What must be true for the ports of one Service."""
-        return {name: self.rules[name] for name in self._by_service.get(key, ())}
-
-    def new_problems(self, key: str, plan: ServicePlan) -> tuple[str, ...]:
-        """The plan's problems, if they are not those that the last plan for this Service had."""
-        known = self._problems.get(key, ())
-        if plan.problems:
-            self._problems[key] = plan.problems
-        else:
-            self._problems.pop(key, None)
-        return plan.problems if plan.problems != known else ()
-
-    async def carry_out(self, changes: Mapping[ServicePortName, PortRules | None]) -> None:
-        """Give the backend the changes, or everything if it needs everything. Raises BackendError."""
-        if not self.stale and not changes:
-            return
-        family = self.family.api_name
-        started = time.monotonic()
-        full = self.stale
-        try:
-            if full:
-                await self.backend.replace(self.rules)
-            else:
-                await self.backend.change(changes)
-        except BackendError:
-            self.stale = True
-            self._failures.labels(family).inc()
-            raise
-        self.stale = False
-        took = time.monotonic() - started
-        metrics.SYNC_SECONDS.labels(family).observe(took)
-        (metrics.FULL_SYNC_SECONDS if full else metrics.PARTIAL_SYNC_SECONDS).labels(family).observe(took)
-        metrics.LAST_SYNC.labels(family).set_to_current_time()
 
 
 class Proxier:
@@ -185,11 +107,13 @@ class Proxier:
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
         metrics.SERVICE_CHANGES.inc()
+        metrics.SERVICE_CHANGES_PENDING.inc()
         self._dirty.add(key_of(new or old or {}))
         self._queue()
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
         metrics.ENDPOINT_CHANGES.inc()
+        metrics.ENDPOINT_CHANGES_PENDING.inc()
         touched = {service_key_of_slice(piece) for piece in (old, new) if piece is not None} - {None}
         if new is not None and (changed := trigger_time(new)) and self._services.has_synced:
             self._triggers.append(changed)
@@ -208,6 +132,7 @@ class Proxier:
 
     async def run(self) -> None:
         """Work until cancelled. The informers must have synced."""
+        self._recorder.normal(self._node_reference, "Starting", "")
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
@@ -246,12 +171,15 @@ class Proxier:
     async def _round(self) -> None:
         self._wake.clear()
         keys, self._dirty = self._dirty, set()
+        metrics.SERVICE_CHANGES_PENDING.set(0)
+        metrics.ENDPOINT_CHANGES_PENDING.set(0)
         triggers, self._triggers = self._triggers, []
         changes = {state.family: self._plan(state, keys) for state in self._families}
         errors = []
         for state in self._families:
             try:
-                await state.carry_out(changes[state.family].rules)
+                refused = await state.carry_out(changes[state.family].rules)
+                self._tell_refused(refused)
             except BackendError as error:
                 errors.append(error)
                 continue
@@ -268,6 +196,13 @@ class Proxier:
         if not self._dirty:
             self._health.updated()
         _observe_programming(triggers, self._clock.now())
+
+    def _tell_refused(self, refused: Mapping[ServicePortName, str]) -> None:
+        for name, reason in refused.items():
+            log.error("a service's rules are refused, going on without them", service=name.service, reason=reason)
+            service = self._services.get(name.service)
+            if service is not None:
+                self._recorder.warning(service, "FailedToProxy", f"port {name.port or name.protocol}: {reason}")
 
     def _plan(self, state: FamilyState, keys: Iterable[str]) -> _Changes:
         rules: dict[ServicePortName, PortRules | None] = {}

@@ -36,6 +36,9 @@ class RuleSettings:
     ] = ()  # CIDRs that cluster IPs are taken from; what is not allocated there is refused
     node_ips: tuple[str, ...] = ()  # this node's own addresses, as its Node object says
 
+    ipvs_scheduler: str = "rr"
+    ipvs_excluded: tuple[str, ...] = ()  # CIDRs whose virtual servers belong to others
+
     @property
     def masquerade_mark(self) -> str:
         """The mark as nft and iptables print it."""

@@ -79,6 +79,8 @@ def rule_settings(
         tcp_be_liberal=configuration.conntrack.tcp_be_liberal,
         service_ranges=tuple(sorted(r for r in service_ranges if _is_of(r, family))),
         node_ips=tuple(ip for ip in node.ips if ip_address(ip).version == family),
+        ipvs_scheduler=configuration.ipvs.scheduler,
+        ipvs_excluded=tuple(r for r in configuration.ipvs.exclude_cidrs if _is_of(r, family)),
     )
 
 

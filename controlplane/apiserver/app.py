@@ -8,114 +8,142 @@ Source: k8s.io/apiserver/pkg/server/config.go (the chain of filters).
 from __future__ import annotations
 
 import asyncio
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from secrets import token_hex
+from typing import Any
 
 import orjson
-from aiohttp import web
-from multidict import CIMultiDict
 
 from controlplane.apiserver import compression
-from controlplane.apiserver.authz.refusal import forbidden
 from controlplane.apiserver.dispatch import dispatch
+from controlplane.apiserver.gates import Gates, Passage, TooMany
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.encoding import encode
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.handlers.health import TEXT
 from controlplane.apiserver.handlers.paths import Paths
-from controlplane.apiserver.metrics import observe
+from controlplane.apiserver.http.connection import Response
+from controlplane.apiserver.http.request import Answered, Request
+from controlplane.apiserver.metrics import labels_of
 from controlplane.apiserver.negotiation import PLAIN, Form, negotiate
-from controlplane.apiserver.request import Credentials, User
-from controlplane.apiserver.routing import Router, Target
-from controlplane.apiserver.tls import peer_certificates
-from machinery.errors import InternalError, NotAcceptable, StatusError, StorageUnavailable, Unauthorized
+from controlplane.apiserver.request import User
+from controlplane.apiserver.routing import Router
+from machinery.api.fielderror import show
+from machinery.errors import BadRequest, InternalError, NotAcceptable, StatusError, StorageUnavailable, Timeout
 from machinery.log import get_logger
+from machinery.settings import duration
 
 log = get_logger(__name__)
 
-_OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz"})  # as --authorization-always-allow-paths has it by default
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_ASKING_HOW = frozenset({"/healthz", "/livez", "/readyz"})
+_LONGEST_ID = 64
+_APPLY = "application/apply-patch+yaml"
+_NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
+_TIMED_OUT = "Timeout: request did not complete within the allotted timeout"
+_TOO_MANY = 429
+_TOO_MANY_TOLD = b"Too many requests, please try again later.\n"
+_ENDING = Answer(
+    b"The apiserver is shutting down, please try again later.\n", TEXT, _TOO_MANY, {"Retry-After": "5", **_NO_SNIFF}
+)
 _WARNINGS_BYTES = 4096  # all Warning headers of an answer together
 
 
-@dataclass
 class App:
-    """Answers HTTP requests. `run` it in a task for as long as requests come."""
+    """Answers HTTP requests."""
 
-    api: Api
-    paths: Paths
-    router: Router
-    _tasks: set[asyncio.Task[web.StreamResponse]] = field(default_factory=set)
+    def __init__(self, api: Api, paths: Paths, router: Router, gates: Gates) -> None:
+        self.api = api
+        self.paths = paths
+        self.router = router
+        self.gates = gates
+        self.refusing = False
+        """The server is about to end and takes no more requests (but for those that ask how it is)."""
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request: what aiohttp's server calls."""
-        if request.method in _READING or "Upgrade" in request.headers:
-            return await self._respond(request)
-        # A write is not left half done because its client went away.
-        task = asyncio.ensure_future(self._respond(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def drain(self) -> None:
-        """Wait for writes under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.api.settings.request_timeout_seconds)
-
-    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        start = self.api.clock.monotonic()
-        target = self.router.target(request.method, request.path_qs if request.raw_path is None else request.raw_path)
+    async def handle(self, request: Request) -> Response | Answered:
+        """Answer one request: what the HTTP server calls."""
+        begun = self.api.clock.monotonic()
+        target = self.router.target(request.method, request.target)
         exchange = Exchange(
-            request,
-            request.method,
-            target,
-            request.headers,
-            _NOBODY,
-            self.api.settings.max_request_body_bytes,
+            request, request.method, target, request.headers, _NOBODY, self.api.settings.max_request_body_bytes
         )
-        exchange.answer_headers["Audit-Id"] = str(uuid.uuid4())
+        exchange.answer_headers["Audit-Id"] = _id_of(request)
+        if self.refusing and target.path not in _ASKING_HOW:
+            return await self._response(_ENDING, exchange, close=True)
+        passage = Passage(self.gates, exchange)
+        labels = labels_of(
+            target.info, target.served is not None, "dryRun" in target.query, exchange.content_type == _APPLY
+        )
+        counted, key = self._counts(passage, labels)
+        counted[key] += 1
         try:
-            exchange.user = await self._authenticate(request, target)
-            await self._authorize(exchange.user, target)
-            response = await dispatch(self.api, self.paths, exchange)
+            answer = await self._answer(passage)
+        finally:
+            counted[key] -= 1
+            passage.leave()
+        if passage.trail is not None and not passage.panicked:
+            passage.trail.complete(answer if isinstance(answer, Answer) else None)
+        if isinstance(answer, Answered):
+            self.api.metrics.requests[labels, answer.status] += 1
+            return answer
+        self.api.metrics.answered(labels, answer.status, self.api.clock.monotonic() - begun)
+        if answer.status == _TOO_MANY or passage.expired:
+            self.api.metrics.terminations[labels, answer.status] += 1
+        return await self._response(answer, exchange)
+
+    def _counts(self, passage: Passage, labels: tuple[str, ...]) -> tuple[dict[Any, int], Any]:
+        """Where the request is counted while it is being served."""
+        metrics = self.api.metrics
+        return (metrics.long_running, labels) if passage.long_running else (metrics.inflight, passage.kind)
+
+    async def _answer(self, passage: Passage) -> Answer | Answered:
+        """The answer, or what there is to be told of a failure. A client that leaves ends it by cancelling."""
+        exchange = passage.exchange
+        timer: asyncio.TimerHandle | None = None
+        try:
+            if not passage.long_running:
+                timer = passage.expire_after(self._seconds(exchange))
+            await passage.enter()
+            return await dispatch(self.api, self.paths, exchange)
+        except TooMany as exc:
+            return Answer(_TOO_MANY_TOLD, TEXT, _TOO_MANY, {"Retry-After": str(exc.retry_seconds), **_NO_SNIFF})
         except StatusError as exc:
-            response = self._failure(exc, request)
+            return self._failure(exc, exchange.raw)
         except StorageUnavailable as exc:
-            log.error("storage unavailable", path=target.path, error=exc)
-            response = self._failure(InternalError(str(exc)), request)
-        except (asyncio.CancelledError, ConnectionError):
+            log.error("storage unavailable", path=exchange.target.path, error=exc)
+            return self._failure(InternalError(str(exc)), exchange.raw)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not passage.expired or task is None or task.uncancel():
+                raise
+            return self._failure(Timeout(_TIMED_OUT, details={}), exchange.raw)
+        except ConnectionError:
             raise
         except Exception as exc:  # the border: a defect costs its request and nothing else
-            log.error("request failed", path=target.path, method=request.method, error=exc, trace=True)
+            log.error("request failed", path=exchange.target.path, method=exchange.method, error=exc, trace=True)
             told = f"This request caused apiserver to panic. Look in the logs for details: {type(exc).__name__}"
-            response = self._failure(InternalError(told), request)
-        if isinstance(response, web.StreamResponse):
-            return response
-        made = await self._http(response, exchange)
-        observe(exchange, made.status, len(response.body), self.api.clock.monotonic() - start)
-        return made
+            passage.panic(type(exc).__name__)
+            return self._failure(InternalError(told), exchange.raw)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    async def _authenticate(self, request: web.BaseRequest, target: Target) -> User:
-        extensions = self.api.extensions
-        certificates = peer_certificates(request.get_extra_info("ssl_object"))
-        credentials = Credentials(certificates, request.headers, request.remote or "")
-        for authenticator in extensions.authenticators:
-            user = await authenticator.authenticate(credentials)
-            if user is not None:
-                break
-        else:
-            raise Unauthorized("Unauthorized")
-        if any(name.lower().startswith("impersonate-") for name in request.headers):
-            return await extensions.impersonate(user, request.headers, target.info)
-        return user
+    def _seconds(self, exchange: Exchange) -> float:
+        """How long the request may take. Raises BadRequest for a timeout that is none.
 
-    async def _authorize(self, user: User, target: Target) -> None:
-        if not target.info.is_resource and target.path in _OPEN_PATHS:
-            return
-        allowed, reason = await self.api.authorize(user, target.info)
-        if not allowed:
-            raise forbidden(user, target.info, reason)
+        Source: k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go.
+        """
+        most = self.api.settings.request_timeout_seconds
+        text = exchange.query.get("timeout")
+        if not text:
+            return most
+        try:
+            asked = duration(text)
+        except ValueError as exc:
+            told = f"time: invalid duration {show(text)}"
+            raise BadRequest(f"invalid timeout specified in the request URL - {told}") from exc
+        return asked if 0 < asked < most else most
 
-    def _failure(self, error: StatusError, request: web.BaseRequest) -> Answer:
+    def _failure(self, error: StatusError, request: Request) -> Answer:
         """The answer for a failure, in the media type that the client would have got."""
         form = PLAIN
         if not isinstance(error, NotAcceptable):
@@ -130,27 +158,36 @@ class App:
             answer.headers = {"Retry-After": str(seconds)}
         return answer
 
-    async def _http(self, answer: Answer, exchange: Exchange) -> web.Response:
-        headers: CIMultiDict[str] = CIMultiDict(exchange.answer_headers)
-        headers["Cache-Control"] = "no-cache, private"
+    async def _response(self, answer: Answer, exchange: Exchange, *, close: bool = False) -> Response:
+        headers = list(exchange.answer_headers.items())
+        given = answer.headers or {}
+        if "Cache-Control" not in given:
+            headers.append(("Cache-Control", "no-cache, private"))
         if answer.content_type:
-            headers["Content-Type"] = answer.content_type
-        if answer.headers:
-            headers.update(answer.headers)
+            headers.append(("Content-Type", answer.content_type))
+        headers += given.items()
         if exchange.warnings:
-            _add_warnings(headers, exchange.warnings)
+            headers += [("Warning", value) for value in _warnings(exchange.warnings)]
         body = answer.body
         if compression.worthwhile(body, exchange.headers):
-            body = await compression.gzipped(body)
-            headers["Content-Encoding"] = "gzip"
-            headers["Vary"] = "Accept-Encoding"
-        return web.Response(body=body, status=answer.status, headers=headers)
+            body = await compression.gzipped(bytes(body))
+            headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+        return Response(answer.status, headers, body, close)
 
 
 _NOBODY = User("")
 
 
-def _add_warnings(headers: CIMultiDict[str], warnings: list[str]) -> None:
+def _id_of(request: Request) -> str:
+    """The client's own Audit-ID, or a random UUID made in a twentieth of the time that uuid takes."""
+    given = request.headers.get("Audit-ID")
+    if given and len(given) <= _LONGEST_ID:
+        return given
+    text = token_hex(16)
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
+def _warnings(warnings: list[str]) -> Iterator[str]:
     """Each text once, as `299 - "text"`."""
     size = 0
     for text in dict.fromkeys(warnings):
@@ -160,4 +197,4 @@ def _add_warnings(headers: CIMultiDict[str], warnings: list[str]) -> None:
         size += len(value)
         if size > _WARNINGS_BYTES:
             return
-        headers.add("Warning", value)
+        yield value

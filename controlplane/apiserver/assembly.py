@@ -6,7 +6,9 @@ settings → storage (etcd) → server with authentication, authorisation, admis
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.authn import factory as authn
@@ -14,12 +16,16 @@ from controlplane.apiserver.authz import factory as authz
 from controlplane.apiserver.server import ApiServer
 from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.storage.compaction import compact_regularly
+from controlplane.apiserver.storage.contract import Storage
 from controlplane.apiserver.storage.etcd.endpoints import TLS
 from controlplane.apiserver.storage.etcd.storage import EtcdStorage
 from controlplane.apiserver.tls import server_context
 from machinery.clock import SystemClock
 from machinery.errors import SettingsError, StorageUnavailable
 from machinery.log import get_logger
+
+if TYPE_CHECKING:
+    from controlplane.apiserver.encryption.storage import EncryptedStorage
 
 log = get_logger(__name__)
 
@@ -36,6 +42,24 @@ def etcd_storage(settings: Settings) -> EtcdStorage:
     return EtcdStorage(settings.etcd_servers, tls)
 
 
+def encrypted(settings: Settings, inner: Storage) -> EncryptedStorage | None:
+    """Storage that encrypts as the settings say; None if they don't. Raises SettingsError."""
+    if not settings.encryption_provider_config:
+        return None
+    # Imported only where it is used: ciphers are slow to load.
+    from controlplane.apiserver.encryption import configuration
+    from controlplane.apiserver.encryption.storage import EncryptedStorage
+
+    prefix = settings.etcd_prefix.rstrip("/") + "/"
+    return EncryptedStorage(inner, configuration.load(settings.encryption_provider_config), prefix)
+
+
+async def _reload_encryption(settings: Settings, storage: EncryptedStorage) -> None:
+    from controlplane.apiserver.encryption.storage import reload_regularly
+
+    await reload_regularly(storage, settings.encryption_provider_config, SystemClock())
+
+
 async def serve(settings: Settings) -> None:
     """Run an API server until cancelled.
 
@@ -47,17 +71,31 @@ async def serve(settings: Settings) -> None:
     storage = etcd_storage(settings)
     try:
         await _until_etcd_answers(storage)
-        server = ApiServer(settings, storage, (authn.build, authz.build, admission.build), tls=tls)
+        encrypting = encrypted(settings, storage)
+        server = ApiServer(settings, encrypting or storage, (authn.build, authz.build, admission.build), tls=tls)
         async with server, asyncio.TaskGroup() as group:
             log.info("serving", address=settings.bind_address, port=server.port)
             if settings.etcd_compaction_interval_seconds:
                 interval = settings.etcd_compaction_interval_seconds
                 group.create_task(compact_regularly(storage, server.cacher.prefix, interval, SystemClock()))
+            if encrypting is not None and settings.encryption_provider_config_automatic_reload:
+                group.create_task(_reload_encryption(settings, encrypting))
             await server.ready()
             log.info("ready")
+            _settle()
             await asyncio.Event().wait()
     finally:
         await storage.close()
+
+
+def _settle() -> None:
+    """Have the garbage collector leave alone what was made at the start, and look less often at the rest.
+
+    Objects in the cache are many, live long and are no cycles: walking them all again and again finds nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _until_etcd_answers(storage: EtcdStorage) -> None:

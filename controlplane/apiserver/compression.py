@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sized
 
 from multidict import MultiMapping
 
@@ -15,7 +16,7 @@ _LEVEL = 1
 _AT_ONCE_BYTES = 1 << 20  # larger bodies are compressed in a thread
 
 
-def worthwhile(body: bytes, headers: MultiMapping[str]) -> bool:
+def worthwhile(body: Sized, headers: MultiMapping[str]) -> bool:
     """Whether an answer is to be compressed."""
     if len(body) < THRESHOLD_BYTES:
         return False

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from controlplane.apiserver.handlers import deletion, patching, read, virtual, watching, write
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource, not_found
 from controlplane.apiserver.handlers.paths import NOT_FOUND, Paths
 from controlplane.apiserver.handlers.subresources import SUBRESOURCES
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.resources import Served
 from machinery.api.resource import Subresource
+from machinery.errors import MethodNotAllowed
 
-Response = Answer | web.StreamResponse
+Response = Answer | Answered
 
 _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 
@@ -35,11 +35,15 @@ async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
         raise no_such_resource()
     if served.deprecation:
         exchange.warnings.append(served.deprecation)
-    if target.subresource is not None:
-        return await _subresource(api, exchange, served, target.subresource)
-    if exchange.info.name and not _is_collection(exchange):
-        return await _object(api, exchange, served)
-    return await _collection(api, exchange, served)
+    try:
+        if target.subresource is not None:
+            return await _subresource(api, exchange, served, target.subresource)
+        if exchange.info.name and not _is_collection(exchange):
+            return await _object(api, exchange, served)
+        return await _collection(api, exchange, served)
+    except MethodNotAllowed:
+        exchange.warnings.clear()  # nothing of the resource was looked at
+        raise
 
 
 def _is_collection(exchange: Exchange) -> bool:

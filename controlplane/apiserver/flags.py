@@ -48,6 +48,12 @@ FLAGS = (
     Flag("allow-privileged", boolean, False, "If true, allow privileged containers."),
     Flag("anonymous-auth", boolean, True, "Enables anonymous requests to the secure port."),
     Flag("api-audiences", strings, [], "Identifiers of the API."),
+    Flag("audit-log-compress", boolean, False, "If set, rotated log files are compressed by gzip."),
+    Flag("audit-log-format", str, "json", "Format of saved audits: json."),
+    Flag("audit-log-maxage", int, 366, "Days to retain old audit log files."),
+    Flag("audit-log-maxbackup", int, 100, "Old audit log files to retain; 0 retains all."),
+    Flag("audit-log-maxsize", int, 100, "Megabytes of the audit log file before it gets rotated."),
+    Flag("audit-log-mode", str, "blocking", "How audit events are sent: blocking, as all writes to files are."),
     Flag("audit-log-path", str, "", "If set, all requests coming to the apiserver will be logged to this file."),
     Flag("audit-policy-file", str, "", "Path to the file that defines the audit policy configuration."),
     Flag("authentication-token-webhook-config-file", str, "", "kubeconfig of the token authentication webhook."),
@@ -60,8 +66,15 @@ FLAGS = (
     Flag("disable-admission-plugins", strings, [], "Admission plugins that should be disabled."),
     Flag("enable-admission-plugins", strings, [], "Admission plugins that should be enabled."),
     Flag("enable-aggregator-routing", boolean, False, "Route aggregated requests to endpoint IPs."),
+    Flag("enable-priority-and-fairness", boolean, True, "Replace the max-in-flight handler with an enhanced one."),
     Flag("enable-bootstrap-token-auth", boolean, False, "Allow secrets of bootstrap tokens to authenticate."),
     Flag("encryption-provider-config", str, "", "Configuration of encryption at rest."),
+    Flag(
+        "encryption-provider-config-automatic-reload",
+        boolean,
+        False,
+        "Reload the file of --encryption-provider-config when it changes.",
+    ),
     Flag("endpoint-reconciler-type", str, "lease", "lease or none."),
     Flag("etcd-cafile", str, "", "CA that secures communication with etcd."),
     Flag("etcd-certfile", str, "", "Certificate that secures communication with etcd."),
@@ -105,6 +118,8 @@ FLAGS = (
     Flag("service-cluster-ip-range", strings, ["10.0.0.0/24"], "CIDRs from which to assign service cluster IPs."),
     Flag("service-node-port-range", _port_range, (30000, 32767), "Ports reserved for services of type NodePort."),
     Flag("shutdown-delay-duration", duration, 0.0, "Time to delay the termination."),
+    Flag("shutdown-send-retry-after", boolean, False, "Refuse requests with Retry-After while terminating."),
+    Flag("shutdown-watch-termination-grace-period", duration, 0.0, "How long watches may go on while terminating."),
     Flag("tls-cert-file", str, "", "The serving certificate, with intermediates."),
     Flag("tls-cipher-suites", strings, [], "Cipher suites for TLS 1.2."),
     Flag("tls-min-version", str, "", "VersionTLS12 or VersionTLS13."),
@@ -130,7 +145,6 @@ HARMLESS = (
     "delete-collection-workers",
     "enable-garbage-collector",
     "enable-logs-handler",
-    "enable-priority-and-fairness",
     "etcd-count-metric-poll-period",
     "etcd-db-metric-poll-interval",
     "etcd-healthcheck-timeout",
@@ -156,8 +170,6 @@ HARMLESS = (
     "permit-address-sharing",
     "permit-port-sharing",
     "show-hidden-metrics-for-version",
-    "shutdown-send-retry-after",
-    "shutdown-watch-termination-grace-period",
     "storage-backend",
     "storage-initialization-timeout",
     "storage-media-type",
@@ -170,7 +182,9 @@ HARMLESS = (
 """Upstream's flags that ask for nothing this server would do differently."""
 
 _FILES = (
+    "audit-policy-file",
     "client-ca-file",
+    "encryption-provider-config",
     "etcd-cafile",
     "etcd-certfile",
     "etcd-keyfile",
@@ -204,6 +218,7 @@ _RENAMED = {
     "service-account-max-token-expiration": "service_account_max_token_expiration_seconds",
     "service-cluster-ip-range": "service_cluster_ip_ranges",
     "shutdown-delay-duration": "shutdown_delay_seconds",
+    "shutdown-watch-termination-grace-period": "shutdown_watch_termination_grace_seconds",
     "v": "verbosity",
 }
 
@@ -219,12 +234,21 @@ def parse(arguments: Sequence[str]) -> Settings:
         raise SettingsError("--endpoint-reconciler-type: only lease and none are supported")
     if values["tls-min-version"] not in ("", "VersionTLS12", "VersionTLS13"):
         raise SettingsError("--tls-min-version: only VersionTLS12 and VersionTLS13 are supported")
+    _check_audit(values)
     made: dict[str, Any] = {}
     for name, value in values.items():
+        if name in _CHECKED_ONLY:
+            continue
         field = _RENAMED.get(name, name.replace("-", "_"))
         made[field] = tuple(value) if isinstance(value, list) else value
     made["advertise_address"] = made["advertise_address"] or _advertised(made["bind_address"])
-    return Settings(**made)
+    return Settings(**made, flags=tuple((name, _shown(value)) for name, value in values.items()))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
 
 
 def _check_files(values: dict[str, Any]) -> None:
@@ -237,6 +261,21 @@ def _check_files(values: dict[str, Any]) -> None:
     for one, other in _PAIRS:
         if bool(values[one]) != bool(values[other]):
             raise SettingsError(f"--{one} and --{other} go together")
+
+
+_CHECKED_ONLY = ("audit-log-format", "audit-log-mode")
+
+
+def _check_audit(values: dict[str, Any]) -> None:
+    if values["audit-log-format"] != "json":
+        raise SettingsError("--audit-log-format: only json is supported")
+    if values["audit-log-mode"] not in ("blocking", "blocking-strict", "batch"):
+        raise SettingsError("--audit-log-mode: batch, blocking or blocking-strict")
+    for name in ("audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize"):
+        if values[name] < 0:
+            raise SettingsError(f"--{name} {values[name]} can't be a negative number")
+    if values["max-requests-inflight"] < 0 or values["max-mutating-requests-inflight"] < 0:
+        raise SettingsError("--max-requests-inflight and --max-mutating-requests-inflight can not be negative value")
 
 
 def _check_ranges(ranges: list[str]) -> None:

@@ -134,9 +134,11 @@ class Objects:
         value = envelope.encode(made)
         final = envelope.with_revision(value, expected) if current is not None else value
         if current is not None and _unchanged(final, current):
-            if not confirmed and not _same(await self.latest(prefix, key), current):
+            stored, _ = await storage.get(path)
+            if (stored.revision if stored is not None else 0) != current.revision:
                 return None
-            return Written(current)
+            if stored is None or not stored.stale or dry_run:  # else it is written anew, with the present key
+                return Written(current)
         if dry_run:
             if not confirmed and not _same(await self.latest(prefix, key), current):
                 return None

@@ -67,6 +67,7 @@ class Served:
     stored: ResourceType
     """The version objects are stored in."""
     stored_strategy: Strategy
+    """By whose rules objects are stored and printed."""
     view: View | None = None
     """How to turn stored objects into this version and back; None: it is the stored version."""
     conversion: Conversion | None = None
@@ -142,7 +143,7 @@ def built_in() -> Resources:
                 schemas.of(resource.group, resource.version, resource.kind),
                 prefix_of(stored),
                 stored,
-                strategy_for(stored),
+                strategy_for(resource if view and view.own_rules else stored),
                 view,
                 deprecation=strategy_for(resource).deprecated,
             )

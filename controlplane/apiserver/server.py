@@ -7,30 +7,36 @@ async with ApiServer(settings, storage, factories) as server:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from aiohttp import web
-
 from controlplane.apiserver import resources as served_resources
 from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.app import App
+from controlplane.apiserver.audit.auditor import auditor
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.customresources.controller import CustomResources
 from controlplane.apiserver.customresources.openapi import published
+from controlplane.apiserver.exposition import Exposition
+from controlplane.apiserver.flowcontrol.controller import FlowControl
+from controlplane.apiserver.flowcontrol.statuses import keep_statuses
+from controlplane.apiserver.gates import Gates
 from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.health import Check, Health, well
 from controlplane.apiserver.handlers.openapi import OpenAPI
-from controlplane.apiserver.handlers.paths import Paths
+from controlplane.apiserver.handlers.paths import VERSION, Paths
+from controlplane.apiserver.handlers.zpages import ZPages
+from controlplane.apiserver.http.server import HttpServer
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.pools import Pools
@@ -38,6 +44,7 @@ from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.routing import Router
 from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.storage.contract import Storage
+from controlplane.apiserver.storage.measured import MeasuredStorage
 from machinery.clock import Clock, SystemClock
 from machinery.errors import NavarchError, SettingsError
 from machinery.log import get_logger
@@ -45,7 +52,15 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
-_DRAIN_SECONDS = 10.0
+_BEGUN = (
+    "crd-informer-synced",
+    "generic-apiserver-start-informers",
+    "start-apiextensions-controllers",
+    "start-apiextensions-informers",
+    "start-service-ip-repair-controllers",
+    "storage-object-count-tracker-hook",
+    "storage-readiness",
+)
 
 
 class NotReady(NavarchError):
@@ -65,9 +80,10 @@ class ApiServer:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self.storage = storage
+        prefix = settings.etcd_prefix.rstrip("/") + "/"
+        self.storage = MeasuredStorage(storage, prefix)
         self._tls = tls
-        self.cacher = Cacher(storage, settings.etcd_prefix.rstrip("/") + "/")
+        self.cacher = Cacher(self.storage, prefix)
         self.resources = served_resources.built_in()
         objects = Objects(self.cacher)
         self.reader = CacheReader(self.resources, objects)
@@ -75,7 +91,7 @@ class ApiServer:
         self.loopback = LoopbackClient(self.api)
         self.custom = CustomResources(self.resources, self.reader, self.loopback, self.api.clock)
         self.aggregator = Aggregator(self.resources, self.reader, self.loopback, settings, self.api.clock)
-        self._pools = Pools.of(settings, storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
+        self._pools = Pools.of(settings, self.storage, self.cacher.prefix, self.reader, self.loopback, self.api.clock)
         self.api.allocator = self._pools.allocator
         extensions = Extensions(start_hooks=self._pools.start_hooks(), updates=parts.RULES)
         for factory in factories:
@@ -86,10 +102,18 @@ class ApiServer:
         self._ready = asyncio.Event()
         self._stopping = False
         self.port = settings.secure_port
-        self._app = App(self.api, self._paths(), Router(self.resources))
+        self._flow = self._flow_control() if settings.enable_priority_and_fairness else None
+        self._auditor = auditor(settings, self.api.clock)
+        gates = Gates(self.api, self._flow, self._auditor)
+        self._app = App(self.api, self._paths(), Router(self.resources), gates)
         self._group: asyncio.TaskGroup | None = None
-        self._runner: web.ServerRunner | None = None
+        self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _flow_control(self) -> FlowControl:
+        settings = self.settings
+        seats = settings.max_requests_inflight + settings.max_mutating_requests_inflight
+        return FlowControl(self.reader, seats, settings.request_timeout_seconds)
 
     def _paths(self) -> Paths:
         address = self.settings.external_hostname or self.settings.advertise_address or self.settings.bind_address
@@ -99,6 +123,8 @@ class ApiServer:
             self._health(),
             OpenAPI(self.resources, lambda: published(self.resources), self.aggregator.remotes),
             self.aggregator,
+            Exposition(self.api, self.storage, self._flow, self._auditor),
+            ZPages(self.api.clock, VERSION["gitVersion"].removeprefix("v"), dict(self.settings.flags)),
         )
 
     def _health(self) -> Health:
@@ -110,9 +136,14 @@ class ApiServer:
                 raise NotReady("process is shutting down")
 
         checks: dict[str, Check] = {"ping": well, "log": well, "etcd": etcd}
-        for name in self.api.extensions.start_hooks:
+        for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
         return Health(checks, {"informer-sync": well, "shutdown": shutdown})
+
+    def _begun(self) -> Sequence[str]:
+        """What the server begins by itself, by the names of upstream's hooks; done once it serves."""
+        flow = ("priority-and-fairness-config-consumer", "priority-and-fairness-filter") if self._flow else ()
+        return (*_BEGUN, *flow)
 
     def _hook_check(self, name: str) -> Check:
         async def check() -> None:
@@ -156,8 +187,13 @@ class ApiServer:
         self._spawn(self.custom.run)
         self._spawn(self.aggregator.run)
         self._spawn(self._pools.repair.run)
+        flow = self._flow
+        if flow is not None:
+            self._spawn(flow.adjust_regularly)
+            self._spawn(lambda: keep_statuses(flow, self.reader, self.loopback, self.api.clock))
         if self._pools.service is not None:
             self._spawn(self._pools.service.run)
+        self._done.update(self._begun())
         self._announce()
         return self
 
@@ -184,35 +220,37 @@ class ApiServer:
         await self._ready.wait()
 
     async def _listen(self) -> None:
-        server = web.Server(self._app.handle, handler_cancellation=True, access_log=None, keepalive_timeout=120)
-        self._runner = web.ServerRunner(server, shutdown_timeout=_DRAIN_SECONDS)
-        await self._runner.setup()
+        self._http = HttpServer(self._app.handle)
         host = self.settings.bind_address
-        site = web.TCPSite(self._runner, host, self.settings.secure_port, ssl_context=self._tls, backlog=1024)
         try:
-            await site.start()
+            self.port = await self._http.listen(host, self.settings.secure_port, self._tls)
         except OSError as exc:
-            await self._runner.cleanup()
             why = "address already in use" if exc.errno == errno.EADDRINUSE else str(exc.strerror or exc)
             told = f"--secure-port: cannot listen on {host}:{self.settings.secure_port}: {why}"
             raise SettingsError(told) from exc
-        self.port = self._runner.addresses[0][1]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop listening, let writes under way finish, end watches."""
+        """Say that the server is not ready; after the delay asked for stop listening, finish requests, end watches."""
         self._stopping = True
-        if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
-            await self._app.drain()
-            for handler in self._runner.server.connections if self._runner.server is not None else ():
-                handler.close()
-            await self._runner.cleanup()
+        if self._http is not None:
+            if self.settings.shutdown_delay_seconds and (kind is None or kind is asyncio.CancelledError):
+                with contextlib.suppress(asyncio.CancelledError):  # a second signal: at once
+                    await asyncio.sleep(self.settings.shutdown_delay_seconds)
+            await self._finish(self._http)
         await self._stop_tasks(kind, error, trace)
-        for close in self.api.extensions.closers:
-            await close()
+        if self._auditor is not None:
+            self._auditor.close()
+
+    async def _finish(self, http: HttpServer) -> None:
+        """Serve what is there, and nothing else."""
+        settings = self.settings
+        if settings.shutdown_send_retry_after:
+            self._app.refusing = True
+        else:
+            http.stop_listening()
+        await http.drain(settings.request_timeout_seconds, settings.shutdown_watch_termination_grace_seconds)
 
     async def _stop_tasks(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

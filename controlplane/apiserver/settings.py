@@ -39,9 +39,16 @@ class Settings:
     min_request_timeout_seconds: int = 1800
     """A watch without timeoutSeconds lives this long, up to twice that."""
     request_timeout_seconds: float = 60
+    enable_priority_and_fairness: bool = True
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
+    """With priority and fairness the two together are the seats there are; without it each is a limit of its own."""
     shutdown_delay_seconds: float = 0
+    """How long after SIGTERM requests are taken as before, while /readyz fails."""
+    shutdown_send_retry_after: bool = False
+    """Refuse what comes while the server finishes with 429 and Retry-After, instead of not listening any more."""
+    shutdown_watch_termination_grace_seconds: float = 0
+    """How long watches may go on after that."""
     external_hostname: str = ""
     cors_allowed_origins: tuple[str, ...] = ()
     endpoint_reconciler_type: str = "lease"
@@ -104,6 +111,17 @@ class Settings:
     # observation
     audit_policy_file: str = ""
     audit_log_path: str = ""
+    """`-` is standard output."""
+    audit_log_maxage: int = 366
+    """Days that rotated files are kept; 0: for ever."""
+    audit_log_maxbackup: int = 100
+    """Rotated files that are kept; 0: all."""
+    audit_log_maxsize: int = 100
+    """Megabytes after which the file is rotated."""
+    audit_log_compress: bool = False
     encryption_provider_config: str = ""
+    encryption_provider_config_automatic_reload: bool = False
     profiling: bool = True
     verbosity: int = 0
+    flags: tuple[tuple[str, str], ...] = ()
+    """The command line as it was understood, for /flagz."""

@@ -22,6 +22,8 @@ class View:
     stored: ResourceType
     to_stored: Callable[[Object], Object]
     from_stored: Callable[[Object], Object]
+    own_rules: bool = False
+    """Whether what is sent in this version is held against rules of its own (made for stored objects)."""
 
 
 # events.k8s.io name → core name; both have all of these
@@ -259,6 +261,6 @@ def _assembled(
 
 
 VIEWS = {
-    c.EVENTS_K8S_IO: View(c.EVENTS, _event_to_core, _event_from_core),
+    c.EVENTS_K8S_IO: View(c.EVENTS, _event_to_core, _event_from_core, own_rules=True),
     c.HORIZONTALPODAUTOSCALERS_V1: View(c.HORIZONTALPODAUTOSCALERS, _autoscaler_to_v2, _autoscaler_from_v2),
 }

@@ -85,12 +85,11 @@ def assemble(flags: dict[str, Any], clients: ClientPool, clock: Clock | None = N
 async def serve(flags: dict[str, Any]) -> None:
     """Serve health and metrics, wait for leadership, then control. Raises SettingsError, LeadershipLost."""
     clock, shown = SystemClock(), {name: str(value) for name, value in flags.items()}
-    tls = component.serving_tls(flags)
     config = component.client_config(flags)
     configz = {"cloudcontrollermanager.config.k8s.io": shown}
     own_accounts = flags["use-service-account-credentials"]
     async with (
-        HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=configz) as server,
+        component.guarded_server(flags, PROGRAM, configz) as server,
         ClientPool(config, clock, program=PROGRAM, own_accounts=own_accounts) as clients,
     ):
         manager = assemble(flags, clients, clock)

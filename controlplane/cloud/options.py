@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
-from machinery import component
+from machinery import component, servingguard
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -30,6 +30,7 @@ def _networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 _FLAGS = [
     *component.CLIENT_FLAGS,
     *component.SERVING_FLAGS,
+    *servingguard.FLAGS,
     *component.LEADER_FLAGS,
     *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),
@@ -50,31 +51,14 @@ _FLAGS = [
 
 _HARMLESS = (
     *component.HARMLESS,
-    "allow-metric-labels",
-    "allow-metric-labels-manifest",
     "allow-untagged-cloud",
-    "authentication-token-webhook-cache-ttl",
-    "authorization-webhook-cache-authorized-ttl",
-    "authorization-webhook-cache-unauthorized-ttl",
-    "cert-dir",
     "cidr-allocator-type",
     "controller-start-interval",
-    "disabled-metrics",
-    "emulated-version",
     "enable-leader-migration",
-    "feature-gates",
-    "http2-max-streams-per-connection",
     "leader-migration-config",
-    "log-flush-frequency",
-    "log-json-info-buffer-size",
-    "log-json-split-stream",
-    "log-text-info-buffer-size",
-    "log-text-split-stream",
     "min-resync-period",
     "node-sync-period",
-    "permit-address-sharing",
     "requestheader-uid-headers",
-    "show-hidden-metrics-for-version",
     "tls-cipher-suites",
     "tls-curve-preferences",
     "tls-min-version",

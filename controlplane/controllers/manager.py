@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from controlplane.controllers import (
+    admissionpolicies,
     bootstraptokens,
     clusterroles,
     devicetaints,
@@ -85,6 +86,7 @@ CONTROLLERS: dict[str, Build] = {
     "serviceaccount-token-controller": tokens.build,
     "legacy-serviceaccount-token-cleaner-controller": tokens.build_cleaner,
     "endpointslice-mirroring-controller": mirror.build,
+    "validatingadmissionpolicy-status-controller": admissionpolicies.build,
     "service-cidr-controller": servicecidrs.build,
     "clusterrole-aggregation-controller": clusterroles.build,
     "certificatesigningrequest-approving-controller": certificates.build_approver,
@@ -153,11 +155,10 @@ def _all_work(controllers: list[Controller]) -> Check:
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then control. Raises SettingsError, LeadershipLost."""
     flags, clock = options.flags, SystemClock()
-    tls = component.serving_tls(flags)
     config = component.client_config(flags)
     own_accounts = flags["use-service-account-credentials"]
     async with (
-        HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown) as server,
+        component.guarded_server(flags, PROGRAM, options.shown) as server,
         ManagerClients(config, clock, own_accounts=own_accounts) as clients,
     ):
         manager = assemble(options, clients, clock)

@@ -59,13 +59,15 @@ GATED = {
 }
 """Controllers of alpha and beta APIs that are off by default: known by name, never running."""
 
-ELSEWHERE = {
-    "service-lb-controller": "the cloud controller manager",
-    "node-route-controller": "the cloud controller manager",
-    "cloud-node-lifecycle-controller": "the cloud controller manager",
-    "service": "the cloud controller manager",
-    "route": "the cloud controller manager",
-    "cloud-node-lifecycle": "the cloud controller manager",
+_CLOUD = "runs in the cloud controller manager, not here"
+NOT_HERE = {
+    "service-lb-controller": _CLOUD,
+    "node-route-controller": _CLOUD,
+    "cloud-node-lifecycle-controller": _CLOUD,
+    "service": _CLOUD,
+    "route": _CLOUD,
+    "cloud-node-lifecycle": _CLOUD,
+    "selinux-warning-controller": "is off by default and not implemented",
 }
 
 OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
@@ -73,5 +75,5 @@ OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-contro
 
 def choose(selection: Iterable[str], known: Iterable[str]) -> frozenset[str]:
     """The controllers that `--controllers` selects of those known. Raises SettingsError for an unknown name."""
-    names = Names(frozenset(known), ALIASES, OFF_BY_DEFAULT, ELSEWHERE, GATED)
+    names = Names(frozenset(known), ALIASES, OFF_BY_DEFAULT, NOT_HERE, GATED)
     return names.choose(selection)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from machinery import component
+from machinery import component, servingguard
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -53,6 +53,7 @@ def _network_list(text: str) -> list[Network]:
 _FLAGS = [
     *component.CLIENT_FLAGS,
     *component.SERVING_FLAGS,
+    *servingguard.FLAGS,
     *component.LEADER_FLAGS,
     *component.LOG_FLAGS,
     Flag("controllers", strings, ["*"], "controllers to run: '*' all that are on by default, 'foo' on, '-foo' off"),
@@ -118,35 +119,17 @@ _FLAGS = [
 
 _HARMLESS = (
     *component.HARMLESS,
-    "allow-metric-labels",
-    "allow-metric-labels-manifest",
     "allow-untagged-cloud",
-    "authentication-token-webhook-cache-ttl",
-    "authorization-webhook-cache-authorized-ttl",
-    "authorization-webhook-cache-unauthorized-ttl",
-    "cert-dir",
     "concurrent-service-syncs",
     "configure-cloud-routes",
     "controller-start-interval",
     "controller-shutdown-timeout",
-    "disabled-metrics",
-    "emulated-version",
-    "emulation-forward-compatible",
     "enable-dynamic-provisioning",
     "enable-leader-migration",
-    "feature-gates",
     "flex-volume-plugin-dir",
-    "http2-max-streams-per-connection",
-    "log-flush-frequency",
-    "log-json-info-buffer-size",
-    "log-json-split-stream",
-    "log-text-info-buffer-size",
-    "log-text-split-stream",
     "leader-migration-config",
-    "min-compatibility-version",
     "min-resync-period",
     "node-sync-period",
-    "permit-address-sharing",
     "pv-recycler-increment-timeout-nfs",
     "pv-recycler-minimum-timeout-hostpath",
     "pv-recycler-minimum-timeout-nfs",
@@ -155,7 +138,6 @@ _HARMLESS = (
     "pv-recycler-timeout-increment-hostpath",
     "requestheader-uid-headers",
     "route-reconciliation-period",
-    "show-hidden-metrics-for-version",
     "tls-cipher-suites",
     "tls-curve-preferences",
     "tls-min-version",

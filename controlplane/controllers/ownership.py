@@ -17,11 +17,28 @@ from machinery.cache.informer import Informer
 Enqueue = Callable[[str], None]
 
 
+_read: dict[tuple[str, int], Selector] = {}
+_REMEMBERED = 20_000
+
+
 def selector_of(owner: Object) -> Selector:
     """The meaning of spec.selector: a LabelSelector, or the plain map of a ReplicationController or Service.
 
     A selector that can't be read, or an empty one, selects nothing.
     """
+    metadata = owner["metadata"]
+    which = metadata.get("uid", ""), metadata.get("generation", 0)
+    if not all(which):
+        return _read_selector(owner)
+    found = _read.get(which)
+    if found is None:  # it stays the same as long as the generation does
+        if len(_read) >= _REMEMBERED:
+            _read.clear()
+        found = _read[which] = _read_selector(owner)
+    return found
+
+
+def _read_selector(owner: Object) -> Selector:
     selector = (owner.get("spec") or {}).get("selector")
     if not selector:
         return NOTHING

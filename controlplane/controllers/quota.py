@@ -109,9 +109,12 @@ class Countable:
 
         def changed(old: Object | None, new: Object | None) -> None:
             """What appears was charged already; what goes, or comes to count for less, is given back."""
+            concerned = quotas.list(namespace_of(new or old or {}))
+            if not concerned:
+                return
             if new is not None and (old is None or usage_shape(resource, old) == usage_shape(resource, new)):
                 return
-            for quota in quotas.list(namespace_of(new or old or {})):
+            for quota in concerned:
                 if relevant(resource, hard_of(quota)):
                     self.enqueue(key_of(quota))
 

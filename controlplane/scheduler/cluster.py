@@ -230,6 +230,7 @@ _NODE_PARTS: tuple[tuple[str, Callable[[Object], object]], ...] = (
     (hints.NODE_ALLOCATABLE, lambda node: (node.get("status") or {}).get("allocatable")),
     (hints.NODE_LABEL, labels_of),
     (hints.NODE_TAINT, lambda node: (node["spec"].get("taints"), bool(node["spec"].get("unschedulable")))),
+    (hints.NODE_FEATURE, lambda node: (node.get("status") or {}).get("declaredFeatures")),
     (hints.NODE_ANNOTATION, annotations_of),
     (
         hints.NODE_CONDITION,
@@ -238,7 +239,7 @@ _NODE_PARTS: tuple[tuple[str, Callable[[Object], object]], ...] = (
 )
 
 
-_COUNTING = frozenset((hints.NODE_ADD, hints.NODE_ALLOCATABLE, hints.NODE_LABEL, hints.NODE_TAINT))
+_COUNTING = frozenset((hints.NODE_ADD, hints.NODE_ALLOCATABLE, hints.NODE_LABEL, hints.NODE_TAINT, hints.NODE_FEATURE))
 """Events after which the table is another."""
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from controlplane.scheduler import metrics
 from controlplane.scheduler.cluster import Cluster
 from controlplane.scheduler.extender import Extender, ExtenderFailed
-from controlplane.scheduler.framework import Diagnosis, Profile
+from controlplane.scheduler.framework import Diagnosis, Profile, Remedy
 from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.preemption import Candidate, Preemptor, Search, best, ineligible
 from controlplane.scheduler.queue import Waiting
@@ -30,6 +31,32 @@ log = get_logger(__name__)
 
 KEEP = None
 """The pod's nominatedNodeName stays what it is."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What came of an attempt: what the user is told, where the pod may go, and what may help it."""
+
+    message: str
+    nominated: str | None
+    remedies: Sequence[Remedy]
+
+
+def _afterthoughts(profile: Profile, pod: Pod, diagnosis: Diagnosis) -> tuple[list[str], list[Remedy], bool]:
+    """(words, remedies, whether preemption comes next) of plugins that are asked before preemption is."""
+    words: list[str] = []
+    remedies: list[Remedy] = []
+    if not diagnosis.nodes:
+        return words, remedies, False
+    for plugin in profile.afterthoughts:
+        if diagnosis.pre_filter and not diagnosis.asked_claims:
+            # Upstream's plugin misses the notes that it would have made in its turn, and nobody is asked after it.
+            return ["not found"], remedies, False
+        said, remedy = plugin.when_unschedulable(pod)
+        words.append(said)
+        if remedy is not None:
+            remedies.append(remedy)
+    return words, remedies, True
 
 
 class Failures:
@@ -59,10 +86,10 @@ class Failures:
         """Look for room to make; returns the work that makes it and tells the user."""
         pod = entry.pod
         looking = time.perf_counter()
-        words: list[str] = []
+        words, remedies, going_on = _afterthoughts(profile, pod, diagnosis)
         search: Search | None = None
         nominated: str | None = "" if not diagnosis.nodes else KEEP
-        if diagnosis.nodes and self._asks_about_claims(profile, pod, diagnosis, words) and profile.preemption:
+        if going_on and profile.preemption:
             metrics.PREEMPTION_ATTEMPTS.inc()
             told = ineligible(pod, self._cluster.nodes, diagnosis)
             if not told:
@@ -81,29 +108,20 @@ class Failures:
             self._cluster.nominate(pod, nominated)
         self._cluster.queue.unschedulable(entry, diagnosis.plugins)
         message = " ".join(filter(None, (diagnosis.message(), ", ".join(filter(None, words)))))
-        return self._carry_out(pod, message, nominated, search, candidate)
+        return self._carry_out(pod, _Told(message, nominated, remedies), search, candidate)
 
-    def _asks_about_claims(self, profile: Profile, pod: Pod, diagnosis: Diagnosis, words: list[str]) -> bool:
-        """What DynamicResources says to it, as it comes before preemption; False if nobody is asked after it."""
-        if not profile.dynamic_resources:
-            return True
-        if diagnosis.pre_filter and not diagnosis.asked_claims:
-            words.append("not found")  # upstream's plugin misses the notes that it would have made in its turn
-            return False
-        if pod.shape.resource_claims and not diagnosis.pre_filter:
-            words.append("still not schedulable")
-        else:
-            words.append("no new claims to deallocate")
-        return True
-
-    async def _carry_out(
-        self, pod: Pod, message: str, nominated: str | None, search: Search | None, candidate: Candidate | None
-    ) -> None:
+    async def _carry_out(self, pod: Pod, told: _Told, search: Search | None, candidate: Candidate | None) -> None:
+        nominated = told.nominated
+        for remedy in told.remedies:
+            try:
+                await remedy()
+            except NavarchError as exc:
+                log.warning("could not deallocate a claim", pod=pod.key, err=str(exc))
         if candidate is not None and search is not None and self._extenders:
             candidate = await self._ask_extenders(pod, search)
             nominated = self._cluster.nodes.name(candidate.row) if candidate else ""
             self._cluster.nominate(pod, nominated)
-        if not await self._report(pod, "Unschedulable", message, nominated) or candidate is None:
+        if not await self._report(pod, "Unschedulable", told.message, nominated) or candidate is None:
             return
         try:
             await self._evict(pod, candidate, nominated or "")

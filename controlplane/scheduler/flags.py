@@ -8,8 +8,9 @@ from typing import Any
 
 from controlplane.scheduler.config import file
 from controlplane.scheduler.config.settings import API_VERSION, Settings
+from controlplane.scheduler.config.shown import as_go_names
 from machinery import component, servingguard
-from machinery.settings import Flag, FlagSet
+from machinery.settings import Flag, FlagSet, duration
 
 _FLAGS = FlagSet(
     "kube-scheduler",
@@ -20,9 +21,16 @@ _FLAGS = FlagSet(
         *component.LEADER_FLAGS,
         *servingguard.FLAGS,
         Flag("config", str, "", "path to a KubeSchedulerConfiguration file"),
+        Flag("write-config-to", str, "", "write the configuration, defaults included, to this file and exit"),
+        Flag(
+            "pod-max-in-unschedulable-pods-duration",
+            duration,
+            300.0,
+            "the longest that a pod waits without another try, whatever happens in the cluster",
+        ),
         Flag("secure-port", int, 10259, "port to serve health and metrics on, with TLS"),
     ],
-    harmless=[name for name in component.HARMLESS if name not in {flag.name for flag in servingguard.FLAGS}],
+    harmless=component.HARMLESS,
 )
 
 
@@ -36,7 +44,7 @@ class Options:
     @property
     def shown(self) -> dict[str, Any]:
         """What /configz tells."""
-        return {"kubescheduler.config.k8s.io": dict(self.settings.shown)}
+        return {"componentconfig": as_go_names(self.settings.shown)}
 
 
 def parse(arguments: Sequence[str]) -> Options:

@@ -15,7 +15,7 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-frame
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -132,6 +132,19 @@ class Reserve(Plugin, Protocol):
         ...
 
 
+Remedy = Callable[[], Awaitable[None]]
+"""Something to do that may help. Raises NavarchError."""
+
+
+@runtime_checkable
+class Afterthought(Plugin, Protocol):
+    """Has something to say when a pod fits nowhere, before preemption is tried."""
+
+    def when_unschedulable(self, pod: Pod) -> tuple[str, Remedy | None]:
+        """(what users read, what to do about it if anything)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Profile:
     """The plugins that schedule the pods of one schedulerName, in order."""
@@ -142,9 +155,8 @@ class Profile:
     scores: Sequence[tuple[Score, int]] = ()  # with weights
     gates: Sequence[Gate] = ()
     reserves: Sequence[Reserve] = ()
+    afterthoughts: Sequence[Afterthought] = ()
     preemption: bool = True
-    dynamic_resources: bool = True
-    """Whether the plugin of that name has a say when a pod fits nowhere: its words are part of the message."""
     min_candidates_percentage: int = 10
     min_candidates: int = 100
 

@@ -17,6 +17,7 @@ from machinery.api.meta import Object, name_of, namespace_of
 NODE_ADD, NODE_DELETE = "NodeAdd", "NodeDelete"
 NODE_ALLOCATABLE, NODE_LABEL, NODE_TAINT = "UpdateNodeAllocatable", "UpdateNodeLabel", "UpdateNodeTaint"
 NODE_CONDITION, NODE_ANNOTATION = "UpdateNodeCondition", "UpdateNodeAnnotation"
+NODE_FEATURE = "UpdateNodeDeclaredFeature"
 POD_ADD, POD_DELETE = "AssignedPodAdd", "AssignedPodDelete"
 POD_LABEL, POD_SCALE_DOWN = "AssignedPodUpdatePodLabel", "AssignedPodUpdatePodScaleDown"
 
@@ -68,6 +69,7 @@ class Hints:
             "NodeName": {NODE_ADD: lambda pod, change: _name(change.new) == pod.node_name},
             "TaintToleration": {NODE_ADD: _tolerable, NODE_TAINT: _tolerable},
             "NodeAffinity": {NODE_ADD: _always, NODE_LABEL: _always},
+            "NodeDeclaredFeatures": {NODE_ADD: _always, NODE_FEATURE: _always},
             "NodePorts": {NODE_ADD: _always, POD_DELETE: _frees_ports},
             "NodeResourcesFit": {
                 NODE_ADD: self._large_enough,
@@ -154,11 +156,10 @@ def _tolerable(pod: Pod, change: Change) -> bool:
 
 
 def _frees_resources(pod: Pod, change: Change) -> bool:
-    return (
-        not isinstance(change.old, Pod)
-        or any(column in change.old.shape.asked for column in pod.shape.asked if column != PODS)
-        or change.new is None
-    )
+    """A pod that is gone makes room in any case; one that shrank, of what this one asks for."""
+    if not isinstance(change.old, Pod) or change.new is None:
+        return True
+    return any(column in change.old.shape.asked for column in pod.shape.asked if column != PODS)
 
 
 def _frees_ports(pod: Pod, change: Change) -> bool:
@@ -184,17 +185,14 @@ def _own_claim(pod: Pod, change: Change) -> bool:
 
 
 def _company(pod: Pod, change: Change) -> bool:
-    """Whether a pod that came, went or has other labels is one that the terms of this pod, or its own, are about."""
-    others = [other for other in (change.old, change.new) if isinstance(other, Pod)]
-    if not others:
-        return True
+    """Whether a pod that came, went or has other labels bears on what this pod, or that one, wants near or far."""
+    others = [other.shape for other in (change.old, change.new) if isinstance(other, Pod)]
     shape = pod.shape
-    for other in (each.shape for each in others):
-        if any(not t.namespaces or t.namespace_selector for t, _, _ in (*shape.affinity, *shape.anti_affinity)):
-            return True
-        terms = [*(t for t, _, _ in (*shape.affinity, *shape.anti_affinity)), *(s.term for s in shape.spreads)]
-        if any(term.matches(other.namespace, other.labels, {}) for term in terms):
-            return True
-        if other.anti_affinity or (not shape.spreads and not shape.affinity and not shape.anti_affinity):
-            return True
-    return False
+    wanted = [term for term, _, _ in (*shape.affinity, *shape.anti_affinity)]
+    if not others or any(term.namespace_selector is not None for term in wanted):
+        return True
+    terms = [*wanted, *(constraint.term for constraint in shape.spreads)]
+    return not terms or any(
+        other.anti_affinity or any(term.matches(other.namespace, other.labels, {}) for term in terms)
+        for other in others
+    )

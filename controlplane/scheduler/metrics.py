@@ -7,8 +7,8 @@ from functools import cache
 from prometheus_client import Counter, Gauge, Histogram
 
 
-def _doubling(start: float, count: int, factor: float = 2.0) -> tuple[float, ...]:
-    return tuple(round(start * factor**i, 9) for i in range(count))
+def _doubling(start: float, count: int) -> tuple[float, ...]:
+    return tuple(round(start * 2**i, 9) for i in range(count))
 
 
 ATTEMPTS = Counter(
@@ -33,12 +33,6 @@ EXTENSION_POINT_SECONDS = Histogram(
     "Latency for running all plugins of a specific extension point.",
     ["extension_point", "status", "profile"],
     buckets=_doubling(0.0001, 12),
-)
-PLUGIN_SECONDS = Histogram(
-    "scheduler_plugin_execution_duration_seconds",
-    "Duration for running a plugin at a specific extension point.",
-    ["plugin", "extension_point", "status"],
-    buckets=_doubling(0.00001, 20, 1.5),
 )
 SLI_SECONDS = Histogram(
     "scheduler_pod_scheduling_sli_duration_seconds",

@@ -82,6 +82,7 @@ class NodeTable:
         self._homeless: dict[str, dict[str, Pod]] = {}  # node name → pods seen before their node
         self._homes: dict[str, str] = {}  # the node names of those pods
         self._ports: dict[tuple[str, int], dict[int, dict[str, int]]] = {}  # (protocol, port) → row → ip → count
+        self.declared: dict[str, set[int]] = {}  # feature → rows whose node has declared it
         self._claims: dict[str, dict[int, int]] = {}  # claim → row → pods
         self._disks: dict[Disk, dict[int, list[bool]]] = {}  # disk → row → for reading only, of each pod
 
@@ -138,6 +139,7 @@ class NodeTable:
         self.labels.set(row, node)
         self.taints.set(row, node["spec"].get("taints") or ())
         self.images.set(row, node)
+        self._declare(row, (node.get("status") or {}).get("declaredFeatures") or ())
         self.log.add(row)
         for pod in self._homeless.pop(name, {}).values():
             del self._homes[pod.key]
@@ -157,8 +159,15 @@ class NodeTable:
         self.labels.set(row, None)
         self.taints.set(row, ())
         self.images.set(row, None)
+        self._declare(row, ())
         self._free.append(row)
         self.log.add(row)
+
+    def _declare(self, row: int, features: Iterable[str]) -> None:
+        for rows in self.declared.values():
+            rows.discard(row)
+        for feature in features:
+            self.declared.setdefault(feature, set()).add(row)
 
     # -- pods --------------------------------------------------------------------------------------------------------
 

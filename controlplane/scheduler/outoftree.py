@@ -110,7 +110,7 @@ class Adapted:
         if filter_ is None:
             return
         numbers, places = _existing(rows)
-        allowed = self._checked(filter_(pod, Nodes(rows, numbers)), len(numbers), "filter").astype(np.bool_)
+        allowed = self._asked(filter_, pod, Nodes(rows, numbers), "filter").astype(np.bool_)
         refused = rows.none()
         refused[places] = ~allowed
         yield Reject(refused, self._reason, final=bool(getattr(self._plugin, "final", False)))
@@ -121,7 +121,7 @@ class Adapted:
         if score is None:
             return None
         numbers, places = _existing(rows)
-        given = self._checked(score(pod, Nodes(rows, numbers)), len(numbers), "score")
+        given = self._asked(score, pod, Nodes(rows, numbers), "score")
         if len(given) and (given.min() < 0 or given.max() > MAX_SCORE):
             wrong = given.min() if given.min() < 0 else given.max()
             raise PluginFailed(
@@ -132,10 +132,14 @@ class Adapted:
         scores[places] = given
         return scores
 
-    def _checked(self, given: Any, size: int, what: str) -> NDArray[Any]:
-        array = np.asarray(given)
-        if array.shape != (size,):
-            raise PluginFailed(f'plugin "{self.name}": {what} gave an array of shape {array.shape}, not ({size},)')
+    def _asked(self, function: Callable[[Pod, Nodes], Any], pod: Pod, nodes: Nodes, what: str) -> NDArray[Any]:
+        try:
+            array = np.asarray(function(pod, nodes))
+        except Exception as exc:  # somebody else's code: its defects are not the scheduler's
+            raise PluginFailed(f'running {what} of plugin "{self.name}": {type(exc).__name__}: {exc}') from exc
+        if array.shape != (len(nodes),):
+            told = f"{what} gave an array of shape {array.shape}, not ({len(nodes)},)"
+            raise PluginFailed(f'plugin "{self.name}": {told}')
         return array
 
 

@@ -6,7 +6,7 @@ Source: core/v1 PodSpec; k8s.io/kubernetes/pkg/scheduler/framework/types.go (Pod
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ class Shape:
     disks: tuple[tuple[Disk, bool], ...]  # with whether for reading only
     claims: tuple[tuple[str, bool], ...]  # (claim name, whether of a generic ephemeral volume)
     resource_claims: tuple[str, ...]
+    features: frozenset[str]  # what its node must have declared that it can do
     tolerations: Sequence[Object]
     node_selector: Mapping[str, str]
     node_affinity: Object
@@ -160,6 +161,7 @@ def _deciding(obj: Object) -> list[Any]:
         [_container_parts(container) for container in get("containers") or ()],
         [_container_parts(container) for container in get("initContainers") or ()],
         _volumes(spec),
+        get("hostUsers") is False and bool(get("hostNetwork")),
     ]
     if any("ephemeral" in volume for volume in get("volumes") or ()) or get("resourceClaims"):
         parts += [uid_of(obj), name_of(obj), get("resourceClaims"), status.get("resourceClaimStatuses")]
@@ -172,7 +174,8 @@ def _deciding(obj: Object) -> list[Any]:
 
 def _container_parts(container: Object) -> list[Any]:
     get = container.get
-    return [container["name"], get("image"), get("resources"), get("ports"), get("restartPolicy")]
+    parts = [container["name"], get("image"), get("resources"), get("ports"), get("restartPolicy")]
+    return [*parts, rules] if (rules := get("restartPolicyRules")) else parts
 
 
 def _volumes(spec: Object) -> list[Object]:
@@ -210,6 +213,7 @@ def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
         disks=tuple(_disks(volumes)),
         claims=tuple(_claim_names(name_of(obj), volumes)),
         resource_claims=tuple(claim["name"] for claim in spec.get("resourceClaims") or ()),
+        features=frozenset(_features(spec)),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},
         node_affinity=affinity.get("nodeAffinity") or {},
@@ -228,6 +232,16 @@ def _claim_names(pod_name: str, volumes: Sequence[Object]) -> list[tuple[str, bo
         elif volume.get("ephemeral"):
             found.append((f"{pod_name}-{volume['name']}", True))
     return found
+
+
+def _features(spec: Object) -> Iterable[str]:
+    """Source: k8s.io/component-helpers/nodedeclaredfeatures/features (of v1.36)."""
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    rules = [rule for container in containers for rule in container.get("restartPolicyRules") or ()]
+    if any(rule.get("action") == "RestartAllContainers" for rule in rules):
+        yield "RestartAllContainersOnContainerExits"
+    if spec.get("hostNetwork") and spec.get("hostUsers") is False:
+        yield "UserNamespacesHostNetworkSupport"
 
 
 def _disks(volumes: Sequence[Object]) -> list[tuple[Disk, bool]]:

@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes/pkg/scheduler/framework/runtime/framework.go (expandMu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from controlplane.scheduler import outoftree
 from controlplane.scheduler.cluster import Workloads
 from controlplane.scheduler.config.settings import PluginSet, ProfileSettings, Settings
 from controlplane.scheduler.dynamic.plugin import DynamicResources
-from controlplane.scheduler.framework import Filter, Gate, Plugin, PreFilter, Profile, Reserve, Score
+from controlplane.scheduler.framework import Afterthought, Filter, Gate, Plugin, PreFilter, Profile, Reserve, Score
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.plugins.affinity import InterPodAffinity
 from controlplane.scheduler.plugins.fit import NodeResourcesBalancedAllocation, NodeResourcesFit
@@ -21,6 +21,7 @@ from controlplane.scheduler.plugins.gates import SchedulingGates
 from controlplane.scheduler.plugins.node import (
     ImageLocality,
     NodeAffinity,
+    NodeDeclaredFeatures,
     NodeName,
     NodePorts,
     NodeUnschedulable,
@@ -69,7 +70,7 @@ def _build(given: ProfileSettings, around: Surroundings, ignored: frozenset[str]
         raise SettingsError(f"profile {given.name}: exactly one queue sort plugin is needed, and PrioritySort is it")
     if not any(plugin.name == "DefaultBinder" for plugin, _ in _at("bind", given, made, _Marker)):
         raise SettingsError(f"profile {given.name}: at least one bind plugin is needed, and DefaultBinder is it")
-    post = {plugin.name for plugin, _ in _at("postFilter", given, made, (_Marker, DynamicResources))}
+    post = _of(_at("postFilter", given, made, Afterthought))
     limits = given.args["DefaultPreemption"]
     reserves = [*_of(_at("reserve", given, made, Reserve))]
     if any(isinstance(plugin, VolumeBinding) for plugin, _ in _at("preBind", given, made, VolumeBinding)):
@@ -82,15 +83,14 @@ def _build(given: ProfileSettings, around: Surroundings, ignored: frozenset[str]
         scores=[(plugin, weight or 1) for plugin, weight in _at("score", given, made, Score)],
         gates=_of(_at("preEnqueue", given, made, Gate)),
         reserves=reserves,
-        preemption="DefaultPreemption" in post,
-        dynamic_resources="DynamicResources" in post,
+        afterthoughts=[plugin for plugin in post if not isinstance(plugin, _Marker)],
+        preemption=any(plugin.name == "DefaultPreemption" for plugin in post),
         min_candidates_percentage=limits.percentage,
         min_candidates=limits.absolute,
     )
 
 
 _MARKED = {"PrioritySort": "queueSort", "DefaultBinder": "bind", "DefaultPreemption": "postFilter"}
-_SPECIAL: Mapping[str, Sequence[str]] = {"postFilter": ("DynamicResources",), "preBind": ("VolumeBinding",)}
 
 
 def _at(point: str, given: ProfileSettings, made: Mapping[str, Plugin], kind: Any) -> list[tuple[Any, int]]:
@@ -118,8 +118,6 @@ def _at(point: str, given: ProfileSettings, made: Mapping[str, Plugin], kind: An
 def _takes_part(plugin: Plugin, point: str, kind: Any) -> bool:
     if isinstance(plugin, _Marker):
         return _MARKED[plugin.name] == point
-    if plugin.name in _SPECIAL.get(point, ()):
-        return True
     return isinstance(plugin, kind)
 
 
@@ -166,5 +164,6 @@ def _built_in(name: str, args: Mapping[str, Any], around: Surroundings, ignored:
         "TaintToleration": TaintToleration,
         "NodePorts": NodePorts,
         "ImageLocality": ImageLocality,
+        "NodeDeclaredFeatures": NodeDeclaredFeatures,
     }
     return plain[name]() if name in plain else None

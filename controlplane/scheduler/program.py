@@ -6,6 +6,9 @@ import asyncio
 import gc
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
 
 from controlplane.scheduler import metrics, profiles
 from controlplane.scheduler.cluster import Cluster, Workloads
@@ -22,25 +25,22 @@ from controlplane.scheduler.storage import Storage
 from machinery import component
 from machinery.cache.informer import Informers
 from machinery.client.rest import Client
-from machinery.serving import HealthServer
-from machinery.servingguard import ServingGuard
+from machinery.errors import SettingsError
 
 _METRICS_SECONDS = 5.0
 
 
 async def serve(options: Options) -> None:
     """Serve health and metrics, wait for leadership, then schedule."""
+    if options.flags["write-config-to"]:
+        _write_config(options)
+        return
     api = component.client_config(options.flags)
     flags = options.flags
-    guard = ServingGuard(flags, "kube-scheduler")
-    tls = guard.trust(component.serving_tls(flags))
-    server = HealthServer(flags["bind-address"], flags["secure-port"], tls=tls, config=options.shown)
-    server.app.middlewares.append(guard.middleware)
     async with (
-        guard,
-        server,
+        component.guarded_server(flags, "kube-scheduler", options.shown),
         Client(api, user_agent="kube-scheduler/leader-election") as lease_client,
-        Client(api, user_agent="kube-scheduler") as client,
+        Client(api, user_agent="kube-scheduler", many_small_requests=True) as client,
     ):
         if not flags["leader-elect"]:
             await schedule(client, options)
@@ -48,6 +48,14 @@ async def serve(options: Options) -> None:
         election = component.leader_election(lease_client, flags, "kube-scheduler")
         client.write_guard = election.guard
         await election.run(lambda: schedule(client, options))
+
+
+def _write_config(options: Options) -> None:
+    path = options.flags["write-config-to"]
+    try:
+        Path(path).write_bytes(orjson.dumps(options.settings.shown, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as exc:
+        raise SettingsError(f"--write-config-to: cannot write {path}: {exc.strerror}") from exc
 
 
 async def schedule(client: Client, options: Options) -> None:
@@ -63,6 +71,7 @@ async def schedule(client: Client, options: Options) -> None:
         {name: profile.gates for name, profile in made.items()},
         initial_backoff_seconds=settings.initial_backoff_seconds,
         max_backoff_seconds=settings.max_backoff_seconds,
+        flush_seconds=options.flags["pod-max-in-unschedulable-pods-duration"],
     )
     cluster = Cluster(informers, nodes, queue, made)
     _follow(cluster, storage, made)
@@ -73,7 +82,6 @@ async def schedule(client: Client, options: Options) -> None:
         await stack.enter_async_context(informers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         await informers.synced()
-        gc.collect()
         gc.freeze()  # what has been listed lives on: no use in looking through it again and again
         group.create_task(recorder.run())
         group.create_task(_measure(cluster))
@@ -104,6 +112,7 @@ async def _measure(cluster: Cluster) -> None:
         metrics.UNSCHEDULABLE.clear()
         for (plugin, profile), count in cluster.queue.unschedulable_by_plugin().items():
             metrics.UNSCHEDULABLE.labels(plugin, profile).set(count)
+        metrics.GOROUTINES.labels("binding").set(len(cluster.assumed))
         metrics.CACHE_SIZE.labels("nodes").set(len(cluster.nodes))
         metrics.CACHE_SIZE.labels("pods").set(cluster.nodes.pod_count)
         metrics.CACHE_SIZE.labels("assumed_pods").set(len(cluster.assumed))

@@ -18,7 +18,6 @@ from controlplane.scheduler.framework import Gate
 from controlplane.scheduler.hints import Change, Hints
 from controlplane.scheduler.pod import Pod
 
-_FLUSH_SECONDS = 300.0  # nobody waits longer without another try, whatever events say
 _FLUSH_EVERY_SECONDS = 30.0
 _REMEMBERED_CHANGES = 256
 
@@ -42,7 +41,7 @@ _Heap = list[tuple[float, int, Waiting]]
 
 
 class SchedulingQueue:
-    """Highest priority first, then first come first served. One consumer."""
+    """Highest priority first, then who has waited longest since it came or was tried. One consumer."""
 
     def __init__(
         self,
@@ -51,11 +50,16 @@ class SchedulingQueue:
         *,
         initial_backoff_seconds: float = 1.0,
         max_backoff_seconds: float = 10.0,
+        flush_seconds: float = 300.0,
     ) -> None:
-        """`gates`: the plugins that may keep pods out, by schedulerName."""
+        """`gates`: the plugins that may keep pods out, by schedulerName.
+
+        `flush_seconds`: nobody waits longer without another try, whatever happens in the cluster.
+        """
         self._hints = hints
         self._gates = gates
         self._initial, self._max = initial_backoff_seconds, max_backoff_seconds
+        self._flush = flush_seconds
         self._active: list[tuple[int, float, int, Waiting]] = []
         self._backoff: _Heap = []
         self._errors: _Heap = []  # back-off after something went wrong: never cut short
@@ -118,7 +122,7 @@ class SchedulingQueue:
                 entry.moves_seen = self._moves
                 return entry
             self._wake.clear()
-            wait = min(self._errors[0][0] - now if self._errors else _FLUSH_SECONDS, _FLUSH_EVERY_SECONDS)
+            wait = min(self._errors[0][0] - now if self._errors else _FLUSH_EVERY_SECONDS, _FLUSH_EVERY_SECONDS)
             try:
                 async with asyncio.timeout(max(wait, 0.0)):
                     await self._wake.wait()
@@ -229,7 +233,8 @@ class SchedulingQueue:
     def _activate(self, entry: Waiting, event: str) -> None:
         metrics.INCOMING.labels("active", event).inc()
         entry.queued = next(self._ids)
-        heapq.heappush(self._active, (-entry.pod.priority, entry.first_seen, entry.queued, entry))
+        waiting_since = max(entry.first_seen, entry.failed_at)  # who has just been tried stands behind who has not
+        heapq.heappush(self._active, (-entry.pod.priority, waiting_since, entry.queued, entry))
         self._wake.set()
 
     def _pop(self) -> Waiting | None:
@@ -255,6 +260,6 @@ class SchedulingQueue:
         self._flushed_at = now
         waiting = [entry for entries in self._unschedulable.values() for entry in entries.values()]
         for entry in waiting:
-            if now - entry.failed_at >= _FLUSH_SECONDS:
+            if now - entry.failed_at >= self._flush:
                 self._leave_unschedulable(entry)
                 self._enter(entry, "UnschedulableTimeout")

@@ -83,6 +83,9 @@ class Scheduler:
             return self._decide(profile, entry, started)
         except NavarchError as exc:  # a plugin or an extender failed: the pod is tried again
             return self._failures.error(entry, str(exc), started)
+        except Exception as exc:  # a defect met by one pod must not keep all others from being scheduled
+            log.error("scheduling failed", error=exc, trace=True, pod=entry.pod.key)
+            return self._failures.error(entry, f"{type(exc).__name__}: {exc}", started)
 
     def _decide(self, profile: Profile, entry: Waiting, started: float) -> Work:
         """Decide for one pod, at once; returns the work that carries the decision out."""

@@ -155,6 +155,11 @@ def _proxy(config: ClusterConfiguration) -> list[Planned]:
 def _network() -> list[Planned]:
     user = {"kind": "User", "name": "navarch-network", "apiGroup": RBAC}
     return [
-        manifests.cluster_role("navarch-network", manifests.rule(["get", "list", "watch"], "", "nodes")),
+        manifests.cluster_role(
+            "navarch-network",
+            *(manifests.rule(["get", "list", "watch"], "", name) for name in ("nodes", "namespaces", "pods")),
+            manifests.rule(["get", "list", "watch"], "networking.k8s.io", "networkpolicies"),
+            *(manifests.rule(["create", "patch", "update"], group, "events") for group in ("", "events.k8s.io")),
+        ),
         manifests.cluster_binding("navarch-network", "navarch-network", user),
     ]

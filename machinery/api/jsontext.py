@@ -50,10 +50,15 @@ def loads(data: bytes, *, duplicates: bool = False) -> tuple[Any, bool]:
         raise JSONError(_DEPTH)
     if _LONG_NUMBER.search(data):
         return _slow(data, duplicates=duplicates)
-    # Text without blanks, escapes or duplicates is exactly as long as what is printed from its value.
-    if duplicates and len(orjson.dumps(value)) != len(data):
-        return value, _has_duplicates(pairs(data))
-    return value, False
+    return value, duplicates and repeats(data, value)
+
+
+def repeats(data: bytes, value: Any) -> bool:
+    """Whether a text has a key twice in some object; `value` is what orjson read from it."""
+    # Each member has a colon, and strings without escapes have the same colons in the text and in the value.
+    if b"\\" not in data and orjson.dumps(value).count(b":") == data.count(b":"):
+        return False
+    return _has_duplicates(pairs(data))
 
 
 def _too_deep(value: Any) -> bool:

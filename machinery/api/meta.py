@@ -70,12 +70,15 @@ def random_suffix(length: int = 5) -> str:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds: meta/v1 Time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    date = f"{moment.year:04}-{moment.month:02}-{moment.day:02}"
+    return f"{date}T{moment.hour:02}:{moment.minute:02}:{moment.second:02}Z"
 
 
 def format_micro_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: meta/v1 MicroTime (Leases, Events)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{format_time(moment)[:-1]}.{moment.microsecond:06}Z"
 
 
 def parse_time(text: str) -> datetime:

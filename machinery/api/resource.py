@@ -28,7 +28,7 @@ STATUS = Subresource("status", "", ("get", "patch", "update"))
 SCALE = Subresource("scale", "Scale", ("get", "patch", "update"), group="autoscaling", version="v1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ResourceType:
     """One resource of one group and version. Equality and hash are by (group, version, plural)."""
 
@@ -42,6 +42,16 @@ class ResourceType:
     categories: tuple[str, ...] = field(default=(), compare=False)
     verbs: tuple[str, ...] = field(default=STANDARD_VERBS, compare=False)
     subresources: tuple[Subresource, ...] = field(default=(), compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, ResourceType):
+            return NotImplemented
+        return self.plural == other.plural and self.group == other.group and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash(self.plural)
 
     @property
     def api_version(self) -> str:

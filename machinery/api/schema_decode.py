@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from machinery.api import quantity, schema_presence
+from machinery.api.meta import format_micro_time, format_time
 from machinery.api.schema_types import Type
 
 Notes = list[str]
@@ -153,7 +154,7 @@ def canonical_time(text: str, *, micro: bool) -> str:
             moment = moment - shift if found[9] == "+" else moment + shift
     except (ValueError, OverflowError):
         return _fail_time(text, micro=micro)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    return format_micro_time(moment) if micro else format_time(moment)
 
 
 def _fail_time(text: str, *, micro: bool) -> str:

@@ -8,13 +8,14 @@ Source: PyPI kubernetes-validate (the OpenAPI definitions of each release); k8s.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, Literal
+
+import orjson
+
+from machinery.imports import folder_of
 
 VERSION: Final = "v1.36.0"
 _REF: Final = "#/$defs/"
@@ -88,12 +89,8 @@ def base_type(schema: Mapping[str, Any]) -> str:
 @cache
 def definitions() -> dict[str, Any]:
     """The definitions as kubernetes-validate carries them, by long name. Shared: not to be changed."""
-    # Found, not imported: the package would bring a JSON Schema validator along that nobody here asks.
-    found = find_spec("kubernetes_validate")
-    assert found is not None
-    assert found.origin is not None
-    root = Path(found.origin).parent / "kubernetes-json-schema" / f"{VERSION}-local"
-    loaded: dict[str, Any] = json.loads((root / "_definitions.json").read_bytes())["$defs"]
+    root = folder_of("kubernetes_validate") / "kubernetes-json-schema" / f"{VERSION}-local"
+    loaded: dict[str, Any] = orjson.loads((root / "_definitions.json").read_bytes())["$defs"]
     return loaded
 
 

@@ -122,11 +122,11 @@ class Informer:
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
     async def _relist(self) -> None:
-        # Revision 0 takes any state: cheap for the server. After an Expired the server's memory is newer than ours.
+        # The most recent state, not any (revision 0): behind several API servers that could be older than what we knew,
+        # or than what the leader before us has written. Servers answer it from memory all the same (KEP-2340).
         found = await self._client.list(
             self.resource,
             self._namespace,
-            resource_version="0",
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from machinery.cel import cost, evaluation
 from machinery.cel.checker import Checked, check
+from machinery.cel.closures import BUDGET, Closure
 from machinery.cel.declarations import Functions, Scope
 from machinery.cel.errors import EvaluationError
 from machinery.cel.library import authorization, collections, kubernetes, network, standard, strings
@@ -42,7 +43,7 @@ class Program:
     text: str
     checked: Checked
     scope: Scope
-    run: evaluation.Closure
+    run: Closure
 
     @property
     def result(self) -> Type:
@@ -55,9 +56,9 @@ class Program:
         return self.checked.variables
 
     def evaluate(self, variables: Mapping[str, Any], budget: list[int] | None = None) -> Any:
-        """Its value; `budget` is counted down (see evaluation.BUDGET). Raises EvaluationError."""
+        """Its value; `budget` is counted down (see BUDGET). Raises EvaluationError."""
         env = dict(variables)
-        env[evaluation.BUDGET] = [PER_CALL_BUDGET] if budget is None else budget
+        env[BUDGET] = [PER_CALL_BUDGET] if budget is None else budget
         try:
             return self.run(env)
         except RecursionError:

@@ -8,10 +8,9 @@ Source: cel-spec, langdef.md "Evaluation"; cel-go interpreter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from machinery.cel import operators
 from machinery.cel.ast import (
     Call,
     Comprehension,
@@ -25,14 +24,12 @@ from machinery.cel.ast import (
     children,
 )
 from machinery.cel.checker import Checked
+from machinery.cel.closures import BUDGET, OPERATORS, Closure, Env
 from machinery.cel.declarations import Overload, Scope
 from machinery.cel.errors import BudgetExceeded, EvaluationError
 from machinery.cel.types import Type
-from machinery.cel.values import NONE, Duration, Optional, Timestamp, TypeValue, UInt, equal, type_name
+from machinery.cel.values import NONE, Duration, Optional, Timestamp, TypeValue, UInt, type_name
 
-Env = dict[str, Any]
-Closure = Callable[[Env], Any]
-BUDGET: Final = "@budget"
 _MISSING: Final = object()
 
 
@@ -96,7 +93,7 @@ class _Compiler:
         return select
 
     def _call(self, node: Call) -> Closure:
-        special = _SPECIAL.get(node.function) if node.target is None else None
+        special = OPERATORS.get(node.function) if node.target is None else None
         if node.function == "_?._":
             operand = self.node(node.args[0])
             key = self._key(node.args[0], str(getattr(node.args[1], "value", "")))
@@ -259,117 +256,6 @@ def _select_optional(holder: Any, key: str) -> Optional:
         return Optional(holder[key]) if key in holder else NONE
     raise EvaluationError("no such overload")
 
-
-# -- operators -------------------------------------------------------------------------------------------------------
-
-
-def _and_or(decides: bool) -> Callable[[list[Closure]], Closure]:
-    """&& is decided by false, || by true, whichever side it is on."""
-
-    def make(args: list[Closure]) -> Closure:
-        left, right = args
-
-        def logic(env: Env) -> Any:
-            held: EvaluationError | None = None
-            try:
-                one = left(env)
-                if one is decides:
-                    return decides
-                if one is not (not decides):
-                    held = EvaluationError("no such overload")
-            except BudgetExceeded:
-                raise
-            except EvaluationError as exc:
-                held = exc
-            other = right(env) if held is None else _or_held(right, env, held)
-            if other is decides:
-                return decides
-            if held is not None:
-                raise held
-            if other is (not decides):
-                return other
-            raise EvaluationError("no such overload")
-
-        return logic
-
-    return make
-
-
-def _or_held(right: Closure, env: Env, held: EvaluationError) -> Any:
-    try:
-        return right(env)
-    except BudgetExceeded:
-        raise
-    except EvaluationError:
-        raise held from None
-
-
-def _conditional(args: list[Closure]) -> Closure:
-    condition, then, otherwise = args
-
-    def choose(env: Env) -> Any:
-        chosen = condition(env)
-        if chosen is True:
-            return then(env)
-        if chosen is False:
-            return otherwise(env)
-        raise EvaluationError("no such overload")
-
-    return choose
-
-
-def _two(function: Callable[[Any, Any], Any]) -> Callable[[list[Closure]], Closure]:
-    def make(args: list[Closure]) -> Closure:
-        left, right = args
-        return lambda env: function(left(env), right(env))
-
-    return make
-
-
-def _one(function: Callable[[Any], Any]) -> Callable[[list[Closure]], Closure]:
-    def make(args: list[Closure]) -> Closure:
-        only = args[0]
-        return lambda env: function(only(env))
-
-    return make
-
-
-def _plus(args: list[Closure]) -> Closure:
-    left, right = args
-
-    def plus(env: Env) -> Any:
-        made = operators.add(left(env), right(env))
-        if isinstance(made, str | bytes | list):
-            env[BUDGET][0] -= len(made) // 10
-            if env[BUDGET][0] < 0:
-                raise BudgetExceeded("operation cancelled: actual cost limit exceeded")
-        return made
-
-    return plus
-
-
-_SPECIAL: Final[dict[str, Callable[[list[Closure]], Closure]]] = {
-    "_&&_": _and_or(False),
-    "_||_": _and_or(True),
-    "_?_:_": _conditional,
-    "!_": _one(operators.invert),
-    "-_": _one(operators.negate),
-    "_+_": _plus,
-    "_-_": _two(operators.subtract),
-    "_*_": _two(operators.multiply),
-    "_/_": _two(operators.divide),
-    "_%_": _two(operators.modulo),
-    "_==_": _two(equal),
-    "_!=_": _two(lambda a, b: not equal(a, b)),
-    "_<_": _two(lambda a, b: operators.compare(a, b) < 0),
-    "_<=_": _two(lambda a, b: operators.compare(a, b) <= 0),
-    "_>_": _two(lambda a, b: operators.compare(a, b) == 1),
-    "_>=_": _two(lambda a, b: operators.compare(a, b) in (0, 1)),
-    "@in": _two(operators.contains),
-    "_[_]": _two(operators.index),
-    "_[?_]": _two(operators.index_optional),
-    "@not_strictly_false": _one(lambda value: value is not False),
-}
 
 # -- functions -------------------------------------------------------------------------------------------------------
 

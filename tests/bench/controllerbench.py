@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
-import ssl
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/integration/controllers")]
 
-from controller_programs import Plane, running_plane  # noqa: E402
+from controller_programs import Plane, metric, running_plane, until  # noqa: E402
 
 from machinery.api.catalogue import DEPLOYMENTS, PODS  # noqa: E402
 from machinery.api.meta import Object, name_of  # noqa: E402
@@ -78,21 +75,9 @@ async def play_nodes(client: Client) -> None:
             group.create_task(work())
 
 
-async def wait_for(done: Any) -> None:
-    while not await done():  # noqa: ASYNC110 (another process decides)
-        await asyncio.sleep(0.05)
-
-
 async def syncs(manager: Program, queue: str) -> int:
     """How often the manager has worked on a key of the queue."""
-    port = next(a for a in manager.arguments if a.startswith("--secure-port=")).partition("=")[2]
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    url = f"https://127.0.0.1:{port}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
-        text = await response.text()
-    found = re.search(rf'^workqueue_work_duration_seconds_count{{name="{queue}"}} (\S+)', text, re.MULTILINE)
-    return int(float(found[1])) if found else 0
+    return int(await metric(manager, "workqueue_work_duration_seconds_count", queue) or 0)
 
 
 async def rest(plane: Plane, client: Client, manager: Program, count: int, seconds: float) -> None:
@@ -110,7 +95,7 @@ async def rest(plane: Plane, client: Client, manager: Program, count: int, secon
         listed = await client.list(DEPLOYMENTS, "default")
         return all((d.get("status") or {}).get("availableReplicas") == 3 for d in listed.items)
 
-    await wait_for(available)
+    await until(available, 400)
     report(
         "rolled out",
         deployments=count,
@@ -141,6 +126,12 @@ async def scale(plane: Plane, client: Client, manager: Program, replicas: int) -
     began = time.monotonic()
     await asyncio.gather(*map(create, range(replicas)))
     direct = time.monotonic() - began
+
+    async def all_run() -> bool:
+        pods = (await client.list(PODS, "default", resource_version="0")).items
+        return all((pod.get("status") or {}).get("phase") == "Running" for pod in pods)
+
+    await until(all_run, 120)
     await client.create(DEPLOYMENTS, deployment("big", 0))
     cpu = manager.cpu_seconds()
     began = time.monotonic()
@@ -151,7 +142,7 @@ async def scale(plane: Plane, client: Client, manager: Program, replicas: int) -
             len((await client.list(PODS, "default", label_selector="app=big", resource_version="0")).items) >= replicas
         )
 
-    await wait_for(made)
+    await until(made, 120)
     report(
         "scaled from 0",
         replicas=replicas,

@@ -18,6 +18,7 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 ROOT = "/sys/fs/cgroup"
+_NO_LIMIT = 1 << 62
 _V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "blkio", "name=systemd")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
@@ -146,6 +147,22 @@ class Hierarchy:
             return int(_read(f"{base}{group}/{name}"))
         except (OSError, ValueError):
             return None
+
+    def memory_limit_and_working_set(self, group: str) -> tuple[int, int] | None:
+        """(limit, use without the file cache that can go) in bytes; None if there is no limit or it can't be told."""
+        base = ROOT if self.unified else self.mounts.get("memory")
+        limit_name, field = (
+            ("memory.max", "inactive_file") if self.unified else ("memory.limit_in_bytes", "total_inactive_file")
+        )
+        used = self.memory_used(group)
+        try:
+            limit = int(_read(f"{base}{group}/{limit_name}"))
+            lines = dict(line.split() for line in _read(f"{base}{group}/memory.stat").splitlines())
+        except (OSError, ValueError):
+            return None
+        if used is None or limit >= _NO_LIMIT:
+            return None
+        return limit, max(0, used - int(lines.get(field, 0)))
 
     def children(self, group: str) -> list[str]:
         """Names of the groups right below this one, in any tree."""

@@ -18,7 +18,7 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
-_CLASSES = {qos.GUARANTEED: "", qos.BURSTABLE: "/burstable", qos.BEST_EFFORT: "/besteffort"}
+_CLASSES = {qos.GUARANTEED: (), qos.BURSTABLE: ("burstable",), qos.BEST_EFFORT: ("besteffort",)}
 
 
 class PodCgroups:
@@ -28,11 +28,11 @@ class PodCgroups:
         self._settings = settings
         self._hierarchy = hierarchy
         self._enabled = settings.cgroups_per_qos
-        if settings.cgroup_driver == "systemd":
-            raise SettingsError("cgroupDriver: systemd is not supported; configure cgroupfs here and in the runtime")
+        self._systemd = settings.cgroup_driver == "systemd"
         if settings.fail_cgroup_v1 and not hierarchy.unified:
             raise SettingsError("failCgroupV1: this host has cgroup v1")
-        self._root = "/" + settings.cgroup_root.strip("/") if settings.cgroup_root.strip("/") else ""
+        self._parts = tuple(part for part in settings.cgroup_root.split("/") if part)
+        self._root = self._path()
 
     @property
     def unified(self) -> bool:
@@ -42,21 +42,49 @@ class PodCgroups:
     @property
     def top(self) -> str:
         """The group above all pods."""
-        return f"{self._root}/kubepods"
+        return self._path("kubepods")
+
+    def _path(self, *parts: str) -> str:
+        """The group of these names below the root: each a folder, or each a slice of systemd's."""
+        names = [*self._parts, *parts]
+        if not self._systemd:
+            return "".join(f"/{name}" for name in names)
+        # A slice's name holds those of all above it, so a dash in a name would be one more level.
+        escaped = [name.replace("-", "_") for name in names]
+        return "".join(f"/{'-'.join(escaped[: end + 1])}.slice" for end in range(len(escaped)))
+
+    def runtime_parent(self, pod: Object) -> str:
+        """The group of a pod as the runtime wants it: systemd's slices go by their last name alone."""
+        group = self.group_of(pod)
+        return group.rpartition("/")[2] if self._systemd else group
+
+    def settle(self, pod: Object) -> None:
+        """Set the pod's limits again after containers started: systemd resets a slice when it first hears of it."""
+        if self._systemd and self._enabled:
+            try:
+                self._hierarchy.limit(self.group_of(pod), self.limits_of(pod))
+            except OSError as error:
+                log.warning("cannot set limits of pod", pod=meta.key_of(pod), err=str(error))
 
     def group_of(self, pod: Object) -> str:
         """The group of a pod."""
         if not self._enabled:
             return self._root or "/"
-        return f"{self.top}{_CLASSES[qos.qos_class(pod)]}/pod{meta.uid_of(pod)}"
+        return self._pod_group(qos.qos_class(pod), meta.uid_of(pod))
+
+    def _pod_group(self, kind: str, uid: str) -> str:
+        return self._path("kubepods", *_CLASSES[kind], f"pod{uid}")
+
+    def _class_group(self, kind: str) -> str:
+        return self._path("kubepods", *_CLASSES[kind])
 
     def set_up(self, cpu_millis: int, memory_bytes: int) -> None:
         """Make the groups of the classes; all pods together get no more than this. Raises SettingsError."""
         if not self._enabled:
             return
         try:
-            for name in _CLASSES.values():
-                self._hierarchy.create(f"{self.top}{name}")
+            for kind in _CLASSES:
+                self._hierarchy.create(self._class_group(kind))
             enforced = "pods" in self._settings.enforce_allocatable
             self._hierarchy.limit(
                 self.top,
@@ -65,7 +93,7 @@ class PodCgroups:
                     memory_bytes=memory_bytes if enforced else None,
                 ),
             )
-            self._hierarchy.limit(f"{self.top}/besteffort", Limits(cpu_shares=resources.MIN_SHARES))
+            self._hierarchy.limit(self._class_group(qos.BEST_EFFORT), Limits(cpu_shares=resources.MIN_SHARES))
         except OSError as error:
             raise SettingsError(f"cannot make control group {error.filename}: {error.strerror}") from error
 
@@ -79,7 +107,7 @@ class PodCgroups:
                 asked = podresources.of_pod(pod).get("cpu")
                 millis += asked.milli_value() if asked is not None else 0
         try:
-            self._hierarchy.limit(f"{self.top}/burstable", Limits(cpu_shares=resources.cpu_shares(millis)))
+            self._hierarchy.limit(self._class_group(qos.BURSTABLE), Limits(cpu_shares=resources.cpu_shares(millis)))
         except OSError as error:
             log.warning("cannot set shares of the burstable class", err=str(error))
 
@@ -99,6 +127,14 @@ class PodCgroups:
     def memory_used(self, pod: Object) -> int | None:
         """Bytes that the pod uses; None if that can't be told."""
         return self._hierarchy.memory_used(self.group_of(pod)) if self._enabled else None
+
+    def processes(self, pod: Object) -> set[int]:
+        """The process ids of a pod."""
+        return self._hierarchy.processes(self.group_of(pod)) if self._enabled else set()
+
+    def memory_limit_and_working_set(self) -> tuple[int, int] | None:
+        """What all pods together may use, and use and can't give back; None if there is no such limit."""
+        return self._hierarchy.memory_limit_and_working_set(self.top) if self._enabled else None
 
     def limits_of(self, pod: Object) -> Limits:
         """What a pod may use in all."""
@@ -134,8 +170,8 @@ class PodCgroups:
     def remove(self, uid: str) -> bool:
         """Remove a pod's group, killing what is left in it; False if it has to be tried again."""
         gone = True
-        for name in _CLASSES.values():
-            group = f"{self.top}{name}/pod{uid}"
+        for kind in _CLASSES:
+            group = self._pod_group(kind, uid)
             if any(True for _ in self._existing(group)) and not self._hierarchy.remove(group):
                 self._hierarchy.kill(group)
                 gone = self._hierarchy.remove(group)
@@ -149,9 +185,11 @@ class PodCgroups:
         """The uids of all pods that have a group."""
         if not self._enabled:
             return set()
-        return {
-            child.removeprefix("pod")
-            for name in _CLASSES.values()
-            for child in self._hierarchy.children(f"{self.top}{name}")
-            if child.startswith("pod")
-        }
+        found = set()
+        for kind in _CLASSES:
+            prefix = self._pod_group(kind, "").rpartition("/")[2].removesuffix(".slice")
+            for child in self._hierarchy.children(self._class_group(kind)):
+                if child.startswith(prefix):
+                    uid = child.removeprefix(prefix).removesuffix(".slice")
+                    found.add(uid.replace("_", "-") if self._systemd else uid)
+        return found

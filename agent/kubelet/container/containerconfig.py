@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from agent.cri import api_pb2 as pb
 from agent.kubelet.container import hostsfile, identity, resources, security
+from agent.kubelet.container.deviceneeds import DeviceNeeds
 from agent.kubelet.container.errors import ContainerConfigError
 from agent.kubelet.container.expansion import expand
 from agent.kubelet.pods import spec
@@ -45,6 +46,8 @@ class ContainerInputs:
     restart_count: int
     target_id: str = ""  # the container whose processes an ephemeral one sees
     extra_groups: Sequence[int] = field(default_factory=tuple)
+    users: pb.UserNamespace | None = None
+    needs: DeviceNeeds = field(default_factory=DeviceNeeds)
 
 
 def log_path(container_name: str, restart_count: int) -> str:
@@ -56,7 +59,7 @@ def build(pod: Object, container: Object, inputs: ContainerInputs) -> pb.Contain
     """The container's configuration; makes the files that it mounts. Raises ContainerConfigError."""
     name = container["name"]
     values = inputs.environment
-    return pb.ContainerConfig(
+    config = pb.ContainerConfig(
         metadata=pb.ContainerMetadata(name=name, attempt=inputs.restart_count),
         image=pb.ImageSpec(image=inputs.image.id, user_specified_image=container.get("image") or ""),
         command=[expand(part, values) for part in container.get("command") or ()],
@@ -88,9 +91,28 @@ def build(pod: Object, container: Object, inputs: ContainerInputs) -> pb.Contain
                 seccomp_default=inputs.settings.seccomp_default,
                 extra_groups=inputs.extra_groups,
                 target_id=inputs.target_id,
+                users=inputs.users,
             ),
         ),
     )
+    stop_signal = (container.get("lifecycle") or {}).get("stopSignal")
+    if stop_signal:
+        config.stop_signal = pb.Signal.Value(stop_signal)  # type: ignore[assignment]
+    config.devices.extend(_block_devices(container, inputs))
+    inputs.needs.add_to(config)
+    return config
+
+
+def _block_devices(container: Object, inputs: ContainerInputs) -> list[pb.Device]:
+    made = []
+    for wanted in container.get("volumeDevices") or ():
+        volume = inputs.volumes.get(wanted["name"])
+        if volume is None or not volume.device:
+            raise ContainerConfigError(f'cannot find volume "{wanted["name"]}" to pass into container')
+        permissions = "r" if volume.read_only else "mrw"
+        path = os.path.realpath(volume.device)
+        made.append(pb.Device(container_path=wanted["devicePath"], host_path=path, permissions=permissions))
+    return made
 
 
 def _mounts(pod: Object, container: Object, inputs: ContainerInputs) -> list[pb.Mount]:

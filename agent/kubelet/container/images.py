@@ -16,8 +16,10 @@ from agent.cri.client import CriClient
 from agent.cri.errors import CriError, CriUnavailable
 from agent.kubelet.backoff import Backoff, show
 from agent.kubelet.container import pullsecrets
+from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.errors import ImageError
 from agent.kubelet.container.imagename import with_default_tag
+from agent.kubelet.settings import Settings
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -49,16 +51,17 @@ class _Rate:
 class ImageManager:
     """Makes sure that images are there. One for the whole kubelet."""
 
-    def __init__(self, cri: CriClient, root_dir: str, *, parallel: int, qps: int, burst: int) -> None:
-        """`parallel` is how many images are pulled at a time, 0 for any number; `qps` 0 for any rate."""
+    def __init__(self, cri: CriClient, root_dir: str, settings: Settings, providers: CredentialProviders) -> None:
+        parallel = settings.parallel_pulls
         self._cri = cri
+        self._providers = providers
         self._root_dir = root_dir
         self._backoff = Backoff(_FIRST_SECONDS, _LONGEST_SECONDS)
         self._errors: dict[str, str] = {}
         self._failed_at: dict[str, float] = {}
         self._pulling: dict[tuple[str, bytes], asyncio.Task[str]] = {}
         self._slots: AbstractAsyncContextManager[Any] = asyncio.Semaphore(parallel) if parallel else nullcontext()
-        self._rate = _Rate(qps, burst)
+        self._rate = _Rate(settings.pull_qps, settings.pull_burst)
         self.used: dict[str, float] = {}  # when an image was last asked for, by reference: for garbage collection
 
     async def ensure(
@@ -149,6 +152,7 @@ class ImageManager:
     ) -> float:
         """Pull with the first credential that works; when the pull itself began (monotonic seconds)."""
         sources = pullsecrets.from_secrets(secrets) + pullsecrets.from_node(self._root_dir)
+        sources += await self._providers.auths(image_spec.image)
         candidates: list[pb.AuthConfig | None] = [*pullsecrets.credentials_for(image_spec.image, sources)] or [None]
         last: CriError | None = None
         async with self._slots:

@@ -19,10 +19,13 @@ from agent.cri import api_pb2 as pb
 from agent.kubelet.container.imagename import DEFAULT_REGISTRY, registry_and_path
 from machinery.api.meta import Object
 
+Auths = dict[str, Any]
+"""Credentials by registry, as a Docker configuration has them."""
+
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
-def from_secrets(secrets: Iterable[Object]) -> list[dict[str, Any]]:
+def from_secrets(secrets: Iterable[Object]) -> list[Auths]:
     """The `auths` of each pull secret; what can't be read is left out, as upstream does."""
     found = []
     for secret in secrets:
@@ -39,7 +42,7 @@ def from_secrets(secrets: Iterable[Object]) -> list[dict[str, Any]]:
     return found
 
 
-def from_node(root_dir: str) -> list[dict[str, Any]]:
+def from_node(root_dir: str) -> list[Auths]:
     """The `auths` of config.json in the kubelet's directory, if there is one."""
     try:
         content = json.loads(Path(root_dir, "config.json").read_text(encoding="utf-8"))
@@ -49,7 +52,7 @@ def from_node(root_dir: str) -> list[dict[str, Any]]:
     return [auths] if isinstance(auths, dict) else []
 
 
-def credentials_for(image: str, sources: Iterable[dict[str, Any]]) -> list[pb.AuthConfig]:
+def credentials_for(image: str, sources: Iterable[Auths]) -> list[pb.AuthConfig]:
     """Every credential that may be for this image, the most specific first."""
     registry, path = registry_and_path(image)
     matches: list[tuple[int, pb.AuthConfig]] = []

@@ -21,7 +21,14 @@ def log_directory(pod: Object, pod_logs_dir: str) -> str:
     return f"{pod_logs_dir}/{meta.namespace_of(pod)}_{meta.name_of(pod)}_{meta.uid_of(pod)}"
 
 
-def build(pod: Object, attempt: int, settings: Settings, dns: DnsConfig, cgroup_parent: str) -> pb.PodSandboxConfig:
+def build(
+    pod: Object,
+    attempt: int,
+    settings: Settings,
+    dns: DnsConfig,
+    cgroup_parent: str,
+    users: pb.UserNamespace | None = None,
+) -> pb.PodSandboxConfig:
     """The sandbox's configuration. Raises StartError when the host name is impossible."""
     config = pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
@@ -33,7 +40,7 @@ def build(pod: Object, attempt: int, settings: Settings, dns: DnsConfig, cgroup_
         annotations=meta.annotations_of(pod),
         linux=pb.LinuxPodSandboxConfig(
             cgroup_parent=cgroup_parent,
-            security_context=security.of_sandbox(pod),
+            security_context=security.of_sandbox(pod, users),
             sysctls=security.sysctls(pod),
             overhead=_overhead(pod, settings),
             resources=resources.of_amounts(

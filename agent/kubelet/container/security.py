@@ -30,7 +30,7 @@ MASKED_PATHS = (
 READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def namespaces(pod: Object, target_id: str = "") -> pb.NamespaceOption:
+def namespaces(pod: Object, target_id: str = "", users: pb.UserNamespace | None = None) -> pb.NamespaceOption:
     """Which namespaces a pod (or a container that joins `target_id`) shares."""
     of_pod = pod["spec"]
     pid = pb.CONTAINER
@@ -45,6 +45,7 @@ def namespaces(pod: Object, target_id: str = "") -> pb.NamespaceOption:
         pid=pid,
         ipc=pb.NODE if of_pod.get("hostIPC") else pb.POD,
         target_id=target_id,
+        userns_options=users,
     )
 
 
@@ -107,12 +108,12 @@ def has_privileged(pod: Object) -> bool:
     return any((c.get("securityContext") or {}).get("privileged") for c in spec.all_containers(pod))
 
 
-def of_sandbox(pod: Object) -> pb.LinuxSandboxSecurityContext:
-    """The sandbox's own."""
+def of_sandbox(pod: Object, users: pb.UserNamespace | None = None) -> pb.LinuxSandboxSecurityContext:
+    """The sandbox's own; `users` is its user namespace, if it is not the host's."""
     of_pod = pod["spec"].get("securityContext") or {}
     user = of_pod.get("runAsUser")
     return pb.LinuxSandboxSecurityContext(
-        namespace_options=namespaces(pod),
+        namespace_options=namespaces(pod, users=users),
         privileged=has_privileged(pod),
         # The pause process needs nothing: always confined, whatever the containers are.
         seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault),
@@ -139,6 +140,7 @@ def of_container(
     seccomp_default: bool,
     extra_groups: Sequence[int] = (),
     target_id: str = "",
+    users: pb.UserNamespace | None = None,
 ) -> pb.LinuxContainerSecurityContext:
     """A container's. Raises ContainerConfigError when it must not run as root and would."""
     own = spec.effective_security(pod, container)
@@ -153,7 +155,7 @@ def of_container(
             add_capabilities=capabilities.get("add") or (), drop_capabilities=capabilities.get("drop") or ()
         ),
         privileged=privileged,
-        namespace_options=namespaces(pod, target_id),
+        namespace_options=namespaces(pod, target_id, users),
         selinux_options=_selinux(own.get("seLinuxOptions")),
         run_as_user=_int64(user),
         run_as_username=image.username if user is None else "",

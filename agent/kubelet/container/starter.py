@@ -14,6 +14,7 @@ from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
 from agent.kubelet.container import containerconfig, dns, environment, sandboxconfig
 from agent.kubelet.container.containerconfig import ContainerInputs
+from agent.kubelet.container.deviceneeds import DeviceNeeds
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
 from agent.kubelet.container.lifecycle import Hooks
@@ -51,14 +52,20 @@ class Starter:
         self._kit = kit
         self._hooks = hooks
 
-    def sandbox_config(self, pod: Object, attempt: int) -> pb.PodSandboxConfig:
+    def sandbox_config(self, pod: Object, attempt: int, runtime_handler: str) -> pb.PodSandboxConfig:
         """The sandbox's configuration. Raises StartError."""
         kit = self._kit
         host = dns.host_config(kit.settings.resolv_conf)
         names = dns.pod_config(pod, host, kit.settings.cluster_dns, kit.settings.cluster_domain)
         for reason, message in names.warnings:
             kit.teller.pod(pod, "Warning", reason, message)
-        return sandboxconfig.build(pod, attempt, kit.settings, names, kit.cgroups.group_of(pod))
+        return sandboxconfig.build(
+            pod, attempt, kit.settings, names, kit.cgroups.runtime_parent(pod), self._users(pod, runtime_handler)
+        )
+
+    def _users(self, pod: Object, runtime_handler: str) -> pb.UserNamespace | None:
+        supported = runtime_handler in self._kit.node.user_namespace_handlers
+        return self._kit.user_namespaces.of_pod(pod, supported=supported)
 
     async def run_sandbox(self, pod: Object, config: pb.PodSandboxConfig, runtime_handler: str) -> str:
         """Make a pod's sandbox; its id. Raises StartError after telling the user."""
@@ -152,6 +159,7 @@ class Starter:
         else:
             count = containerconfig.restart_count_of_logs(start.sandbox_config.log_directory, container["name"])
         pod_dir = kit.pod_dir(meta.uid_of(pod))
+        needs = await self._device_needs(pod, container)
         return containerconfig.build(
             pod,
             container,
@@ -167,8 +175,19 @@ class Starter:
                 volumes=start.volumes,
                 restart_count=count,
                 target_id=self._target(container, runtime),
+                users=self._users(pod, start.runtime_handler),
+                needs=needs,
             ),
         )
+
+    async def _device_needs(self, pod: Object, container: Object) -> DeviceNeeds:
+        kit = self._kit
+        try:
+            responses = await kit.devices.before_start(pod, container)
+        except CriError as error:
+            raise ContainerConfigError(f"device plugin: PreStartContainer: {error}") from error
+        cpuset = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
+        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), cpuset)
 
     @staticmethod
     def _target(container: Object, runtime: RuntimePod) -> str:

@@ -55,14 +55,19 @@ class NodeRegistrar:
         inputs: NodeInputs,
         clock: Clock,
         problems: Callable[[], Awaitable[Sequence[str]]],
-        pressures: Callable[[], frozenset[str]],
+        tell: Callable[[str, str, str], None],
     ) -> None:
+        """`tell(Normal or Warning, reason, message)` records an event about the node."""
         self._client = client
         self._cri = cri
         self._inputs = inputs
         self._clock = clock
         self._problems = problems
-        self._pressures = pressures
+        self._tell = tell
+        self.pressures: Callable[[], frozenset[str]] = frozenset
+        self.of_plugins: Callable[[], tuple[Amounts, Amounts]] = lambda: ({}, {})  # (capacity, allocatable)
+        self.volumes_in_use: Callable[[], list[str]] = list
+        self._told: dict[str, str] = {}  # the status of a condition that was told last
         self._images: list[Object] = []
         self._images_at = float("-inf")
         self._runtime_version = ""
@@ -88,8 +93,11 @@ class NodeRegistrar:
     async def run(self) -> None:
         """Register, then report until cancelled."""
         settings = self._inputs.options.settings
+        self._tell("Normal", "Starting", "Starting kubelet.")
         await self._persist(self._register if settings.register_node else self._read)
         self.registered.set()
+        if "pods" in settings.enforce_allocatable:
+            self._tell("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
         while True:
             self._changed.clear()
             await self._persist(self.report)
@@ -128,6 +136,11 @@ class NodeRegistrar:
             log.info("node registered", node=meta.name_of(wanted))
         except AlreadyExists:
             self.node = await self._client.get(NODES, meta.name_of(wanted))
+            before = ((self.node.get("status") or {}).get("nodeInfo") or {}).get("bootID")
+            boot_id = self._inputs.machine.boot_id
+            if before and before != boot_id:
+                name = meta.name_of(wanted)
+                self._tell("Warning", "Rebooted", f"Node {name} has been rebooted, boot id: {boot_id}")
             await self._reconcile(wanted)
 
     async def _reconcile(self, wanted: Object) -> None:
@@ -151,6 +164,7 @@ class NodeRegistrar:
             return await self._register()
         old = self.node.get("status") or {}
         new = await self._status(self.node)
+        self._tell_changes(new["conditions"])
         patch = _patch(old, new)
         due = time.monotonic() - self._reported_at >= self._inputs.options.settings.status_report_seconds
         if not patch and not due:
@@ -161,19 +175,31 @@ class NodeRegistrar:
         self._reported_at = time.monotonic()
         return None
 
+    def _tell_changes(self, now: Sequence[Object]) -> None:
+        for condition in now:
+            kind, status = condition["type"], condition["status"]
+            if self._told.get(kind) == status:
+                continue
+            self._told[kind] = status
+            event = condition["reason"].replace("Kubelet", "Node", 1)
+            if kind == conditions.READY:
+                event = "NodeReady" if status == "True" else "NodeNotReady"
+            self._tell("Normal", event, f"Node {self._inputs.options.node_name} status is now: {event}")
+
     async def _status(self, node: Object) -> Object:
         inputs, machine, options = self._inputs, self._inputs.machine, self._inputs.options
         await self._ask_runtime()
         before = (node.get("status") or {}).get("conditions") or []
         now = meta.format_time(self._clock.now())
+        of_plugins = self.of_plugins()
         status: Object = {
             "addresses": [
                 *({"type": "InternalIP", "address": ip} for ip in inputs.ips),
                 {"type": "Hostname", "address": options.node_name},
             ],
-            "capacity": capacity.shown(inputs.capacity),
-            "allocatable": capacity.shown(inputs.allocatable),
-            "conditions": conditions.build(self._pressures(), await self._problems(), before, now),
+            "capacity": capacity.shown({**inputs.capacity, **of_plugins[0]}),
+            "allocatable": capacity.shown({**inputs.allocatable, **of_plugins[1]}),
+            "conditions": conditions.build(self.pressures(), await self._problems(), before, now),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": options.settings.port}},
             "nodeInfo": {
                 "machineID": machine.machine_id,
@@ -193,6 +219,9 @@ class NodeRegistrar:
         if options.cloud_provider:
             # Addresses are the cloud controller manager's to say.
             status["addresses"] = (node.get("status") or {}).get("addresses") or status["addresses"]
+        in_use = self.volumes_in_use()
+        if in_use or (node.get("status") or {}).get("volumesInUse"):
+            status["volumesInUse"] = in_use
         if self._handlers:
             status["runtimeHandlers"] = self._handlers
         return status

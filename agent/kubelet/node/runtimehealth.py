@@ -65,12 +65,16 @@ class RuntimeHealth:
 
     async def _ask(self) -> None:
         try:
-            status = (await self._cri.status()).status
+            answer = await self._cri.status()
         except CriError as error:
             if time.monotonic() - self._answered_at > _DOWN_SECONDS:
                 self._runtime_error = f"container runtime is down: {error}"
             return
         self._answered_at = time.monotonic()
+        status = answer.status
+        self._node.user_namespace_handlers = frozenset(
+            handler.name for handler in answer.runtime_handlers if handler.features.user_namespaces
+        )
         runtime, network = _condition(status, "RuntimeReady"), _condition(status, "NetworkReady")
         self._runtime_error = "" if runtime is None or runtime.status else f"runtime not ready: {_shown(runtime)}"
         if network is not None and not network.status:

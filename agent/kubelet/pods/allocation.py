@@ -8,20 +8,14 @@ Source: KEP-1287 (in-place update of pod resources), allocated and actuated reso
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import orjson
-
 from agent.kubelet.container.model import Container
+from agent.kubelet.jsonfile import JsonFile
 from agent.kubelet.pods import spec
 from machinery.api import meta, quantity
 from machinery.api.meta import Object
-from machinery.log import get_logger
-
-log = get_logger(__name__)
 
 _FILE = "allocations.json"
 RESIZABLE = ("cpu", "memory")
@@ -73,30 +67,14 @@ class Allocations:
     """Promises by pod. One for the whole kubelet."""
 
     def __init__(self, root_dir: str) -> None:
-        self._path = Path(root_dir, _FILE)
-        self._promised: dict[str, dict[str, Object]] = {}
-        # What a running container was last given, by container id: (resources); older runtimes don't tell.
-        self.given: dict[str, Object] = {}
-        self._load()
-
-    def _load(self) -> None:
-        try:
-            document = orjson.loads(self._path.read_bytes())
-            self._promised, self.given = dict(document["pods"]), dict(document["containers"])
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("cannot read allocations: pods keep what their specs say", path=str(self._path), err=str(error))
+        self._file = JsonFile(Path(root_dir, _FILE))
+        kept = self._file.read() or {}
+        self._promised: dict[str, dict[str, Object]] = kept.get("pods") or {}
+        # What a running container was last given, by its id, where it was resized: older runtimes don't tell.
+        self.given: dict[str, Object] = kept.get("containers") or {}
 
     def _save(self) -> None:
-        document = orjson.dumps({"pods": self._promised, "containers": self.given})
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{_FILE}.", dir=self._path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(document)
-            os.replace(temporary, self._path)
-        except OSError as error:
-            log.error("cannot write allocations", path=str(self._path), err=str(error))
+        self._file.write({"pods": self._promised, "containers": self.given})
 
     def pod(self, pod: Object) -> Object:
         """The pod as it was promised."""

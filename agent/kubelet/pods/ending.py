@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 import shutil
+from collections.abc import Container
 from typing import Protocol
 
 from agent.cri.errors import CriError
@@ -105,7 +106,9 @@ async def _stop_watching_grace(hooks: Hooks, worker: EndingPod, kit: Kit) -> Non
 async def _free(kit: Kit, uid: str) -> None:
     """Volumes and control group; tried until they are gone."""
     pause = _FREE_RETRY_SECONDS
-    while not (await kit.volumes.tear_down(uid) and kit.cgroups.remove(uid)):
+    kit.devices.forget(uid)
+    kit.cpus.forget(uid)
+    while not (await kit.volumes.tear_down(uid) and kit.cgroups.remove(uid) and await kit.claims.release(uid)):
         await kit.clock.sleep(pause)
         pause = min(pause * 2, _RETRY_SECONDS)
 
@@ -118,6 +121,7 @@ async def forget(kit: Kit, hooks: Hooks, mirrors: Mirrors, worker: EndingPod, *,
     elif in_api:
         await kit.statuses.delete(pod)
     kit.statuses.forget(uid)
+    kit.user_namespaces.forget(uid)
     kit.allocations.forget(uid, kit.view.pod(uid).containers)
     await _remove_records(kit, hooks, uid)
     kit.images.forget_pod(uid)
@@ -139,6 +143,20 @@ async def _remove_records(kit: Kit, hooks: Hooks, uid: str) -> None:
         except CriError as error:
             log.warning("cannot remove pod from the runtime", pod_uid=uid, err=str(error))
             await kit.clock.sleep(_RETRY_SECONDS)
+
+
+def remove_orphan_logs(directory: str, links: str, known: Container[str]) -> None:
+    """Remove the log directories (NAMESPACE_NAME_UID) of pods that are not known, and links that lead nowhere."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(directory)):
+            parts = entry.name.split("_")
+            if len(parts) == 3 and parts[2] not in known and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(os.scandir(links)):
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def remove_log_links(directory: str, pod: Object) -> None:

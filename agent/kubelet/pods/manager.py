@@ -12,9 +12,11 @@ from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import Starter
 from agent.kubelet.kit import Kit
-from agent.kubelet.pods import admission, spec
+from agent.kubelet.pods import admission, conditions, preemption, spec
+from agent.kubelet.pods.ending import remove_orphan_logs
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.phase import TERMINAL
+from agent.kubelet.pods.status import Verdict
 from agent.kubelet.pods.worker import PodWorker
 from machinery.api import meta
 from machinery.api.meta import Object
@@ -43,6 +45,9 @@ class PodManager:
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
         self._node = node
+        # Who gives a pod that is taken something of its own.
+        self._choosers = (kit.cpus.admit, kit.devices.admit)
+        self.gates: list[Callable[[Object], Verdict | None]] = []  # who else has a say in what pods the node takes
 
     # -- asked from outside ------------------------------------------------------------------------------------------
 
@@ -54,7 +59,7 @@ class PodManager:
     @property
     def active_pods(self) -> list[Object]:
         """Pods that use the node's resources."""
-        found = (w.pod for w in self._workers.values() if not w.is_ended and not _is_done(w.pod))
+        found = (w.pod for w in self._workers.values() if not w.is_ended and w.verdict is None and not _is_done(w.pod))
         return [self._kit.allocations.pod(pod) for pod in found]
 
     def worker(self, uid: str) -> PodWorker | None:
@@ -126,8 +131,8 @@ class PodManager:
             self._mirrors.seen(mirror)
         for worker in self._workers.values():
             if spec.is_static(worker.pod) and meta.key_of(worker.pod) == key:
-                if gone:
-                    self._kit.statuses.touch(worker.uid)
+                if gone or not (mirror.get("status") or {}).get("startTime"):
+                    self._kit.statuses.touch(worker.uid)  # a new mirror shows nothing yet
                 worker.probe_changed()
 
     def static_changed(self, wanted: Mapping[str, Object]) -> None:
@@ -160,19 +165,47 @@ class PodManager:
     def _begin(self, pod: Object) -> None:
         worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
         if not meta.is_deleting(pod) and not _is_done(pod):
-            verdict = admission.judge(
-                self._kit.allocations.pod(pod),
-                self._node(),
-                self.active_pods,
-                self._kit.node.allocatable,
-                self._kit.settings.allowed_unsafe_sysctls,
-            )
+            verdict = self._judge(self._kit.allocations.pod(pod))
+            verdict = verdict or next((v for v in (choose(pod) for choose in self._choosers) if v is not None), None)
             if verdict is not None:
                 self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
                 worker.reject(verdict)
+                self._kit.devices.forget(worker.uid)
+                self._kit.cpus.forget(worker.uid)
             else:
                 self._kit.allocations.admit(pod)
         self._start(worker)
+
+    def _judge(self, pod: Object) -> Verdict | None:
+        """Why the node doesn't take a pod; a critical one may displace others."""
+        kit, others = self._kit, self.active_pods
+        for gate in self.gates:
+            verdict = gate(pod)
+            if verdict is not None:
+                return verdict
+        sysctls = kit.settings.allowed_unsafe_sysctls
+        verdict = admission.judge(pod, self._node(), others, kit.node.allocatable, sysctls)
+        if verdict is not None and verdict.reason.startswith("OutOf") and spec.is_critical(pod):
+            lacking = preemption.missing(pod, others, kit.node.allocatable)
+            for victim in preemption.victims(pod, others, lacking) or ():
+                kit.teller.pod(victim, "Warning", preemption.REASON, preemption.MESSAGE)
+                told = conditions.make(
+                    conditions.DISRUPTION_TARGET,
+                    True,
+                    "TerminationByKubelet",
+                    "Pod was preempted by Kubelet to accommodate a critical pod.",
+                )
+                self.end(meta.uid_of(victim), Verdict(preemption.REASON, preemption.MESSAGE, (told,)), None)
+            verdict = admission.judge(pod, self._node(), self.active_pods, kit.node.allocatable, sysctls)
+        return verdict
+
+    def end(self, uid: str, verdict: Verdict, grace_seconds: float | None) -> bool:
+        """End a pod as failed, with this grace (None: its own); whether there is such a pod that runs."""
+        worker = self._workers.get(uid)
+        if worker is None or worker.is_ending:
+            return False
+        worker.end(verdict, grace_seconds)
+        return True
 
     def _start(self, worker: PodWorker) -> None:
         self._workers[worker.uid] = worker
@@ -256,6 +289,7 @@ class PodManager:
             await kit.volumes.tear_down(uid)
         for uid in kit.cgroups.known() - known:
             kit.cgroups.remove(uid)
+        await asyncio.to_thread(remove_orphan_logs, kit.settings.pod_logs_dir, kit.log_links_dir, known)
 
 
 def _is_done(pod: Object) -> bool:

@@ -49,21 +49,22 @@ class Mirrors:
         """Mirror pods whose static pods are no more."""
         return [mirror for key, mirror in self._known.items() if key not in static_keys]
 
-    async def ensure(self, pod: Object) -> None:
-        """Make the mirror of a static pod if it isn't there; failures are left to the next sync."""
+    async def ensure(self, pod: Object) -> bool:
+        """Make the mirror of a static pod if it isn't there; False if that has to be tried again."""
         if not spec.is_static(pod) or self._client is None:
-            return
+            return True
         key = meta.key_of(pod)
         self._wanted[key] = meta.uid_of(pod)
         mirror = self._known.get(key)
         try:
             if mirror is not None:
                 if _hash(mirror) == meta.uid_of(pod) and not meta.is_deleting(mirror):
-                    return
+                    return True
                 await self._delete(mirror)
             await self._create(pod)
         except (StatusError, TransportError) as error:
             log.warning("cannot make mirror pod", pod=key, err=str(error))
+        return key in self._known
 
     async def _create(self, pod: Object) -> None:
         node = self._node()

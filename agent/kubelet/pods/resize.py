@@ -116,7 +116,7 @@ class Resizing:
         if not kit.allocations.differs(pod):
             self._refused = None
             return kit.allocations.pod(pod)
-        refused = refusal(pod, others, kit.node.allocatable, exclusive=kit.exclusive_reason(pod))
+        refused = refusal(pod, others, kit.node.allocatable, exclusive=kit.cpus.exclusive_reason(pod))
         generation = pod["metadata"].get("generation") or 0
         if refused is None:
             kit.allocations.resize(pod, _running(pod, runtime))
@@ -175,6 +175,7 @@ class Resizing:
             unified=kit.cgroups.unified,
             single_process_oom_kill=kit.settings.single_process_oom_kill,
         )
+        made.cpuset_cpus = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
         if not made.cpu_quota:
             made.cpu_quota = -1  # an update with nothing said would leave the old quota
         return made

@@ -14,7 +14,6 @@ import asyncio
 import random
 
 from agent.cri.errors import CriError
-from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
 from agent.kubelet.container.lifecycle import Hooks, grace_of
 from agent.kubelet.container.model import RuntimePod
@@ -37,6 +36,7 @@ log = get_logger(__name__)
 
 _RETRY_SECONDS = 10.0  # after something failed that nothing will tell us about
 _NETWORK_RETRY_SECONDS = 1.0
+_MIRROR_RETRY_SECONDS = 5.0
 _SANDBOX_RETRIES = (1.0, 2.0, 5.0, 10.0)
 _IMAGE_SHOW_SECONDS = 2.0  # until ErrImagePull becomes ImagePullBackOff
 _MAX_STEPS = 100
@@ -205,7 +205,8 @@ class PodWorker:
             return None
         if self._is_over_deadline(status):
             return None
-        await self._mirrors.ensure(pod)
+        if not await self._mirrors.ensure(pod):
+            self._due(_MIRROR_RETRY_SECONDS)
         if kit.node.network_error and not spec.is_host_network(pod):
             kit.teller.pod(pod, "Warning", "NetworkNotReady", f"network is not ready: {kit.node.network_error}")
             return _NETWORK_RETRY_SECONDS
@@ -285,7 +286,7 @@ class PodWorker:
             return True
         try:
             handler = await kit.runtime_classes.handler(pod["spec"].get("runtimeClassName") or "")
-            config = self._starter.sandbox_config(pod, plan.attempt)
+            config = self._starter.sandbox_config(pod, plan.attempt, handler)
             if plan.create_sandbox:
                 sandbox_id = await self._starter.run_sandbox(pod, config, handler)
             else:
@@ -340,6 +341,7 @@ class PodWorker:
             self.reporter.publish(self._promised)
             return False
         self.reporter.waiting.pop(name, None)
+        kit.cgroups.settle(self._promised)
         return True
 
     def _retry_after(self, error: StartError, container: Object) -> float:
@@ -354,4 +356,4 @@ class PodWorker:
     @property
     def log_directory(self) -> str:
         """Where the pod's logs are."""
-        return sandboxconfig.log_directory(self.pod, self._kit.settings.pod_logs_dir)
+        return self._kit.log_directory(self.pod)

@@ -96,6 +96,8 @@ class ProbeManager:
         container = spec.find_container(pod, name)
         if container is None or not container.get(_FIELDS[STARTUP]):
             return True
+        if container_id not in self._watched:
+            return bool(_before_restart(pod, container_id).get("started"))
         return self.startup(container_id) is True
 
     def is_ready(self, pod: Object, name: str, container_id: str) -> bool:
@@ -103,6 +105,8 @@ class ProbeManager:
         container = spec.find_container(pod, name)
         if container is None or not container.get(_FIELDS[READINESS]):
             return True
+        if container_id not in self._watched:
+            return bool(_before_restart(pod, container_id).get("ready"))
         return self._verdict(container_id, READINESS) is True
 
     # -- following pods ----------------------------------------------------------------------------------------------
@@ -130,7 +134,7 @@ class ProbeManager:
         self, pod: Object, container: Object, status: Container, ip: str, kinds: tuple[str, ...], shown: Object
     ) -> None:
         watched = _Watched(meta.uid_of(pod), status.name, kinds=kinds)
-        before = _status_of(shown, status)
+        before = _status_of(shown, status.id)
         if before is not None:
             if STARTUP in kinds and before.get("started"):
                 watched.verdicts[STARTUP] = True
@@ -231,11 +235,16 @@ class ProbeManager:
         return outcome.passed
 
 
-def _status_of(shown: Object, container: Container) -> Mapping[str, object] | None:
+def _before_restart(pod: Object, container_id: str) -> Mapping[str, object]:
+    """What the API shows of a container that isn't probed yet: after a restart of the kubelet that still holds."""
+    return _status_of(pod.get("status") or {}, container_id) or {}
+
+
+def _status_of(shown: Object, container_id: str) -> Mapping[str, object] | None:
     """The entry of a status that is about exactly this container."""
     for section in ("containerStatuses", "initContainerStatuses"):
         for status in shown.get(section) or ():
-            if str(status.get("containerID", "")).endswith("/" + container.id):
+            if str(status.get("containerID", "")).endswith("/" + container_id):
                 return status  # type: ignore[no-any-return]
     return None
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.kubelet.certificates.store import CertificateStore
 from agent.kubelet.settings import Settings
 from machinery import pki
 from machinery.errors import SettingsError
@@ -17,10 +18,19 @@ from machinery.errors import SettingsError
 _VERSIONS = {"": ssl.TLSVersion.TLSv1_2, "VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
 
+def serving_store(cert_dir: str) -> CertificateStore:
+    """Where serving certificates that the cluster issues are kept."""
+    return CertificateStore(cert_dir, "kubelet-server")
+
+
 def server_context(settings: Settings, cert_dir: str, node_name: str, ips: Sequence[str]) -> ssl.SSLContext:
     """TLS as configured; makes a self-signed certificate in `cert_dir` if none is. Raises SettingsError."""
     certificate, key = settings.tls_cert_file, settings.tls_key_file
-    if not certificate:
+    if not certificate and settings.server_tls_bootstrap:
+        # As upstream: until the cluster has issued one there is none, and nobody can connect.
+        current = serving_store(cert_dir).current_path
+        certificate = key = str(current) if current.exists() else ""
+    elif not certificate:
         certificate, key = os.path.join(cert_dir, "kubelet.crt"), os.path.join(cert_dir, "kubelet.key")
         if not (os.path.exists(certificate) and os.path.exists(key)):
             pair = pki.self_signed_server(node_name, (node_name, *ips))
@@ -32,7 +42,8 @@ def server_context(settings: Settings, cert_dir: str, node_name: str, ips: Seque
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[settings.tls_min_version]
     try:
-        context.load_cert_chain(certificate, key)
+        if certificate:
+            context.load_cert_chain(certificate, key)
         if settings.client_ca_file:
             context.load_verify_locations(settings.client_ca_file)
             context.verify_mode = ssl.CERT_OPTIONAL

@@ -18,6 +18,7 @@ from agent.kubelet.container.errors import StartError, VolumeError
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.volumes import atomicwriter, hostpath, projection, subpath
+from agent.kubelet.volumes.csi import CsiVolume, CsiVolumes
 from agent.kubelet.volumes.model import MountedVolume
 from agent.kubelet.volumes.persistent import PersistentVolumes
 from agent.kubelet.volumes.projection import Sources
@@ -43,8 +44,9 @@ _IN_MEMORY = ("secret", "downwardAPI", "projected")
 class VolumeManager:
     """Sets volumes up and tears them down. One for the whole kubelet."""
 
-    def __init__(self, root_dir: str, sources: Sources, persistent: PersistentVolumes) -> None:
+    def __init__(self, root_dir: str, sources: Sources, persistent: PersistentVolumes, csi: CsiVolumes) -> None:
         self._root_dir = root_dir
+        self._csi = csi
         self._sources = sources
         self._persistent = persistent
 
@@ -60,8 +62,10 @@ class VolumeManager:
         ready: dict[str, MountedVolume] = {}
         for volume, result in zip(volumes, done, strict=True):
             if isinstance(result, VolumeError | StartError):
-                told = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {result}'
-                raise VolumeError(told) from result
+                reason = result.reason if isinstance(result, VolumeError) else "FailedMount"
+                step = "AttachVolume.Attach" if reason == "FailedAttachVolume" else "MountVolume.SetUp"
+                told = f'{step} failed for volume "{volume["name"]}" : {result}'
+                raise VolumeError(told, reason=reason) from result
             if isinstance(result, BaseException):
                 raise result
             ready[volume["name"]] = result
@@ -75,6 +79,10 @@ class VolumeManager:
             return MountedVolume(name, "", read_only=True, image=volume["image"])
         if "persistentVolumeClaim" in volume or "ephemeral" in volume:
             return await self._set_up_claim(pod, volume)
+        if "csi" in volume:
+            described = CsiVolume.of_inline(pod, volume)
+            path = await self._csi.mount(pod, name, described)
+            return MountedVolume(name, path, read_only=described.read_only)
         kind = next((k for k in _KINDS if k in volume), None)
         if kind is None:
             raise VolumeError(f"no volume plugin matched: {', '.join(k for k in volume if k != 'name')}")
@@ -93,10 +101,14 @@ class VolumeManager:
     async def _set_up_claim(self, pod: Object, volume: Object) -> MountedVolume:
         name = volume["name"]
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{meta.name_of(pod)}-{name}"
-        source = await self._persistent.resolve(pod, claim)
+        own = "ephemeral" in volume
+        claimed, source = await self._persistent.resolve(pod, claim, own=own)
         read_only = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
         base = os.path.join(self.pod_dir(meta.uid_of(pod)), "volumes")
         path = await self._persistent.mount(pod, name, source, base)
+        await self._persistent.grow(source, claimed, path)
+        if source["spec"].get("volumeMode") == "Block":
+            return MountedVolume(name, "", read_only=read_only, device=path)
         return MountedVolume(name, path, read_only=read_only)
 
     def _make_empty_dir(self, pod: Object, source: Object, directory: str, facts: PodFacts) -> None:
@@ -137,12 +149,13 @@ class VolumeManager:
             return True
         try:
             subpath.clean(pod_dir)
+            await self._csi.unmount(uid)
             for point in list(mounts.below(pod_dir)):
                 mounts.unmount(point)
             if any(True for _ in mounts.below(pod_dir)):
                 return False
             await asyncio.to_thread(_remove_tree, pod_dir)
-        except OSError as error:
+        except (OSError, VolumeError) as error:
             log.warning("cannot remove pod directory", pod_uid=uid, err=str(error))
             return False
         return True

@@ -15,6 +15,7 @@ from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.references import References
 from agent.kubelet.volumes.atomicwriter import ProjectedFile
 from agent.kubelet.volumes.tokens import Tokens
+from agent.kubelet.volumes.trustbundles import TrustBundles
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -29,6 +30,7 @@ class Sources:
 
     references: References
     tokens: Tokens
+    bundles: TrustBundles
 
 
 def is_projected(volume: Object) -> bool:
@@ -112,6 +114,9 @@ async def _projected(pod: Object, volume: Object, facts: PodFacts, sources: Sour
             of = source["serviceAccountToken"]
             token = await sources.tokens.token(pod, of.get("audience") or "", int(of.get("expirationSeconds") or 3600))
             files[of["path"]] = _token_file(pod, token, mode)
+        elif source.get("clusterTrustBundle"):
+            of = source["clusterTrustBundle"]
+            files[of["path"]] = ProjectedFile(await sources.bundles.anchors(of), mode)
         else:
             raise VolumeError(f"projected volume source {', '.join(source)} is not supported")
     return files

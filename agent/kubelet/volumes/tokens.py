@@ -25,8 +25,11 @@ _JITTER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Token:
+    """A token; times are seconds since 1970."""
+
     token: str
+    expires: str  # as the API server said it
     expires_at: float
     renew_at: float
 
@@ -36,28 +39,32 @@ class Tokens:
 
     def __init__(self, client: Client | None) -> None:
         self._client = client
-        self._held: dict[tuple[str, str, int], _Held] = {}
+        self._held: dict[tuple[str, str, int], Token] = {}
         self._asking: dict[tuple[str, str, int], asyncio.Lock] = {}
 
     async def token(self, pod: Object, audience: str, seconds: int) -> str:
         """A token of the pod's service account, bound to the pod. Raises VolumeError."""
+        return (await self.held(pod, audience, seconds)).token
+
+    async def held(self, pod: Object, audience: str, seconds: int) -> Token:
+        """The same, with its times. Raises VolumeError."""
         key = (meta.uid_of(pod), audience, seconds)
         lock = self._asking.setdefault(key, asyncio.Lock())
         async with lock:
             held = self._held.get(key)
             now = time.time()
             if held is not None and now < held.renew_at:
-                return held.token
+                return held
             try:
                 fresh = self._held[key] = await self._ask(pod, audience, seconds)
             except (StatusError, TransportError) as error:
                 if held is not None and now < held.expires_at:
                     log.warning("cannot renew service account token", pod=meta.key_of(pod), err=str(error))
-                    return held.token
+                    return held
                 raise VolumeError(f"failed to fetch token: {error}") from error
-            return fresh.token
+            return fresh
 
-    async def _ask(self, pod: Object, audience: str, seconds: int) -> _Held:
+    async def _ask(self, pod: Object, audience: str, seconds: int) -> Token:
         if self._client is None:
             raise VolumeError("failed to fetch token: this kubelet has no API server")
         request: Object = {
@@ -81,7 +88,10 @@ class Tokens:
         now = time.time()
         expires_at = meta.parse_time(answer["status"]["expirationTimestamp"]).timestamp()
         lifetime = min(0.8 * (expires_at - now), _LONGEST_SECONDS)
-        return _Held(answer["status"]["token"], expires_at, now + lifetime - random.uniform(0, _JITTER_SECONDS))
+        expires = answer["status"]["expirationTimestamp"]
+        return Token(
+            answer["status"]["token"], expires, expires_at, now + lifetime - random.uniform(0, _JITTER_SECONDS)
+        )
 
     def forget_pod(self, uid: str) -> None:
         """The pod is gone; its tokens are worth nothing any more."""

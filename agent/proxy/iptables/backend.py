@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from agent.command import CommandError, CommandResult, run
 from agent.proxy.errors import BackendError
+from agent.proxy.generation import ruleset_generation
 from agent.proxy.iptables import saved
-from agent.proxy.iptables.ruleset import OWN_PREFIXES, TABLES, Ruleset
-from agent.proxy.iptables.skeleton import JUMPS
+from agent.proxy.iptables.restore import takeover_text
+from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.model import Family, PortRules, ServicePortName
-from agent.proxy.nftables.generation import ruleset_generation
 from agent.proxy.settings import RuleSettings
 
 _TIMEOUT_SECONDS = 120
-_LOCK_SECONDS = "5"  # how long to wait for another user of iptables
+LOCK_SECONDS = "5"  # how long to wait for another user of iptables
 _SHOWN_CHARS = 600
 
 
@@ -43,7 +43,7 @@ class IptablesBackend:
         """Make exactly these true, whatever the tables hold."""
         self._state = None
         now = saved.parse((await self._save()).text)
-        await self._restore(self._ruleset.replace(everything, now.chains, now.jumps))
+        await self._restore(self._ruleset.replace(everything, now))
 
     async def disturbed(self) -> bool:
         """Whether the rules may have changed since our last call, by whomever."""
@@ -63,7 +63,7 @@ class IptablesBackend:
             self._writes_nftables = b"nf_tables" in version.stdout
         before = ruleset_generation() if self._writes_nftables else 0
         try:
-            await _checked(f"{self._program}-restore", "--noflush", "-w", _LOCK_SECONDS, stdin=text)
+            await checked(f"{self._program}-restore", "--noflush", "-w", LOCK_SECONDS, stdin=text)
         except BackendError:
             self._state = None
             raise
@@ -76,31 +76,19 @@ class IptablesBackend:
         self._state = after if alone else -1
 
     async def _save(self) -> CommandResult:
-        return await _checked(f"{self._program}-save")
+        return await checked(f"{self._program}-save")
 
 
 async def remove_chains(program: str) -> None:
     """Remove everything that this backend, or upstream's, ever makes, with `iptables` or `ip6tables`."""
-    now = saved.parse((await _checked(f"{program}-save")).text)
-    ours = {chain for chain in now.chains if chain.chain.startswith(OWN_PREFIXES)}
-    targets = {jump.target for jump in JUMPS} & {chain.chain for chain in ours}
-    lines = []
-    for table in TABLES:
-        chains = sorted(chain.chain for chain in ours if chain.table == table)
-        if not chains:
-            continue
-        lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
-        for chain, rule in now.rules:
-            words = rule.split()
-            if chain.table == table and "-j" in words and words[words.index("-j") + 1] in targets:
-                lines.append(f"-D {chain.chain} {rule}")
-        lines += [*(f"-X {chain}" for chain in chains), "COMMIT"]
-    if lines:
-        text = "".join(line + "\n" for line in lines).encode()
-        await _checked(f"{program}-restore", "--noflush", "-w", _LOCK_SECONDS, stdin=text)
+    now = saved.parse((await checked(f"{program}-save")).text)
+    text = takeover_text({}, now, ())
+    if text:
+        await checked(f"{program}-restore", "--noflush", "-w", LOCK_SECONDS, stdin=text)
 
 
-async def _checked(program: str, *arguments: str, stdin: bytes | None = None) -> CommandResult:
+async def checked(program: str, *arguments: str, stdin: bytes | None = None) -> CommandResult:
+    """Run a tool that must succeed. Raises BackendError with what it says."""
     result = await _run(program, *arguments, stdin=stdin)
     if result.returncode != 0:
         said = result.stderr.decode(errors="replace").strip()[:_SHOWN_CHARS]

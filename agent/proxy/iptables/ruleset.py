@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from agent.proxy.iptables.rendering import Rendered, Shard, render
-from agent.proxy.iptables.skeleton import JUMPS, ChainName, heads, jump_rule
+from agent.proxy.iptables.restore import restore_text, takeover_text
+from agent.proxy.iptables.saved import Saved
+from agent.proxy.iptables.skeleton import JUMPS, ChainName, heads
 from agent.proxy.model import PortRules, ServicePortName
 from agent.proxy.settings import RuleSettings
-
-TABLES = ("filter", "nat")  # in this order, so that nothing is let through that is not translated
-
-# Chains that belong to us by their names, those of kube-proxy's versions before this one included.
-OWN_PREFIXES = (
-    "KUBE-SVC-",
-    "KUBE-SVL-",
-    "KUBE-EXT-",
-    "KUBE-FW-",
-    "KUBE-SEP-",
-    "KUBE-XLB-",
-    "KUBE-SERVICES",
-    "KUBE-NODEPORTS",
-    "KUBE-EXTERNAL-SERVICES",
-    "KUBE-PROXY-FIREWALL",
-    "KUBE-HAIRPIN",
-    "KUBE-FORWARD",
-    "KUBE-POSTROUTING",
-    "KUBE-MARK-MASQ",
-    "KUBE-FIREWALL",
-    "KUBE-PROXY-CANARY",
-)
 
 
 class Ruleset:
@@ -62,16 +42,10 @@ class Ruleset:
                 self._rules.pop(name, None)
             else:
                 self._rules[name] = new
-        return self._text(written | self._write_shards(touched), removed - written.keys())
+        return restore_text(written | self._write_shards(touched), removed - written.keys())
 
-    def replace(
-        self, everything: Mapping[ServicePortName, PortRules], chains: Iterable[ChainName], jumps: Iterable[ChainName]
-    ) -> bytes:
-        """Take `everything` as the whole content; returns the input that brings about exactly that.
-
-        `chains` are those the tables hold at the moment, `jumps` the (source, as table and "SOURCE>TARGET") jumps that
-        are in place.
-        """
+    def replace(self, everything: Mapping[ServicePortName, PortRules], now: Saved) -> bytes:
+        """Take `everything` as the whole content; returns the input that makes tables that hold `now` exactly that."""
         self._rules = dict(everything)
         self._shards, self._led = {}, {}
         written: dict[ChainName, tuple[str, ...]] = {}
@@ -82,11 +56,7 @@ class Ruleset:
                 self._enter(shard, name, entries)
         written |= heads(self.settings)
         written |= self._write_shards(set(self._shards))
-        present = set(jumps)
-        inserted = [j for j in JUMPS if ChainName(j.table, f"{j.source}>{j.target}") not in present]
-        extra = {table: [f"-I {j.source} 1 {jump_rule(j)}" for j in inserted if j.table == table] for table in TABLES}
-        stale = {c for c in chains if c.chain.startswith(OWN_PREFIXES)} - written.keys()
-        return self._text(written, stale, extra)
+        return takeover_text(written, now, JUMPS)
 
     def _enter(self, shard: Shard, name: ServicePortName, entries: list[str] | None) -> None:
         if entries is not None:
@@ -118,26 +88,3 @@ class Ruleset:
 
     def _content(self, shard: Shard) -> tuple[str, ...]:
         return tuple(rule for _, entries in sorted(self._shards[shard].items()) for rule in entries)
-
-    @staticmethod
-    def _text(
-        written: Mapping[ChainName, tuple[str, ...]],
-        removed: Iterable[ChainName],
-        extra: Mapping[str, list[str]] | None = None,
-    ) -> bytes:
-        gone = sorted(removed)
-        lines: list[str] = []
-        for table in TABLES:
-            chains = sorted(name for name in written if name.table == table)
-            unused = [name.chain for name in gone if name.table == table]
-            jumps = (extra or {}).get(table, [])
-            if not chains and not unused and not jumps:
-                continue
-            lines.append(f"*{table}")
-            lines += [f":{name} - [0:0]" for name in sorted([*(c.chain for c in chains), *unused])]
-            for chain in chains:
-                lines += [f"-A {chain.chain} {rule}" for rule in written[chain]]
-            lines += jumps
-            lines += [f"-X {name}" for name in unused]
-            lines.append("COMMIT")
-        return "".join(line + "\n" for line in lines).encode()

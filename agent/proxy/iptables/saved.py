@@ -16,14 +16,19 @@ class Saved:
     rules: tuple[tuple[ChainName, str], ...]  # of the kernel's own chains alone, as saved, without `-A CHAIN`
 
     @property
+    def targets(self) -> list[str]:
+        """What each of the rules leads to; "" if it leads nowhere."""
+        found = []
+        for _, rule in self.rules:
+            words = rule.split()
+            found.append(words[words.index("-j") + 1] if "-j" in words else "")
+        return found
+
+    @property
     def jumps(self) -> list[ChainName]:
         """Each jump from one of the kernel's own chains, as (table, "SOURCE>TARGET")."""
-        found = []
-        for chain, rule in self.rules:
-            words = rule.split()
-            if "-j" in words:
-                found.append(ChainName(chain.table, f"{chain.chain}>{words[words.index('-j') + 1]}"))
-        return found
+        pairs = zip(self.rules, self.targets, strict=True)
+        return [ChainName(chain.table, f"{chain.chain}>{target}") for (chain, _), target in pairs if target]
 
 
 def parse(text: str) -> Saved:

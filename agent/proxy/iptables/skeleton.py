@@ -106,19 +106,20 @@ def heads(settings: RuleSettings) -> dict[ChainName, tuple[str, ...]]:
         NAT_HAIRPIN: (),
         NAT_POSTROUTING: (
             f"{comment('connections of endpoints to themselves')} -m conntrack --ctstate DNAT -j KUBE-HAIRPIN",
-            f"-m mark ! --mark {mark}/{mark} -j RETURN",
-            f"-j MARK --xor-mark {mark}",
-            f"{comment('kubernetes service traffic requiring SNAT')} -j MASQUERADE --random-fully",
+            *post_routing(settings),
         ),
-        FILTER_SERVICES: tuple(
-            rule for cidr in settings.service_ranges for rule in refusals(f"-d {cidr}", "no such service", "")
-        ),
+        FILTER_SERVICES: no_such_service(settings),
         FILTER_EXTERNAL: (),
         FILTER_NODEPORTS: (),
         FILTER_FIREWALL: (),
-        FILTER_FORWARD: _forwarding(settings),
+        FILTER_FORWARD: forwarding(settings),
         FILTER_MARTIANS: _martians(settings),
     }
+
+
+def no_such_service(settings: RuleSettings) -> tuple[str, ...]:
+    """Refusing what is sent to addresses of the service range that no service has."""
+    return tuple(rule for cidr in settings.service_ranges for rule in refusals(f"-d {cidr}", "no such service", ""))
 
 
 def refusals(match: str, reason: str, protocol: str) -> list[str]:
@@ -142,7 +143,18 @@ def _to_node_ports(settings: RuleSettings) -> tuple[str, ...]:
     return (f"{said} {to}",) if settings.localhost_node_ports else (f"{said} ! -d 127.0.0.0/8 {to}",)
 
 
-def _forwarding(settings: RuleSettings) -> tuple[str, ...]:
+def post_routing(settings: RuleSettings) -> tuple[str, ...]:
+    """Masquerading of what is marked."""
+    mark = settings.masquerade_mark
+    return (
+        f"-m mark ! --mark {mark}/{mark} -j RETURN",
+        f"-j MARK --xor-mark {mark}",
+        f"{comment('kubernetes service traffic requiring SNAT')} -j MASQUERADE --random-fully",
+    )
+
+
+def forwarding(settings: RuleSettings) -> tuple[str, ...]:
+    """Letting what belongs to services through, whatever the policy of the chain."""
     mark = settings.masquerade_mark
     rules = [] if settings.tcp_be_liberal else ["-m conntrack --ctstate INVALID -j DROP"]
     rules.append(f"{comment('kubernetes forwarding rules')} -m mark --mark {mark}/{mark} -j ACCEPT")

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 
 import orjson
 
-from agent.command import CommandError, CommandResult, run
+from agent.nft import command
+from agent.nft.errors import NftError
+from agent.nft.transaction import Transaction
 from agent.proxy.errors import BackendError
+from agent.proxy.generation import ruleset_generation
 from agent.proxy.model import PortRules, ServicePortName
-from agent.proxy.nftables.generation import ruleset_generation
 from agent.proxy.nftables.ruleset import Ruleset
 from agent.proxy.nftables.skeleton import TABLE, nft_family
-from agent.proxy.nftables.transaction import Transaction
 from agent.proxy.settings import RuleSettings
 from machinery.log import get_logger
 
 log = get_logger(__name__)
-
-_TIMEOUT_SECONDS = 60
-_SHOWN_CHARS = 600
 
 
 class NftablesBackend:
@@ -64,17 +62,21 @@ class NftablesBackend:
 
     async def _apply(self, tx: Transaction) -> None:
         before = ruleset_generation()
-        result = await _nft("-f", "-", stdin=tx.text())
-        if result.returncode != 0:
+        try:
+            await _nft(tx.text())
+        except BackendError:
             self._generation = None
-            raise BackendError(f"nft: {_first_error(result)}")
+            raise
         after = ruleset_generation()
         # Only when nobody else's change came between is the table known to be as we left it.
         alone = self._generation in (None, before) and after == before + 1
         self._generation = after if alone else -1
 
     async def _existing(self) -> tuple[list[str], dict[str, str]]:
-        result = await _nft("-j", "-t", "list", "table", self._family, TABLE)
+        try:
+            result = await command.query("-j", "-t", "list", "table", self._family, TABLE)
+        except NftError as error:
+            raise BackendError(str(error)) from error
         if result.returncode != 0:  # there is none
             return [], {}
         listed = orjson.loads(result.stdout)["nftables"]
@@ -86,18 +88,11 @@ class NftablesBackend:
 
 async def remove_table(family: str) -> None:
     """Remove our table of one family, if it is there. Raises BackendError."""
-    result = await _nft("-f", "-", stdin=f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n".encode())
-    if result.returncode != 0:
-        raise BackendError(f"nft: {_first_error(result)}")
+    await _nft(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n".encode())
 
 
-async def _nft(*arguments: str, stdin: bytes | None = None) -> CommandResult:
+async def _nft(script: bytes) -> None:
     try:
-        return await run("nft", *arguments, stdin=stdin, timeout_seconds=_TIMEOUT_SECONDS)
-    except CommandError as error:
+        await command.apply(script)
+    except NftError as error:
         raise BackendError(str(error)) from error
-
-
-def _first_error(result: CommandResult) -> str:
-    said = result.stderr.decode(errors="replace").strip()
-    return said[:_SHOWN_CHARS] or f"exit status {result.returncode}"

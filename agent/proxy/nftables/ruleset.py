@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from agent.nft.transaction import Transaction
 from agent.proxy.model import PortRules, ServicePortName
 from agent.proxy.nftables.rendering import Balance, Element, Rendered, render
-from agent.proxy.nftables.skeleton import nft_family, skeleton
-from agent.proxy.nftables.transaction import Transaction
+from agent.proxy.nftables.skeleton import TABLE, nft_family, skeleton
 from agent.proxy.settings import RuleSettings
 
 _Claim = tuple[ServicePortName, str]
@@ -29,7 +29,7 @@ class Ruleset:
 
     def change(self, changes: Mapping[ServicePortName, PortRules | None]) -> Transaction:
         """Take the changes in, and return the transaction that brings a table with the old content up to date."""
-        tx = Transaction(self._ip)
+        tx = Transaction(f"{self._ip} {TABLE}", "rules for kube-proxy")
         before: dict[Element, str | None] = {}
         for name, new in sorted(changes.items()):
             old = self._rules.get(name)
@@ -70,7 +70,7 @@ class Ruleset:
         """
         self._rules, self._claims, self._shared = {}, {}, set()
         frame = skeleton(self.settings)
-        tx = Transaction(self._ip)
+        tx = Transaction(f"{self._ip} {TABLE}", "rules for kube-proxy")
         tx.add_table()
         tx.flush_all_chains()
         own_sets: dict[str, str] = {}

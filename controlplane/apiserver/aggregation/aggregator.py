@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import web
-
-from controlplane.apiserver.aggregation import availability, registration
+from controlplane.apiserver.aggregation import authentication, availability, registration
 from controlplane.apiserver.aggregation.availability import Verdict
 from controlplane.apiserver.aggregation.remote import Remote, identity_headers
 from controlplane.apiserver.handlers.contract import Loopback
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.proxying import forward
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry.objects import items, sub, text
 from controlplane.apiserver.resources import Resources
@@ -37,6 +36,8 @@ log = get_logger(__name__)
 _AGAIN_SECONDS: Final = 0.5
 _CHECK_SECONDS: Final = 30.0
 _LOCAL: Final = "\0local"  # the key under which this server's own APIServices are worked on
+_TRUST: Final = "\0trust"
+_TRUST_SECONDS: Final = 60.0
 _TEXT: Final = "text/plain; charset=utf-8"
 _UNAVAILABLE: Final = Answer(b"service unavailable\n", _TEXT, 503, {"X-Content-Type-Options": "nosniff"})
 
@@ -63,6 +64,7 @@ class Aggregator:
         self.reader.on_change(ENDPOINTSLICES, self._slice_changed)
         self.resources.changed.append(lambda: self._controller.enqueue(_LOCAL))
         self._controller.enqueue(_LOCAL)
+        self._controller.enqueue(_TRUST)
         await self._controller.run()
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -73,14 +75,13 @@ class Aggregator:
             return None
         return self.remotes.get("/".join(path.split("/", 4)[:4]))
 
-    async def proxy(self, exchange: Exchange, remote: Remote) -> Answer | web.StreamResponse:
+    async def proxy(self, exchange: Exchange, remote: Remote) -> Answer | Answered:
         """Pass a request on."""
         if not remote.available:
             return _UNAVAILABLE
         try:
             peer = remote.peer()
-            raw = exchange.raw.path_qs if exchange.raw.raw_path is None else exchange.raw.raw_path
-            return await forward(exchange, peer, raw, headers=identity_headers(exchange.user))
+            return await forward(exchange, peer, exchange.raw.target, headers=identity_headers(exchange.user))
         except ServiceUnavailable as exc:
             return Answer(f"{exc.message}\n".encode(), _TEXT, 503, {"X-Content-Type-Options": "nosniff"})
 
@@ -129,6 +130,8 @@ class Aggregator:
     async def _reconcile(self, name: str) -> float | None:
         if name == _LOCAL:
             return await self._register()
+        if name == _TRUST:
+            return await self._publish()
         service = self.reader.get(APISERVICES, "", name)
         if service is None:
             return None
@@ -139,6 +142,15 @@ class Aggregator:
             return _AGAIN_SECONDS
         again = await self._tell(service, await self._verdict(remote))
         return again or _CHECK_SECONDS
+
+    async def _publish(self) -> float:
+        """Tell extension API servers whom to believe; certificates may be exchanged while this runs."""
+        try:
+            await authentication.publish(self.api, self.settings)
+        except (NotFound, Conflict, OSError) as exc:
+            log.debug("cannot publish what is trusted yet", err=str(exc))
+            return _AGAIN_SECONDS
+        return _TRUST_SECONDS
 
     async def _register(self) -> float | None:
         """Make the APIServices of what is served here, and remove those of what is not any more."""

@@ -12,10 +12,9 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import aiohttp
 import orjson
 
 from controlplane.apiserver.admission.webhook.client import service_address, why
@@ -27,6 +26,12 @@ from controlplane.apiserver.request import User
 from controlplane.apiserver.settings import Settings
 from machinery.api.meta import Object, name_of
 from machinery.errors import ServiceUnavailable, TransportError
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 _CHECK_SECONDS: Final = 6.0
 _LARGEST_BYTES: Final = 64 * 1024 * 1024

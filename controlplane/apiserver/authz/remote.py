@@ -13,14 +13,19 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 import ryaml
 
 from machinery.api.meta import Object
 from machinery.errors import SettingsError, TransportError
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 TIMEOUT_SECONDS = 30.0
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024

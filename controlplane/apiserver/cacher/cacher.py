@@ -19,6 +19,7 @@ from controlplane.apiserver import envelope
 from controlplane.apiserver.cacher.collection import Collection
 from controlplane.apiserver.cacher.record import Event, Record
 from controlplane.apiserver.storage.contract import Batch, Storage, Stored
+from controlplane.apiserver.storage.keys import collection_prefix
 from machinery.errors import RevisionCompacted, StorageUnavailable
 from machinery.log import get_logger
 
@@ -26,16 +27,6 @@ log = get_logger(__name__)
 
 CATCH_UP_SECONDS = 0.5  # how long a read waits for memory to be up to date before it goes to storage itself
 _LAGGING_SECONDS = 0.01  # the same while memory is known to lag
-
-_TWO_PARTS = frozenset({"services", "ranges"})
-
-
-def collection_prefix(key: str) -> str:
-    """The part of a key (relative to the store's prefix) that names the collection: `pods/`, `services/specs/`."""
-    first, _, rest = key.partition("/")
-    if "." in first or first in _TWO_PARTS:
-        return f"{first}/{rest.partition('/')[0]}/"
-    return first + "/"
 
 
 class Cacher:

@@ -26,6 +26,7 @@ class Collection:
         self.prefix = prefix
         self.records: dict[str, Record] = {}
         self.changed = revision  # the revision of the last change
+        self.size_bytes = 0  # of all objects together
         self._keys: list[str] = []
         self._events: deque[Event] = deque()
         self._complete_after = revision  # watches from this revision on find all they need in the ring
@@ -54,14 +55,18 @@ class Collection:
         """Fill the empty collection."""
         self.records = {record.key: record for record in records}
         self._keys = sorted(self.records)
+        self.size_bytes = sum(len(record.value) for record in self.records.values())
         self.changed = max((r.revision for r in self.records.values()), default=self.changed)
 
     def put(self, record: Record, time: float) -> Event:
         """A new object or a new state of one; the event is to be published with its batch."""
         previous = self.records.get(record.key)
         self.records[record.key] = record
+        self.size_bytes += len(record.value)
         if previous is None:
             insort(self._keys, record.key)
+        else:
+            self.size_bytes -= len(previous.value)
         return self._note(Event(MODIFIED if previous else ADDED, record, previous, time))
 
     def remove(self, key: str, revision: int, time: float) -> Event | None:
@@ -69,6 +74,7 @@ class Collection:
         previous = self.records.pop(key, None)
         if previous is None:
             return None
+        self.size_bytes -= len(previous.value)
         del self._keys[bisect_left(self._keys, key)]
         return self._note(Event(DELETED, previous.at(revision), previous, time))
 
@@ -79,6 +85,11 @@ class Collection:
         while len(events) > _FEWEST and (len(events) > _MOST or event.time - events[0].time > FRESH_SECONDS):
             self._complete_after = events.popleft().record.revision
         return event
+
+    @property
+    def watchers(self) -> int:
+        """How many listen."""
+        return len(self._subscribers)
 
     def publish(self, events: Sequence[Event]) -> None:
         """Hand a batch to all who listen."""

@@ -49,7 +49,7 @@ ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 class Event:
     """A change of one object. For a deletion `record` is the last state, at the deletion's revision."""
 
-    __slots__ = ("_line", "_vanished", "kind", "previous", "record", "time")
+    __slots__ = ("_line", "_vanished", "kind", "previous", "record", "selected", "time")
 
     def __init__(self, kind: str, record: Record, previous: Record | None, time: float) -> None:
         self.kind = kind
@@ -58,6 +58,8 @@ class Event:
         self.time = time  # of the loop's clock; how long the event has been held
         self._line: bytes | None = None
         self._vanished: Record | None = None
+        self.selected: dict[str, tuple[bool, bool]] = {}
+        """By the text of selectors: whether they select the object now, and did before; for watchers to share."""
 
     @property
     def line(self) -> bytes:

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+from controlplane.apiserver.registry.validation.definition_parts import approval
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -73,12 +74,31 @@ def plan_status(definition: Object, others: Iterable[Object], now: str) -> Objec
         if not _holds(definition, "Established"):
             text = "the initial names have been accepted"
             _set(conditions, "Established", "True", "InitialNamesAccepted", text, now)
+    _tell_approval(conditions, definition, now)
     if spec.get("preserveUnknownFields"):
         text = "spec.preserveUnknownFields: Invalid value: true: must be false"
         _set(conditions, "NonStructuralSchema", "True", "Violations", text, now)
     else:
         conditions[:] = [c for c in conditions if c["type"] != "NonStructuralSchema"]
     return status
+
+
+_APPROVALS = {
+    "Missing": ("False", "MissingAnnotation"),
+    "Invalid": ("False", "InvalidAnnotation"),
+    "Unapproved": ("False", "UnapprovedAnnotation"),
+    "Approved": ("True", "ApprovedAnnotation"),
+}
+
+
+def _tell_approval(conditions: list[Object], definition: Object, now: str) -> None:
+    """Groups of Kubernetes' own need leave, and say whether they have it."""
+    state, message = approval(definition)
+    if state:
+        status, reason = _APPROVALS[state]
+        _set(conditions, "KubernetesAPIApprovalPolicyConformant", status, reason, message, now)
+    else:
+        conditions[:] = [c for c in conditions if c["type"] != "KubernetesAPIApprovalPolicyConformant"]
 
 
 def begin_deletion(definition: Object, now: str) -> Object:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.apiserver.openapi.definitions import Definitions, Schema
+from controlplane.apiserver.openapi.definitions import Definitions, Schema, schema_name
 from controlplane.apiserver.resources import Resources, Served
 from machinery.api.structural.custom import CustomSchema
 
@@ -28,7 +28,7 @@ def published(resources: Resources) -> Definitions:
 
 def _add(definitions: Definitions, served: Served, schema: CustomSchema) -> None:
     kind = served.type
-    name = ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
+    name = schema_name(kind)
     definitions.add(name, _schema_of(served, schema.definition), (kind.group, kind.version, kind.kind))
     items = {
         "type": "array",

@@ -10,6 +10,7 @@ from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.handlers.allocation import Allocator, NoAllocation
 from controlplane.apiserver.handlers.contract import Authorize, Extensions
 from controlplane.apiserver.handlers.kubelets import Kubelets
+from controlplane.apiserver.metrics import Metrics
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import User
@@ -31,6 +32,7 @@ class Api:
     authorize: Authorize
     extensions: Extensions = field(default_factory=Extensions)
     admission: Admission = field(default_factory=Admission)
+    metrics: Metrics = field(default_factory=Metrics)
     allocator: Allocator = field(default_factory=NoAllocation)
     kubelets: Kubelets = field(init=False)
 

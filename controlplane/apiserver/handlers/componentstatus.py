@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import aiohttp
 import orjson
 
 from controlplane.apiserver.cacher.record import Record
@@ -22,6 +22,12 @@ from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.selection import selection
 from machinery.api.meta import Object
 from machinery.errors import StorageUnavailable
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 _PORTS = {"scheduler": 10259, "controller-manager": 10257}
 _SECONDS = 5.0

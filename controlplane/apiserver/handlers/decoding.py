@@ -228,12 +228,6 @@ def _checked(
     return obj
 
 
-def _lines(told: list[str]) -> list[str]:
-    """What is told of YAML, each line as a warning of its own."""
-    head = "yaml: unmarshal errors:\n"
-    return [line.strip() for text in told for line in text.removeprefix(head).split("\n")]
-
-
 def _may_repeat(parsed: Parsed) -> bool:
-    """Whether a key may come twice in an object of the JSON text: then what is printed from it is shorter."""
-    return jsontext.loads(parsed.json, duplicates=True)[1]
+    """Whether a key comes twice in an object of the JSON text."""
+    return jsontext.repeats(parsed.json, parsed.value)

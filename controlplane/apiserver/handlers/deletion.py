@@ -20,7 +20,7 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import kind_conflict, not_found
 from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import DeleteOptions, delete_options
-from controlplane.apiserver.handlers.read import list_options, read_page
+from controlplane.apiserver.handlers.read import list_options, present_to_select, read_page
 from controlplane.apiserver.handlers.selection import selection
 from controlplane.apiserver.handlers.write import key_of
 from controlplane.apiserver.objects import Remove, Written
@@ -325,6 +325,7 @@ async def delete_collection(api: Api, exchange: Exchange) -> Answer:
     _warn_of_orphans(exchange, options)
     listed = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
+    await present_to_select(api, served, chosen)
     page = await read_page(api, served, chosen, listed)
     for record in page.records:
         # as upstream: preconditions are those of the options, the same for all

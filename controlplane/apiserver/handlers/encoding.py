@@ -24,6 +24,7 @@ from controlplane.apiserver.handlers.forms import (
     metadata_of,
     protobuf_of,
 )
+from controlplane.apiserver.http.pieces import Joined
 from controlplane.apiserver.negotiation import Form, not_acceptable
 from controlplane.apiserver.resources import Served
 from machinery.api.protobuf import envelope
@@ -66,7 +67,7 @@ def many(records: Sequence[Record], served: Served, form: Form, metadata: dict[s
         return Answer(_protobuf_list(records, served, form, metadata), PROTOBUF)
     if not form.shape:
         data = _list(records, served, metadata)
-        return Answer(data) if form.media == JSON and not form.pretty else encode(data, form)
+        return Answer(data) if form.media == JSON and not form.pretty else encode(bytes(data), form)
     if form.shape == "Table":
         return encode(table.render(records, served, form.shape_version, include, metadata), form)
     if form.shape == "PartialObjectMetadataList":
@@ -89,7 +90,7 @@ def _protobuf_list(records: Sequence[Record], served: Served, form: Form, metada
     return envelope.encode_list(kind.api_version, kind.list_kind, metadata, messages)
 
 
-def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes:
+def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes | Joined:
     resource = served.type
     if served.custom:
         return _custom_list(records, served, metadata)
@@ -108,8 +109,7 @@ def _list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -
         values = [json_of(record, served) for record in records]
     if served.schema is None or not all(value.startswith(lead) for value in values):
         return head + b",".join([_bare(value, served) for value in values]) + b"]}"
-    skip = len(lead)
-    return head + b"{" + b",{".join([value[skip:] for value in values]) + b"]}"
+    return Joined(head + b"{", values, b",{", b"]}", len(lead))
 
 
 def _custom_list(records: Sequence[Record], served: Served, metadata: dict[str, Any]) -> bytes:

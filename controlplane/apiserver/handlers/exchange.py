@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from aiohttp import web
 from multidict import MultiMapping
 
+from controlplane.apiserver.http.pieces import Joined
+from controlplane.apiserver.http.request import Request
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
 from controlplane.apiserver.routing import Query, Target
 from machinery.api.resource import Subresource
-from machinery.errors import BadRequest, TooLarge
+from machinery.errors import TooLarge
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 
@@ -21,7 +22,7 @@ JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.
 class Answer:
     """A complete answer."""
 
-    body: bytes
+    body: bytes | Joined
     content_type: str = JSON
     status: int = 200
     headers: Mapping[str, str] | None = None
@@ -31,7 +32,7 @@ class Answer:
 class Exchange:
     """A request after authentication and authorisation, and what will be said besides the answer."""
 
-    raw: web.BaseRequest
+    raw: Request
     method: str
     target: Target
     headers: MultiMapping[str]
@@ -42,6 +43,10 @@ class Exchange:
     audit_annotations: dict[str, str] = field(default_factory=dict)
     answer_headers: dict[str, str] = field(default_factory=dict)
     """Sent with whatever the answer is."""
+    received: bytes = b""
+    """The body, once it has been read."""
+    initialised: Callable[[], None] | None = None
+    """To be called when a watch has told what is there and only waits for events."""
 
     @property
     def query(self) -> Query:
@@ -79,13 +84,5 @@ class Exchange:
         length = self.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > limit:
             raise TooLarge(f"Request entity too large: limit is {limit}")
-        chunks, size = [], 0
-        try:
-            async for chunk in self.raw.content.iter_any():
-                size += len(chunk)
-                if size > limit:
-                    raise TooLarge(f"Request entity too large: limit is {limit}")
-                chunks.append(chunk)
-        except web.HTTPException as exc:
-            raise BadRequest(exc.reason) from exc
-        return b"".join(chunks)
+        self.received = await self.raw.body.read(limit)
+        return self.received

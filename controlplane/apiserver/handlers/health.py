@@ -5,8 +5,12 @@ Source: k8s.io/apiserver/pkg/server/healthz.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from controlplane.apiserver.handlers.exchange import Answer
 from controlplane.apiserver.routing import Query
@@ -23,12 +27,24 @@ async def well() -> None:
     """A check that can't fail while the server answers at all."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Metrics that are there."""
+
+    families: list[Metric]
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        return iter(self.families)
+
+
 @dataclass
 class Health:
     """Checks by name; `ready_only` ones count for /readyz alone."""
 
     checks: dict[str, Check] = field(default_factory=dict)
     ready_only: dict[str, Check] = field(default_factory=dict)
+    _seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def of(self, endpoint: str) -> Mapping[str, Check]:
         """The checks of an endpoint, in order."""
@@ -52,6 +68,32 @@ class Health:
             check = checks.get(name)
             return await self._one(check) if check is not None else None
         return await self._all(endpoint, checks, query)
+
+    async def indicators(self) -> bytes:
+        """Whether each check holds now, and how often it did and didn't, as metrics.
+
+        Source: component-base/metrics/prometheus/slis.
+        """
+        now = GaugeMetricFamily(
+            "kubernetes_healthcheck", "This metric records the result of a single healthcheck.", labels=("type", "name")
+        )
+        for endpoint in ENDPOINTS:
+            for name, check in self.of(endpoint).items():
+                try:
+                    await check()
+                    held = True
+                except NavarchError:
+                    held = False
+                now.add_metric((endpoint, name), int(held))
+                self._seen[name, "success" if held else "error", endpoint] += 1
+        total = CounterMetricFamily(
+            "kubernetes_healthchecks",
+            "This metric records the results of all healthcheck.",
+            labels=("name", "status", "type"),
+        )
+        for labels, count in self._seen.items():
+            total.add_metric(labels, count)
+        return generate_latest(_Told([now, total]))
 
     async def _one(self, check: Check) -> Answer:
         try:

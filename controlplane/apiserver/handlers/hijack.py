@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from aiohttp import web
-
 from controlplane.apiserver.handlers.exchange import Exchange
+from controlplane.apiserver.http.request import Answered
 from machinery.errors import ServiceUnavailable
 
 _HEAD_BYTES = 64 * 1024
@@ -39,17 +38,6 @@ class Refused:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
-
-
-class Upgraded(web.StreamResponse):
-    """Stands for an answer that was given behind the HTTP library's back."""
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to be sent."""
-        self._eof_sent = True
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to be sent."""
 
 
 class _Pipe(asyncio.Protocol):
@@ -105,7 +93,7 @@ class _Pipe(asyncio.Protocol):
         self.closed.set()
 
 
-async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Upgraded | Refused:
+async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answered | Refused:
     """Send an upgrade request to the peer; if it agrees, join the two connections until either ends.
 
     Raises:
@@ -144,13 +132,9 @@ async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Upgrade
     return await _join(exchange, upstream, head)
 
 
-async def _join(exchange: Exchange, upstream: _Head, head: bytes) -> Upgraded:
+async def _join(exchange: Exchange, upstream: _Head, head: bytes) -> Answered:
     client = _Pipe()
-    transport = cast(asyncio.Transport, exchange.raw.transport)
-    library = exchange.raw.protocol
-    transport.set_protocol(client)
-    client.connection_made(transport)
-    transport.write(head)
+    transport = exchange.raw.take_over(client, head)
     back = _Pipe()
     assert upstream.transport is not None
     upstream.transport.set_protocol(back)
@@ -169,8 +153,8 @@ async def _join(exchange: Exchange, upstream: _Head, head: bytes) -> Upgraded:
     finally:
         transport.close()
         upstream.transport.close()
-        library.connection_lost(None)
-    return Upgraded()
+        exchange.raw.release()
+    return Answered(101)
 
 
 async def _linger(*pipes: _Pipe) -> None:

@@ -16,7 +16,7 @@ import orjson
 
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
 from controlplane.apiserver.openapi import gnostic, v2, v3
-from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.openapi.definitions import Definitions, schema_name
 from controlplane.apiserver.resources import Resources
 from machinery.api.resource import ResourceType
 
@@ -63,7 +63,7 @@ class OpenAPI:
         if path == "/openapi/v2":
             return self._v2(exchange)
         if path == "/openapi/v3":
-            return Answer(self._kept("v3", self._index), JSON)
+            return Answer(self._kept("v3", self._index), "text/plain; charset=utf-8")  # as upstream has it
         name = path.removeprefix("/openapi/v3/")
         if name == path:
             return None
@@ -110,7 +110,8 @@ class OpenAPI:
 
     def _v2_document(self) -> dict[str, Any]:
         definitions = self.definitions()
-        made = v2.document(v3.document(resources, definitions) for resources in self._versions().values())
+        documents = (v3.document(resources, definitions) for resources in self._versions().values())
+        made = v2.document(documents, [schema_name(s.type) for s in self.resources.all() if s.custom])
         for path, other in sorted(self.remotes.items()):
             if "v2" in other.documents:
                 v2.merge(made, other.documents["v2"], path)

@@ -86,9 +86,9 @@ class Patched:
             if self._validation in ("Strict", "Warn") and isinstance(value, list):
                 self._strict = list(json_patch.strict_errors(value))
             return value
-        if self._validation in ("Strict", "Warn") and self._served.schema is not None and isinstance(value, dict):
-            duplicates = self._served.schema.strict_errors(body)
-            self._strict = [told for told in duplicates if told.startswith("duplicate field")]
+        schema = self._served.schema if self._validation in ("Strict", "Warn") else None
+        if schema is not None and isinstance(value, dict) and jsontext.repeats(body, value):
+            self._strict = [told for told in schema.strict_errors(body) if told.startswith("duplicate field")]
         return value
 
     async def produce(self, old: Object | None) -> Object:
@@ -124,6 +124,8 @@ class Patched:
             assert served.schema is not None
             if strategic:
                 return errors.unreadable(goformat.show(self._value), told)
+            if served.custom:
+                return errors.unreadable(orjson.dumps(made, option=orjson.OPT_SORT_KEYS).decode(), told)
             return errors.unreadable(goorder.dumps(served.schema.type, made, goorder.taken_apart(doc, made)), told)
 
         if not isinstance(made, dict):

@@ -6,18 +6,23 @@ Source: k8s.io/apiserver/pkg/server/routes.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from controlplane.apiserver.aggregation.aggregator import Aggregator
+from controlplane.apiserver.exposition import Exposition
+from controlplane.apiserver.flowcontrol import dump
+from controlplane.apiserver.handlers import profiling
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.discovery import Discovery
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
 from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource
 from controlplane.apiserver.handlers.health import TEXT, Health
 from controlplane.apiserver.handlers.openapi import OpenAPI
+from controlplane.apiserver.handlers.profiling import Profiling
+from controlplane.apiserver.handlers.zpages import ZPages
 
 VERSION = {
     "major": "1",
@@ -48,6 +53,9 @@ class Paths:
     health: Health
     openapi: OpenAPI
     aggregator: Aggregator
+    exposition: Exposition
+    zpages: ZPages
+    profiling: Profiling = field(default_factory=Profiling)
 
     async def answer(self, exchange: Exchange) -> Answer:
         """The answer. Raises NotFound, MethodNotAllowed."""
@@ -69,7 +77,18 @@ class Paths:
             self._reading(exchange)
             return Answer(orjson.dumps(VERSION))
         if path == "/metrics":
-            return Answer(generate_latest(), CONTENT_TYPE_LATEST)
+            return Answer(self.exposition.render(), CONTENT_TYPE_LATEST)
+        if path.startswith(dump.PREFIX) and self.exposition.flow is not None:
+            self._reading(exchange)
+            told = dump.table(self.exposition.flow, path.removeprefix(dump.PREFIX))
+            return Answer(told.encode(), TEXT) if told is not None else NOT_FOUND
+        if path == "/metrics/slis":
+            return Answer(await self.health.indicators(), CONTENT_TYPE_LATEST)
+        if path.startswith(profiling.PREFIX) and self.api.settings.profiling:
+            return await self.profiling.answer(exchange) or NOT_FOUND
+        page = self.zpages.answer(exchange, self._paths())
+        if page is not None:
+            return page
         extension = self.api.extensions.paths.get(path)
         if extension is not None:
             self._reading(exchange)
@@ -99,10 +118,22 @@ class Paths:
         return found if found is not None else NOT_FOUND
 
     def _index(self) -> Answer:
+        return Answer(orjson.dumps({"paths": self._paths()}), JSON)
+
+    def _paths(self) -> list[str]:
+        """All paths that the server tells of."""
         groups = self.api.resources.group_versions()
         paths = ["/.well-known/openid-configuration", "/api", "/apis", "/apis/", "/version", "/metrics", "/openapi/v2"]
-        paths += ["/openapi/v3", "/openapi/v3/", *self.health.paths(), *self.api.extensions.paths]
+        paths += [
+            "/openapi/v3",
+            "/openapi/v3/",
+            "/flagz",
+            "/statusz",
+            "/metrics/slis",
+            *self.health.paths(),
+            *self.api.extensions.paths,
+        ]
         for group, versions in groups.items():
             base = f"/apis/{group}" if group else "/api"
             paths += [base, *(f"{base}/{version}" for version in versions)]
-        return Answer(orjson.dumps({"paths": sorted(set(paths))}), JSON)
+        return sorted(set(paths))

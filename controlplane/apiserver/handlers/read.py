@@ -139,11 +139,16 @@ async def list_(api: Api, exchange: Exchange) -> Answer:
     form = negotiated.form(exchange, list_or_watch=True)
     options = list_options(exchange.query)
     chosen = selection(exchange, served, info.namespace)
-    if served.conversion is not None and chosen.matches is not None:
-        await present(api.objects.collection(served.prefix).list(chosen.namespace), served)
+    await present_to_select(api, served, chosen)
     page = await read_page(api, served, chosen, options)
     await present(page.records, served)
     return encoding.many(page.records, served, form, page.metadata(), negotiated.include(exchange, form))
+
+
+async def present_to_select(api: Api, served: Served, chosen: Selection) -> None:
+    """Have a webhook convert what a selector has to look into."""
+    if served.conversion is not None and chosen.matches is not None:
+        await present(api.objects.collection(served.prefix).list(chosen.namespace), served)
 
 
 async def read_page(api: Api, served: Served, chosen: Selection, options: ListOptions) -> Page:

@@ -146,7 +146,7 @@ class _Change:
         served, info = self._served, self._exchange.info
         if old is None:
             raise not_found(served.type, info.name)
-        before = scale_of(old, served, new=self._patched is not None or self._applied is not None)
+        before = scale_of(old, served, new=True)
         path = (served.scale.spec_replicas if served.scale else ".spec.replicas").lstrip(".").split(".")
         entries = scale_managers.scale_entries(old, path)
         if entries:

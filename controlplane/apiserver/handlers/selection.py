@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.cacher.record import Event, Record
 from controlplane.apiserver.handlers.exchange import Exchange
 from controlplane.apiserver.handlers.forms import viewed
 from controlplane.apiserver.resources import Served
@@ -29,6 +29,8 @@ class Selection:
     name: str
     matches: Callable[[Record], bool] | None
     """None: every object of the namespace (and name) is selected."""
+    text: str = ""
+    """Equal texts of one resource mean equal tests."""
 
     @property
     def plain(self) -> bool:
@@ -42,6 +44,19 @@ class Selection:
             and (not self.name or record.name == self.name)
             and (self.matches is None or self.matches(record))
         )
+
+    def selects_event(self, event: Event) -> tuple[bool, bool]:
+        """Whether the object of an event is selected now, and was before it."""
+        record, test = event.record, self.matches
+        if (self.namespace and record.namespace != self.namespace) or (self.name and record.name != self.name):
+            return False, False
+        if test is None:
+            return True, event.previous is not None
+        found = event.selected.get(self.text)
+        if found is None:
+            found = test(record), event.previous is not None and test(event.previous)
+            event.selected[self.text] = found
+        return found
 
 
 def selection(exchange: Exchange, served: Served, namespace: str, name: str = "") -> Selection:
@@ -58,7 +73,8 @@ def selection(exchange: Exchange, served: Served, namespace: str, name: str = ""
         name = exact if exact is not None else ""
         if exact == "":
             return Selection(namespace, "", lambda record: False)
-    return Selection(namespace if served.type.namespaced else "", name, _test(by_label, rest, served))
+    text = f"{served.type.api_version}\0{query.get('labelSelector')}\0{query.get('fieldSelector')}"
+    return Selection(namespace if served.type.namespaced else "", name, _test(by_label, rest, served), text)
 
 
 def check_fields(selector: FieldSelector, served: Served) -> FieldSelector:

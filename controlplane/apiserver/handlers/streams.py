@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aiohttp import web
-
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
@@ -20,7 +18,18 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
-from controlplane.apiserver.handlers.proxying import forward, is_upgrade
+from controlplane.apiserver.handlers.proxying import (
+    fetch,
+    forward,
+    is_upgrade,
+    is_websocket,
+    messages,
+    refusing,
+    relay,
+    rewriting,
+)
+from controlplane.apiserver.handlers.rewriting import Rewriting
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
@@ -28,7 +37,7 @@ from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
 from machinery.errors import BadRequest, ServiceUnavailable
 
-Response = Answer | web.StreamResponse
+Response = Answer | Answered
 
 _LOG_FLAGS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
 _LOG_NUMBERS = ("sinceSeconds", "tailLines", "limitBytes")
@@ -121,7 +130,7 @@ def log_query(query: Query, name: str) -> list[tuple[str, str]]:
 
 
 async def log(api: Api, exchange: Exchange) -> Response:
-    """GET pods/NAME/log."""
+    """GET pods/NAME/log, over HTTP or as the messages of a WebSocket."""
     query, info = exchange.query, exchange.info
     asked = log_query(query, info.name)
     pod = await _pod(api, exchange)
@@ -131,12 +140,11 @@ async def log(api: Api, exchange: Exchange) -> Response:
         return Answer(b"", "text/plain")
     peer = await _kubelet(api, node)
     path = f"/containerLogs/{_segments(info.namespace, info.name, container)}"
-    return await forward(
-        exchange,
-        peer,
-        f"{path}?{urlencode(asked)}" if asked else path,
-        failure=lambda status, text: peer_failure("pods/log", info.name, status, text),
+    receive = refusing(
+        lambda status, text: peer_failure("pods/log", info.name, status, text),
+        messages if is_websocket(exchange) else relay,
     )
+    return await fetch(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path, (), receive)
 
 
 def _segments(*parts: str) -> str:
@@ -226,7 +234,9 @@ async def _proxy(api: Api, exchange: Exchange, peer: Peer, kind: str) -> Respons
     if exchange.query.text:
         path += f"?{exchange.query.text}"
     uri = exchange.target.path[: len(exchange.target.path) - len(rest)] if rest else exchange.target.path
-    return await forward(exchange, peer, path, headers=[("X-Forwarded-Uri", quote(uri + (rest or "/"), safe="/%"))])
+    links = Rewriting(uri, frozenset((f"{peer.host}:{peer.port}", exchange.headers.get("Host", ""))))
+    forwarded = [("X-Forwarded-Uri", quote(uri + (rest or "/"), safe="/%"))]
+    return await forward(exchange, peer, path, headers=forwarded, receive=rewriting(links))
 
 
 def _tls_to_pods(scheme: str, api: Api) -> Any:

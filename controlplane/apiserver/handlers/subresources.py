@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-
 from controlplane.apiserver.handlers import binding, eviction, scale, streams
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
+from controlplane.apiserver.http.request import Answered
 from machinery.api import catalogue as c
 from machinery.api.resource import ResourceType
 
-Handler = Callable[[Api, Exchange], Awaitable[Answer | web.StreamResponse]]
+Handler = Callable[[Api, Exchange], Awaitable[Answer | Answered]]
 
 SUBRESOURCES: dict[tuple[ResourceType | None, str], Handler] = {
     (c.PODS, "binding"): binding.bind,

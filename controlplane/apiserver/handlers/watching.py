@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from controlplane.apiserver import envelope, yamltext
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
@@ -24,9 +23,11 @@ from controlplane.apiserver.handlers import encoding, forms, negotiated, table
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML, Exchange
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
+from controlplane.apiserver.handlers.proxying import is_websocket
 from controlplane.apiserver.handlers.read import not_older
 from controlplane.apiserver.handlers.selection import Selection, selection
 from controlplane.apiserver.handlers.wirestream import ChunkedSink, Sink, WebSocketSink
+from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.negotiation import Form
 from controlplane.apiserver.resources import Served
 from controlplane.apiserver.routing import Query
@@ -80,7 +81,7 @@ def watch_options(query: Query, shortest_seconds: int) -> WatchOptions:
     )
 
 
-async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
+async def watch(api: Api, exchange: Exchange) -> Answered:
     """GET of a collection with `watch`, over chunked HTTP or WebSocket."""
     served, info = exchange.served, exchange.info
     form = negotiated.form(exchange, list_or_watch=True)
@@ -92,16 +93,13 @@ async def watch(api: Api, exchange: Exchange) -> web.StreamResponse:
         await api.objects.cacher.fresh()
     if options.initial is not None and revision:
         await not_older(api, revision)
-    sink: Sink = WebSocketSink() if _is_websocket(exchange) else ChunkedSink()
+    sink: Sink = WebSocketSink() if is_websocket(exchange) else ChunkedSink()
     media = f"{PROTOBUF};stream=watch" if form.media == PROTOBUF else form.media
-    response = await sink.open(exchange, media)
+    response = sink.open(exchange, media)
     stream = _Stream(api, served, chosen, form, include, sink)
+    stream.initialised = exchange.initialised
     await stream.run(options, revision)
     return response
-
-
-def _is_websocket(exchange: Exchange) -> bool:
-    return exchange.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _needs_progress(api: Api, options: WatchOptions) -> bool:
@@ -121,7 +119,10 @@ class _Stream:
         self._collection = api.objects.collection(served.prefix)
         self._ended = asyncio.Event()
         self._told_definitions = False
+        self.initialised: Callable[[], None] | None = None
+        """Called when what is there has been told."""
         self._reached = 0
+        self._sent = api.metrics.watch_events(served.type)
         as_stored = served.view is None and served.conversion is None
         plain = form.media == JSON and not form.shape and as_stored and not form.pretty
         self._waits = served.conversion is not None and served.conversion.waits
@@ -138,7 +139,7 @@ class _Stream:
                 "disabled"
             )
             self._sink.send([self._error(InternalError(told))])
-            await self._sink.close()
+            self._sink.close()
             return
         pump = asyncio.ensure_future(self._convert()) if self._waits else None
         try:
@@ -148,8 +149,10 @@ class _Stream:
             if pump is not None:
                 pump.cancel()
             self._sink.send([self._error(exc)])
-            await self._sink.close()
+            self._sink.close()
             return
+        if self.initialised is not None:
+            self.initialised()
         timers = [loop.call_later(options.seconds, self._ended.set)]
         if options.bookmarks:
             first = min(_BOOKMARK_SECONDS, max(0.0, options.seconds - _BEFORE_END_SECONDS))
@@ -162,7 +165,7 @@ class _Stream:
                 pump.cancel()
             for timer in timers:
                 timer.cancel()
-        await self._sink.close()
+        self._sink.close()
 
     def _begin(self, options: WatchOptions, revision: int) -> None:
         """Tell what is there or has happened, and listen from then on: in one go, so that nothing is missed."""
@@ -175,6 +178,7 @@ class _Stream:
                 records = self._collection.list(self._chosen.namespace)
                 chosen = [record for record in records if self._chosen.selects(record)]
                 self._sink.send([self._told(ADDED, record) for record in chosen])
+                self._sent[0] += len(chosen)
                 self._reached = now
                 if options.initial and options.bookmarks:
                     self._sink.send([self._bookmark({_INITIAL_END: "true"})])
@@ -231,18 +235,18 @@ class _Stream:
                     told = self._meant(event)
                     if told is not None:
                         lines.append(told)
-        if lines and not self._sink.send(lines):
-            self._ended.set()
+        if lines:
+            self._sent[0] += len(lines)
+            if not self._sink.send(lines):
+                self._ended.set()
 
     def _meant(self, event: Event) -> bytes | None:
         """An event as this watcher sees it, whose selection the object may have entered or left."""
-        selects = self._chosen.selects
+        now, before = self._chosen.selects_event(event)
         if event.kind != MODIFIED:
-            if not selects(event.record):
+            if not now:
                 return None
             return event.line if self._shared else self._told(event.kind, event.record)
-        assert event.previous is not None
-        now, before = selects(event.record), selects(event.previous)
         if now and before:
             return event.line if self._shared else self._told(MODIFIED, event.record)
         if now:
@@ -254,7 +258,7 @@ class _Stream:
             return envelope.watch_event(kind, record.value)
         if self._form.media == PROTOBUF:
             form = Form(PROTOBUF, self._form.shape.removesuffix("List"), self._form.shape_version)
-            return protobuf.watch_frame(kind, encoding.one(record, self._served, form).body)
+            return protobuf.watch_frame(kind, bytes(encoding.one(record, self._served, form).body))
         if self._form.shape == "Table":
             data = table.render(
                 [record],
@@ -267,7 +271,7 @@ class _Stream:
             self._told_definitions = True
         else:
             form = Form(JSON, self._form.shape.removesuffix("List"), self._form.shape_version)
-            data = encoding.one(record, self._served, form).body
+            data = bytes(encoding.one(record, self._served, form).body)
         return self._framed(kind, data)
 
     def _framed(self, kind: str, data: bytes) -> bytes:

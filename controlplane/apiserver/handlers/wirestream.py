@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from aiohttp import WSMsgType, web
-
 from controlplane.apiserver.handlers.exchange import Exchange
+from controlplane.apiserver.http import websocket
+from controlplane.apiserver.http.request import Answered, Stream
+from controlplane.apiserver.http.websocket import WebSocket
 
 _WAITING_BYTES = 16 * 1024 * 1024  # a client that leaves more than this unread is cut off
 
@@ -19,7 +20,7 @@ _WAITING_BYTES = 16 * 1024 * 1024  # a client that leaves more than this unread 
 class Sink(Protocol):
     """One client's stream."""
 
-    async def open(self, exchange: Exchange, content_type: str) -> web.StreamResponse:
+    def open(self, exchange: Exchange, content_type: str) -> Answered:
         """Send the head of the answer."""
         ...
 
@@ -31,7 +32,7 @@ class Sink(Protocol):
         """Return when `ended` is set or the client has gone."""
         ...
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the answer."""
         ...
 
@@ -39,97 +40,78 @@ class Sink(Protocol):
 class ChunkedSink:
     """Lines as the body of an HTTP answer; each batch is a chunk."""
 
-    def __init__(self) -> None:
-        self._response = web.StreamResponse()
-        self._transport: asyncio.Transport | None = None
-        self._chunked = True
+    _stream: Stream
 
-    async def open(self, exchange: Exchange, content_type: str) -> web.StreamResponse:
+    def open(self, exchange: Exchange, content_type: str) -> Answered:
         """See `Sink`."""
-        response = self._response
-        response.headers["Content-Type"] = content_type
-        response.headers["Cache-Control"] = "no-cache, private"
-        for name, value in exchange.answer_headers.items():
-            response.headers[name] = value
-        if exchange.raw.version.minor >= 1:
-            response.enable_chunked_encoding()
-        else:
-            self._chunked = False
-        await response.prepare(exchange.raw)
-        transport = exchange.raw.transport
-        self._transport = transport
-        return response
+        headers = {
+            **exchange.answer_headers,
+            "Cache-Control": "no-cache, private",
+            "Content-Type": content_type,
+        }
+        self._stream = exchange.raw.start(200, headers.items())
+        return self._stream
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """See `Sink`."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        waiting = self._stream.write(lines[0] if len(lines) == 1 else b"".join(lines))
+        if waiting > _WAITING_BYTES:
+            self._stream.abort()
             return False
-        if not lines:
-            return True
-        data = lines[0] if len(lines) == 1 else b"".join(lines)
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        if transport.get_write_buffer_size() > _WAITING_BYTES:
-            transport.abort()
-            return False
-        return True
+        return waiting >= 0
 
     async def wait(self, ended: asyncio.Event) -> None:
         """See `Sink`. The server cancels the handler when the client goes."""
         await ended.wait()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See `Sink`."""
-        if self._transport is not None and not self._transport.is_closing():
-            await self._response.write_eof()
+        self._stream.end()
+
+
+SUBPROTOCOLS = ("base64.binary.k8s.io", "binary.k8s.io")
+"""Of WebSockets that carry one stream. Source: k8s.io/apiserver/pkg/util/wsstream (stream.go)."""
 
 
 class WebSocketSink:
     """Each line as a message."""
 
-    def __init__(self) -> None:
-        self._response = web.WebSocketResponse(protocols=("base64.binary.k8s.io", "binary.k8s.io"), heartbeat=30.0)
-        self._pending: asyncio.Queue[str] = asyncio.Queue(maxsize=4096)
+    _socket: WebSocket
 
-    async def open(self, exchange: Exchange, content_type: str) -> web.StreamResponse:
-        """See `Sink`."""
-        await self._response.prepare(exchange.raw)
-        return self._response
+    def __init__(self) -> None:
+        self._release = _nothing
+
+    def open(self, exchange: Exchange, content_type: str) -> Answered:
+        """See `Sink`. Raises BadRequest."""
+        self._socket = websocket.accept(exchange.raw, SUBPROTOCOLS, exchange.answer_headers.items())
+        self._release = exchange.raw.release
+        return Answered(101)
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """See `Sink`."""
-        try:
-            for line in lines:
-                self._pending.put_nowait(line.decode())
-        except asyncio.QueueFull:
-            return False
-        return not self._response.closed
+        waiting = 0
+        for line in lines:
+            waiting = self._socket.send(line)
+            if waiting > _WAITING_BYTES:
+                self._socket.transport.abort()
+                return False
+        return waiting >= 0
 
     async def wait(self, ended: asyncio.Event) -> None:
         """See `Sink`."""
-        tasks = [
-            asyncio.ensure_future(ended.wait()),
-            asyncio.ensure_future(self._write()),
-            asyncio.ensure_future(self._until_closed()),
-        ]
+        tasks = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(self._socket.closed.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._release()
 
-    async def _write(self) -> None:
-        while True:
-            await self._response.send_str(await self._pending.get())
-
-    async def _until_closed(self) -> None:
-        async for message in self._response:
-            if message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
-                return
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """See `Sink`."""
-        while not self._pending.empty() and not self._response.closed:
-            await self._response.send_str(self._pending.get_nowait())
-        await self._response.close()
+        self._socket.close()
+        self._release()
+
+
+def _nothing() -> None:
+    """Nothing has been taken over yet."""

@@ -186,8 +186,8 @@ def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
 
 
 def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
-    """The 422 for an object of this resource."""
-    return fielderror.invalid_object(served.type.group, served.type.kind, name, errors)
+    """The 422 for an object of this resource, under the name of the kind that is stored."""
+    return fielderror.invalid_object(served.stored.group, served.stored.kind, name, errors)
 
 
 async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:

@@ -11,6 +11,7 @@ from typing import Any
 
 from controlplane.apiserver.openapi.enums import DEFAULTS, ENUMS
 from machinery.api import schema_presence
+from machinery.api.resource import ResourceType
 from machinery.api.schema_types import definitions as source
 
 Schema = dict[str, Any]
@@ -128,3 +129,8 @@ def _references(schema: Any) -> list[str]:
     for value in schema.values():
         found += _references(value)
     return found
+
+
+def schema_name(kind: ResourceType) -> str:
+    """What the schema of a custom resource is called."""
+    return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])

@@ -6,16 +6,18 @@ Source: k8s.io/kube-openapi/pkg/builder; https://swagger.io/specification/v2/.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 Document = dict[str, Any]
 
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_KINDS = "x-kubernetes-group-version-kind"
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 
 
-def document(documents: Iterable[Document]) -> Document:
-    """The documents of all groups and versions as one of version 2."""
+def document(documents: Iterable[Document], custom: Collection[str] = ()) -> Document:
+    """The documents of all groups and versions as one of version 2; `custom` names the schemas of custom resources."""
     paths: Document = {}
     schemas: Document = {}
     info: Document = {}
@@ -23,6 +25,9 @@ def document(documents: Iterable[Document]) -> Document:
         info = each["info"]
         paths |= {path: _path(item) for path, item in each["paths"].items()}
         schemas |= each["components"]["schemas"]
+    for name in custom:
+        if name in schemas:
+            schemas[name] = _custom(schemas[name])
     return {
         "swagger": "2.0",
         "info": info,
@@ -97,6 +102,45 @@ def _schema(given: Any) -> Any:
         made["allOf"] = _schema(only)
     if given.get("default"):
         made["default"] = given["default"]
+    return made
+
+
+def _custom(schema: Document) -> Document:
+    """The schema of a kind of custom resource; clients would take what is not named in it for forbidden."""
+    if schema.get(_PRESERVE):
+        return {"type": "object", _KINDS: schema[_KINDS]}
+    return plain(schema)
+
+
+_STRUCTURE = ("properties", "items", "additionalProperties")
+
+
+def plain(given: Document) -> Document:
+    """The schema of a custom resource without what clients of version 2 stumble over: they take a field's type and
+    properties for all there is.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2/conversion.go.
+    """
+    left_out = {"anyOf", "oneOf", "not", "default", "nullable", *_STRUCTURE}
+    made = {key: value for key, value in given.items() if key not in left_out}
+    if any("$ref" not in part for part in given.get("allOf") or ()):
+        made.pop("allOf", None)  # a reference to the schema of metadata stays
+    if given.get("nullable"):
+        made.pop("type", None)
+        return made
+    if given.get(_PRESERVE):
+        return made
+    for key in _STRUCTURE:
+        inner = given.get(key)
+        if key == "properties" and inner:
+            made[key] = {name: plain(value) for name, value in inner.items()}
+            nullable = {name for name, value in inner.items() if value.get("nullable")}
+            required = [name for name in given.get("required") or () if name not in nullable]
+            made.pop("required", None)
+            if required:
+                made["required"] = required
+        elif inner is not None:
+            made[key] = plain(inner) if isinstance(inner, dict) else inner
     return made
 
 

@@ -14,10 +14,19 @@ from machinery.api.meta import Object
 def sub(obj: Any, *path: str) -> Object:
     """The object at this path, or an empty one (not to be written to)."""
     for key in path:
-        if not isinstance(obj, dict):
+        if obj.__class__ is not dict:
             return {}
         obj = obj.get(key)
-    return obj if isinstance(obj, dict) else {}
+    return obj if obj.__class__ is dict else {}
+
+
+def _at(obj: Any, path: tuple[str, ...]) -> Any:
+    """What is at this path, whatever it is."""
+    for key in path:
+        if obj.__class__ is not dict:
+            return None
+        obj = obj.get(key)
+    return obj
 
 
 def child(obj: Object, key: str) -> Object:
@@ -31,36 +40,39 @@ def child(obj: Object, key: str) -> Object:
 def items(obj: Any, *path: str) -> list[Object]:
     """The list of objects at this path; elements of another type read as empty objects."""
     found = values(obj, *path)
-    return [e if isinstance(e, dict) else {} for e in found]
+    for element in found:
+        if element.__class__ is not dict:
+            return [e if e.__class__ is dict else {} for e in found]
+    return found
 
 
 def values(obj: Any, *path: str) -> list[Any]:
     """The list at this path, or an empty one."""
-    found = sub(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, list) else []
+    found = _at(obj, path)
+    return found if found.__class__ is list else []
 
 
 def text(obj: Any, *path: str) -> str:
     """The string at this path, or ""."""
-    found = sub(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, str) else ""
+    found = _at(obj, path)
+    return found if found.__class__ is str else ""
 
 
 def number(obj: Any, *path: str) -> int:
     """The integer at this path, or 0."""
-    found = sub(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    found = _at(obj, path)
+    return found if found.__class__ is int else 0
 
 
 def integer(obj: Any, *path: str) -> int | None:
     """The integer at this path, or None."""
-    found = sub(obj, *path[:-1]).get(path[-1])
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    found = _at(obj, path)
+    return found if found.__class__ is int else None
 
 
 def flag(obj: Any, *path: str) -> bool:
     """The boolean at this path, or False."""
-    return sub(obj, *path[:-1]).get(path[-1]) is True
+    return _at(obj, path) is True
 
 
 def strings(obj: Any, *path: str) -> dict[str, str]:

@@ -23,6 +23,8 @@ class Stored:
     key: str
     value: bytes
     revision: int
+    stale: bool = False
+    """The same value would be stored in another form now: with another key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ class Batch:
 class Storage(Protocol):
     """A revisioned, watchable map. Methods raise StorageUnavailable when no answer could be had."""
 
-    progress_requests: bool
-    """Whether a watcher of this storage could ask for progress, which clients of upstream's servers notice."""
+    @property
+    def progress_requests(self) -> bool:
+        """Whether a watcher of this storage could ask for progress, which clients of upstream's servers notice."""
+        ...
 
     async def get(self, key: str) -> tuple[Stored | None, int]:
         """The key (None if absent) and the store's revision, by a linearizable read."""

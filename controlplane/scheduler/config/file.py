@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controlplane.scheduler.config import shown
 from controlplane.scheduler.config.pluginargs import ARGS
 from controlplane.scheduler.config.reading import Errors, Reader
 from controlplane.scheduler.config.settings import (
@@ -74,8 +75,13 @@ def read(config: Mapping[str, Any]) -> Settings:
         initial_backoff_seconds=float(initial),
         max_backoff_seconds=float(most),
         flags=flags,
-        shown=dict(config),
+        shown=shown.filled(config, [(profile.name, _plugins(profile)) for profile in profiles]),
     )
+
+
+def _plugins(profile: ProfileSettings) -> shown.Plugins:
+    sets = {"multiPoint": profile.multi_point} | {point: profile.points.get(point, PluginSet()) for point in POINTS}
+    return {point: (chosen.enabled, sorted(chosen.disabled)) for point, chosen in sets.items()}
 
 
 # -- leader election --------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ DEFAULT_PLUGINS: Sequence[tuple[str, int]] = (
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
     ("DefaultBinder", 0),
+    ("NodeDeclaredFeatures", 0),
 )
 """Upstream's default plugins, in its order, with the weights of their scores."""
 
@@ -92,4 +93,4 @@ class Settings:
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Flags of the same meaning as fields of the file: leader election."""
     shown: Mapping[str, Any] = field(default_factory=dict)
-    """The whole of it, defaults included, as /configz shows it."""
+    """The whole of it, defaults included, in the form of the file."""

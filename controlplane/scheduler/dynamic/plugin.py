@@ -6,6 +6,7 @@ Source: KEP-4381; k8s.io/kubernetes/pkg/scheduler/framework/plugins/dynamicresou
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from controlplane.scheduler.columns import Mask
 from controlplane.scheduler.dynamic import allocator
 from controlplane.scheduler.dynamic.inventory import InUse, Inventory
-from controlplane.scheduler.framework import PodUnschedulable, Reject, Scope
+from controlplane.scheduler.framework import PodUnschedulable, Reject, Remedy, Scope
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.plugins.node import matches_terms
 from controlplane.scheduler.pod import Pod
@@ -230,16 +231,24 @@ class DynamicResources:
 
     # -- when the pod fits nowhere -----------------------------------------------------------------------------------
 
-    async def deallocate(self, pod: Pod) -> bool:
-        """Free one allocated claim of the pod that keeps it from every node and that nobody uses; whether there was."""
-        for claim in self._claims_of(pod):
+    def when_unschedulable(self, pod: Pod) -> tuple[str, Remedy | None]:
+        """An allocated claim of the pod that ties it to nodes, and that nobody uses, is freed."""
+        try:
+            claims = self._claims_of(pod)
+        except PodUnschedulable:
+            claims = []
+        if not claims:
+            return "no new claims to deallocate", None
+        for claim in claims:
             status = claim.get("status") or {}
             users = [user for user in status.get("reservedFor") or () if user.get("uid") != pod.uid]
-            if status.get("allocation") and not users and (status["allocation"].get("nodeSelector")):
+            if (status.get("allocation") or {}).get("nodeSelector") and not users:
                 freed = {name: value for name, value in status.items() if name not in ("allocation", "reservedFor")}
-                await self._client.update(RESOURCECLAIMS, {**claim, "status": freed}, subresource="status")
-                return True
-        return False
+                return "deallocation of ResourceClaim completed", partial(self._free, {**claim, "status": freed})
+        return "still not schedulable", None
+
+    async def _free(self, claim: Object) -> None:
+        await self._client.update(RESOURCECLAIMS, claim, subresource="status")
 
 
 def _reserved_for(claim: Object, pod: Pod) -> bool:

@@ -5,36 +5,55 @@ Source: k8s.io/dynamic-resource-allocation/cel; resource.k8s.io/v1 CELDeviceSele
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
 
 from machinery.api import quantity
 from machinery.api.meta import Object
+from machinery.cel import types
+from machinery.cel.declarations import Declared, Field, scope_of
+from machinery.cel.environment import Program, compile_program
+from machinery.cel.errors import CompileError, EvaluationError
+from machinery.cel.library.kubernetes import Amount, semver
+from machinery.cel.types import Type
 from machinery.errors import NavarchError
-
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 
 
 class SelectorInvalid(NavarchError):
-    """An expression of a claim or a class can't be compiled."""
+    """An expression of a claim or a class can't be compiled, or has no value for a device."""
 
 
-@cache
-def _engine() -> Any:
-    """The CEL engine, on first use: it brings a command line with it that takes a quarter of a second to import."""
-    return importlib.import_module("cel")
+def _device() -> Declared:
+    def by_domain(value: Type) -> Declared:
+        return Declared(types.map_of(types.STRING, types.map_of(types.STRING, value)))
+
+    fields = {
+        "driver": Declared(types.STRING),
+        "attributes": by_domain(types.DYN),
+        "capacity": by_domain(Type("opaque", Amount.type_name)),
+        "allowMultipleAllocations": Declared(types.BOOL),
+    }
+    return Declared(
+        Type("object", "kubernetes.DRADevice"), fields={name: Field(name, each) for name, each in fields.items()}
+    )
+
+
+_SCOPE: Final = scope_of(device=_device())
+_DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
 @lru_cache(maxsize=1024)
-def compiled(expression: str) -> Any:
+def compiled(expression: str) -> Program:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        return _engine().compile(expression)
-    except (ValueError, RuntimeError, TypeError, RecursionError) as exc:
+        program = compile_program(expression, _SCOPE)
+    except CompileError as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
+    if program.result not in (types.BOOL, types.DYN):
+        raise SelectorInvalid("CEL compile error: must evaluate to bool")
+    return program
 
 
 def variables(driver: str, device: Object) -> Mapping[str, Any]:
@@ -42,60 +61,29 @@ def variables(driver: str, device: Object) -> Mapping[str, Any]:
     attributes: dict[str, dict[str, Any]] = {}
     capacity: dict[str, dict[str, Any]] = {}
     for name, value in (device.get("attributes") or {}).items():
-        _put(attributes, driver, name, next(iter(value.values()), None))
+        kind, content = next(iter(value.items()), ("", None))
+        _put(attributes, driver, name, semver(str(content)) if kind == "version" else content)
     for name, value in (device.get("capacity") or {}).items():
-        _put(capacity, driver, name, _millis(value["value"]))
+        _put(capacity, driver, name, Amount(quantity.parse(value["value"])))
     found = {"driver": driver, "attributes": attributes, "capacity": capacity}
     return {"device": found | {"allowMultipleAllocations": bool(device.get("allowMultipleAllocations"))}}
 
 
 def _put(into: dict[str, dict[str, Any]], driver: str, name: str, value: Any) -> None:
     domain, slash, identifier = name.partition("/")
-    if slash:
-        into.setdefault(domain, {})[identifier] = value
-    else:
-        into.setdefault(driver, {})[name] = value
+    if not slash:
+        domain, identifier = driver, name
+    into.setdefault(domain, {})[identifier] = value
 
 
 def matches(expression: str, seen: Mapping[str, Any]) -> bool:
-    """Whether the device is chosen; one that lacks what the expression asks about is not. Raises SelectorInvalid."""
+    """Whether the device is chosen. Raises SelectorInvalid, such as for an attribute that it does not have."""
+    program = compiled(expression)
+    device = dict(seen["device"])
+    for part, domain in _DOMAIN.findall(expression):
+        if domain not in device[part]:  # of a domain that the device does not have, it has none
+            device[part] = {**device[part], domain: {}}
     try:
-        return compiled(expression).execute(_engine().Context(dict(seen), dict(_FUNCTIONS))) is True
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError):
-        return False
-
-
-def _millis(text: Any) -> int:
-    return quantity.parse(text).milli_value()
-
-
-def _version(text: str) -> tuple[Any, ...]:
-    found = _VERSION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a semantic version")
-    pre = found.group(4)
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in pre.split(".")] if pre else []
-    return (*map(int, found.groups()[:3]), pre is None, parts)
-
-
-def _compare(one: Any, other: Any) -> int:
-    """Quantities are whole numbers of millis here, versions are texts."""
-    left, right = (_version(one), _version(other)) if isinstance(one, str) else (one, other)
-    return (left > right) - (left < right)
-
-
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "quantity": _millis,
-    "semver": str,
-    "compareTo": _compare,
-    "isGreaterThan": lambda one, other: _compare(one, other) > 0,
-    "isLessThan": lambda one, other: _compare(one, other) < 0,
-    "asInteger": lambda millis: millis // 1000,
-    "asApproximateFloat": lambda millis: millis / 1000,
-    "sign": lambda millis: (millis > 0) - (millis < 0),
-    "add": lambda one, other: one + other,
-    "sub": lambda one, other: one - other,
-    "major": lambda text: _version(text)[0],
-    "minor": lambda text: _version(text)[1],
-    "patch": lambda text: _version(text)[2],
-}
+        return program.evaluate({"device": device}) is True
+    except EvaluationError as exc:
+        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc

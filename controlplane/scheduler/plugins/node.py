@@ -193,6 +193,21 @@ class NodePorts:
             yield Reject(rows.marked(taken), "node(s) didn't have free ports for the requested pod ports")
 
 
+class NodeDeclaredFeatures:
+    """Nodes that have not said that they can do what the pod needs. Source: KEP-5328."""
+
+    name = "NodeDeclaredFeatures"
+    scope = Scope.NODE
+
+    def rejects(self, pod: Pod, rows: Rows) -> Iterable[Reject]:
+        """Rows whose node lacks a feature."""
+        if pod.shape.features:
+            lacking = rows.none()
+            for feature in pod.shape.features:
+                lacking |= ~rows.marked(rows.table.declared.get(feature, ()))
+            yield Reject(lacking, "node(s) didn't match Pod's required features", final=True)
+
+
 class ImageLocality:
     """Nodes that have the images already, weighed by how many nodes do."""
 

@@ -124,7 +124,9 @@ def with_named_fields(fields: FieldSet, kind: Type) -> FieldSet:
 
 def sort(fields: FieldSet) -> FieldSet:
     """The same set with its elements in the order in which upstream prints them."""
-    return {k: sort(v) for k, v in sorted(fields.items(), key=lambda item: _rank(item[0]))}
+    # As texts, all but the indexes are in their order already.
+    keys = sorted(fields) if not any(k.startswith("i:") for k in fields) else sorted(fields, key=_rank)
+    return {k: sort(node) if (node := fields[k]) else node for k in keys}
 
 
 def _rank(element: str) -> tuple[int, Any]:

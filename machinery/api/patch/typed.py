@@ -101,8 +101,10 @@ def whole(kind: Type, value: Any) -> FieldSet:
         return LEAF
     made: FieldSet = {SELF: LEAF}
     if isinstance(value, dict):
+        fields, rest = kind.fields, kind.element or ANY
         for name, inner in value.items():
-            made["f:" + name] = whole(kind.child(name) or ANY, inner)
+            plain = inner.__class__ is not dict and inner.__class__ is not list
+            made["f:" + name] = LEAF if plain else whole(fields.get(name) or rest, inner)
     else:
         for element, values in _items(kind, value).items():
             made[element] = whole(kind.element or ANY, values[0]) if len(values) == 1 else LEAF

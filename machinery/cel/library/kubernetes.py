@@ -113,7 +113,8 @@ class Semver:
         return hash(self._rank())
 
 
-def _semver(text: str, normalize: bool = False) -> Semver:
+def semver(text: str, normalize: bool = False) -> Semver:
+    """The version that a text spells. Raises EvaluationError."""
     given = _normalized(text) if normalize else text
     found = _VERSION.fullmatch(given)
     leading = found is None or any(len(n) > 1 and n[0] == "0" for n in found.groups()[:3])
@@ -222,10 +223,10 @@ FUNCTIONS: Final = [
     overload("quantity_add_int", f"{_QUANTITY}.add(int) {_QUANTITY}", lambda a, b: Amount(a.quantity + _other(b))),
     overload("quantity_sub", f"{_QUANTITY}.sub({_QUANTITY}) {_QUANTITY}", lambda a, b: Amount(a.quantity - _other(b))),
     overload("quantity_sub_int", f"{_QUANTITY}.sub(int) {_QUANTITY}", lambda a, b: Amount(a.quantity - _other(b))),
-    overload("string_to_semver", f"semver(string) {_SEMVER}", _semver),
-    overload("string_bool_to_semver", f"semver(string, bool) {_SEMVER}", _semver),
-    overload("is_semver_string", "isSemver(string) bool", _reads(_semver)),
-    overload("is_semver_string_bool", "isSemver(string, bool) bool", _reads(_semver)),
+    overload("string_to_semver", f"semver(string) {_SEMVER}", semver),
+    overload("string_bool_to_semver", f"semver(string, bool) {_SEMVER}", semver),
+    overload("is_semver_string", "isSemver(string) bool", _reads(semver)),
+    overload("is_semver_string_bool", "isSemver(string, bool) bool", _reads(semver)),
     overload("semver_is_greater_than", f"{_SEMVER}.isGreaterThan({_SEMVER}) bool", lambda a, b: a > b),
     overload("semver_is_less_than", f"{_SEMVER}.isLessThan({_SEMVER}) bool", lambda a, b: a < b),
     overload("semver_compare_to", f"{_SEMVER}.compareTo({_SEMVER}) int", lambda a, b: (a > b) - (a < b)),

@@ -49,7 +49,9 @@ class Converter:
 def definition(port: int) -> dict[str, Any]:
     def version(name: str, *fields: str, stored: bool) -> dict[str, Any]:
         schema = {"type": "object", "properties": {field: {"type": "string"} for field in fields}}
-        return {"name": name, "served": True, "storage": stored, "schema": {"openAPIV3Schema": schema}}
+        selectable = [{"jsonPath": f".{field}"} for field in fields]
+        told = {"schema": {"openAPIV3Schema": schema}, "selectableFields": selectable}
+        return {"name": name, "served": True, "storage": stored, **told}
 
     config = {"url": f"https://127.0.0.1:{port}/convert", "caBundle": BUNDLE}
     webhook = {"clientConfig": config, "conversionReviewVersions": ["v1"]}
@@ -138,6 +140,33 @@ async def test_watchers_get_their_own_version(world: tuple[Client, Converter]) -
         ("MODIFIED", "piraeus", "81"),
         ("DELETED", "piraeus", "81"),
     ]
+
+
+async def test_fields_select_in_the_version_that_has_them(world: tuple[Client, Converter]) -> None:
+    client, _ = world
+    for name, host_port in (("a", "piraeus:80"), ("b", "delos:80"), ("c", "delos:81")):
+        await client.create(V1, port("v1", name, hostPort=host_port), "default")
+
+    async def names(kind: ResourceType, selector: str) -> list[str]:
+        listed = await client.list(kind, "default", field_selector=selector)
+        return [item["metadata"]["name"] for item in listed.items]
+
+    assert await names(V1, "hostPort=delos:80") == ["b"]
+    assert await names(V2, "host=delos") == ["b", "c"]
+    assert await names(V2, "host=delos,port!=80") == ["c"]
+    seen = []
+    async with asyncio.timeout(10):
+        async for event in client.watch(V2, namespace="default", field_selector="host=delos"):
+            seen.append((event.type, event.object["metadata"]["name"]))
+            if len(seen) == 2:
+                await client.patch(V1, "c", {"hostPort": "piraeus:81"}, "default")
+            elif len(seen) == 3:
+                await client.patch(V2, "a", {"host": "delos"}, "default")
+            elif len(seen) == 4:
+                break
+    assert seen == [("ADDED", "b"), ("ADDED", "c"), ("DELETED", "c"), ("ADDED", "a")]
+    await client.request("DELETE", V2.path("default"), query={"fieldSelector": "host=delos"})
+    assert await names(V2, "") == ["c"]
 
 
 async def test_a_webhook_that_fails_is_told_of_and_breaks_nothing(world: tuple[Client, Converter]) -> None:

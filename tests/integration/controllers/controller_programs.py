@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import ssl
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import orjson
 
 from machinery import pki
@@ -21,6 +24,40 @@ from machinery.testing.etcd import Member, free_ports, running_etcd
 from machinery.testing.programs import Program
 
 TOKEN = "admin-token"
+_KUBECONFIGS = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
+
+
+async def metric(program: Program, name: str, label: str) -> float | None:
+    """A number of the program's /metrics, by its label `name`; None if it does not serve or has no such number."""
+    port = next(a for a in program.arguments if a.startswith("--secure-port=")).partition("=")[2]
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    url = f"https://127.0.0.1:{port}/metrics"
+    try:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=context) as response:
+            text = await response.text()
+    except (aiohttp.ClientError, OSError):
+        return None
+    found = re.search(rf'^{name}{{name="{label}"}} (\S+)', text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+async def leads(program: Program) -> bool:
+    """Whether this manager holds the lease."""
+    return program.running and await metric(program, "leader_election_master_status", "kube-controller-manager") == 1.0
+
+
+async def stands_by(program: Program) -> bool:
+    """Whether this manager is a candidate, or leads."""
+    return await metric(program, "leader_election_master_status", "kube-controller-manager") is not None
+
+
+async def until(done: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Wait for something that other processes bring about."""
+    async with asyncio.timeout(seconds):
+        while not await done():  # noqa: ASYNC110 (another process decides)
+            await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -41,14 +78,16 @@ class Plane:
 
     async def ready(self, server: int = 0, seconds: float = 40) -> None:
         """Wait until an API server is ready."""
-        async with asyncio.timeout(seconds), self.client(server) as client:
-            while True:
+        async with self.client(server) as client:
+
+            async def answers() -> bool:
                 try:
                     await client.request("GET", "/api/v1/namespaces/kube-system")
-                    return
                 except (StatusError, TransportError):
-                    assert self.servers[server].pid
-                    await asyncio.sleep(0.05)
+                    return not self.servers[server].pid
+                return True
+
+            await until(answers, seconds)
 
     def kubeconfig(self, server: int) -> Path:
         """An administrator's kubeconfig for one API server."""
@@ -70,7 +109,7 @@ class Plane:
         """A manager, not yet started."""
         number = len(self.managers)
         arguments = [
-            f"--kubeconfig={self.kubeconfig(number % len(self.servers))}",
+            *(f"--{name}={self.kubeconfig(number % len(self.servers))}" for name in _KUBECONFIGS),
             "--bind-address=127.0.0.1",
             f"--secure-port={free_ports(1)[0]}",
             *flags,

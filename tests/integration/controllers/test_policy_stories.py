@@ -15,6 +15,7 @@ from machinery.api.catalogue import (
     REPLICASETS,
     SERVICEACCOUNTS,
     SERVICECIDRS,
+    VALIDATINGADMISSIONPOLICIES,
 )
 from machinery.api.meta import condition, controller_of, is_deleting, name_of, uid_of
 from machinery.errors import TooManyRequests
@@ -118,6 +119,48 @@ async def test_an_autoscaler_keeps_bounds_and_tells_of_missing_metrics() -> None
         assert (active["status"], active["reason"]) == ("False", "FailedGetResourceMetric")
         assert active["message"].startswith("the HPA was unable to compute the replica count: ")
         await cluster.event("FailedComputeMetricsReplicas")
+
+
+async def test_a_policys_expressions_are_checked_against_the_types_they_are_about() -> None:
+    async with story("validatingadmissionpolicy-status-controller", hollow=False) as cluster:
+        rule = {
+            "apiGroups": ["apps"],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["deployments"],
+        }
+        variables = [{"name": "count", "expression": "object.spec.replicas"}]
+        validations = [
+            {"expression": "object.spec.replicas > 1"},
+            {"expression": "object.spec.foo > 1"},
+            {"expression": "variables.count > '1'"},
+            {"expression": "object.spec.template.spec.containers.all(c, has(c.resources.limits))"},
+        ]
+        spec = {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": validations,
+            "variables": variables,
+        }
+        await cluster.admin.create(VALIDATINGADMISSIONPOLICIES, {"metadata": {"name": "p"}, "spec": spec})
+        checked = await cluster.object(
+            VALIDATINGADMISSIONPOLICIES, "p", lambda p: (p.get("status") or {}).get("observedGeneration") == 1, ""
+        )
+        first, second = checked["status"]["typeChecking"]["expressionWarnings"]
+        assert first == {
+            "fieldRef": "spec.validations[1].expression",
+            "warning": (
+                "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'foo'\n | object.spec.foo > 1\n"
+                " | ...........^\n"
+            ),
+        }
+        assert second["fieldRef"] == "spec.validations[2].expression"
+        assert "found no matching overload for '_>_' applied to '(int, string)'" in second["warning"]
+        fine = {"spec": {"validations": validations[:1]}}
+        await cluster.admin.patch(VALIDATINGADMISSIONPOLICIES, "p", fine)
+        again = await cluster.object(
+            VALIDATINGADMISSIONPOLICIES, "p", lambda p: p["status"]["observedGeneration"] == 2, ""
+        )
+        assert not again["status"].get("typeChecking")
 
 
 async def test_a_servicecidr_is_made_ready() -> None:

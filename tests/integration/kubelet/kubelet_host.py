@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PAUSE, BUSYBOX, ECHO = "docker.io/library/pause:3.10", "docker.io/library/busybox:1.35", "docker.io/library/echo:1.0"
 
 
-@dataclass(frozen=True)
+@dataclass
 class TestHost:
     """Where things are."""
 
@@ -45,6 +45,38 @@ class TestHost:
 
     directory: Path
     cgroup_root: str
+    containerd: asyncio.subprocess.Process | None = None
+
+    async def start_containerd(self) -> None:
+        with (self.directory / "containerd.log").open("ab") as log:
+            self.containerd = await asyncio.create_subprocess_exec(
+                "containerd", "--config", str(self.directory / "containerd.toml"), stdout=log, stderr=log
+            )
+        await _answering(self)
+
+    async def stop_containerd(self, number: int = signal.SIGTERM) -> None:
+        if self.containerd is not None:
+            self.containerd.send_signal(number)
+            await self.containerd.wait()
+            self.containerd = None
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """What pods leave behind if the kubelet or the runtime forgets something."""
+        state = self.directory / "containerd-state" / "io.containerd.runtime.v2.task" / "k8s.io"
+        trees = Hierarchy.detect()
+        groups = [f"{self.cgroup_root}/kubepods{kind}" for kind in ("", "/burstable", "/besteffort")]
+        found = {
+            "addresses": [p.name for p in self.directory.glob("ipam/pods/10.*")],
+            "mounts": [p for p in mounts.below(str(self.directory)) if p != str(self.directory)],
+            "tasks": [p.name for p in state.iterdir()] if state.is_dir() else [],
+            "groups": [c for group in groups for c in trees.children(group) if c.startswith("pod")],
+            "processes": [str(pid) for pid in trees.processes(self.cgroup_root)],
+            "directories": [p.name for p in self.directory.glob("kubelet/pods/*")],
+            "logs": [p.name for p in self.directory.glob("log/pods/*")],
+            "log links": [p.name for p in self.directory.glob("log/containers/*")],
+            "network namespaces": _namespaces(self.directory),
+        }
+        return {kind: sorted(names) for kind, names in found.items() if names}
 
     @property
     def socket(self) -> str:
@@ -54,6 +86,11 @@ class TestHost:
         return (
             await run("ctr", "-a", f"{self.directory}/containerd.sock", "-n", "k8s.io", *arguments, check=True)
         ).text
+
+
+def _namespaces(directory: Path) -> list[str]:
+    """Network namespaces of this host's sandboxes: CNI results name them."""
+    return [p.name for p in Path("/var/lib/cni/results").glob("pods-*") if str(directory) in p.read_text()]
 
 
 def _call(name: str, *arguments: int) -> None:
@@ -167,12 +204,8 @@ async def running_host() -> AsyncIterator[TestHost]:
 
 @asynccontextmanager
 async def _containerd(host: TestHost) -> AsyncIterator[None]:
-    log = (host.directory / "containerd.log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        "containerd", "--config", str(host.directory / "containerd.toml"), stdout=log, stderr=log
-    )
+    await host.start_containerd()
     try:
-        await _answering(host)
         tar = host.directory / "images.tar"
         tar.write_bytes(archive(await catalogue.build()))
         await host.ctr("images", "import", str(tar))
@@ -180,9 +213,7 @@ async def _containerd(host: TestHost) -> AsyncIterator[None]:
         yield
     finally:
         await _remove_everything(host)
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-        log.close()
+        await host.stop_containerd()
 
 
 async def _answering(host: TestHost) -> None:

@@ -167,7 +167,10 @@ class TestNode:
         async def look() -> str | None:
             return next((m for r, m in await self.events(name) if r == reason and text in m), None)
 
-        return await eventually(look, f"event {reason} {text!r} about {name}")
+        try:
+            return await eventually(look, f"event {reason} {text!r} about {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, only {await self.events(name)}") from error
 
     async def logs(self, name: str, container: str = "c", **query: str) -> str:
         """A container's log, from the kubelet itself."""
@@ -235,7 +238,8 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str, sec
         raise AssertionError(f"waited {seconds} s for {what}") from None
 
 
-def _kubeconfig(api: RunningServer, token: str) -> str:
+def kubeconfig(api: RunningServer, token: str) -> str:
+    """A kubeconfig for the server, with a token."""
     ca = base64.b64encode(api.ca).decode()
     return f"""
 apiVersion: v1
@@ -293,7 +297,7 @@ async def running_node(extra_config: str = "") -> AsyncIterator[TestNode]:
         api = await stack.enter_async_context(running_apiserver(_settings(directory), factories=factories))
         (directory / "manifests").mkdir()
         (directory / "config.yaml").write_text(_configuration(host, port, extra_config))
-        (directory / "kubeconfig").write_text(_kubeconfig(api, _NODE_TOKEN))
+        (directory / "kubeconfig").write_text(kubeconfig(api, _NODE_TOKEN))
         (directory / "ca.crt").write_bytes(api.ca)
         (directory / "resolv.conf").write_text("nameserver 192.0.2.53\nsearch example.org\noptions edns0\n")
         client = Client(ClientConfig(api.url, ca_data=api.ca, token=api.token), user_agent="test")

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
 
+import pytest
+
 T = TypeVar("T")
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -35,6 +37,15 @@ PODS6 = {"pod1": "fd00:244::11", "pod2": "fd00:244::12", "pod3": "fd00:244::13"}
 POD_RANGE, POD_RANGE6 = "10.244.0.0/16", "fd00:244::/64"
 SERVICE_RANGE, SERVICE_RANGE6 = "10.96.0.0/16", "fd00:96::/112"
 BRIDGE_IP = "10.244.0.1"
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Wait until it is so, or fail."""
+    deadline = asyncio.get_running_loop().time() + 15
+    while not await condition():
+        if asyncio.get_running_loop().time() > deadline:
+            pytest.fail(f"never came true: {what}")
+        await asyncio.sleep(0.01)
 
 
 class Namespaces:

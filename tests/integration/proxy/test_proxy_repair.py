@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from proxy_hosts import PODS, PORT, Hosts
 
-from agent.proxy.model import Backend, Endpoint, Family, PortRules, ServicePortName
-from agent.proxy.modes import clean_up, make_backend
+from agent.proxy.family import FamilyState
+from agent.proxy.model import Backend, Endpoint, Family, PortRules, ServicePlan, ServicePortName
+from agent.proxy.modes import clean_up, failures_of, make_backend
 from agent.proxy.settings import RuleSettings
 
 IP = "10.96.0.10"
@@ -101,3 +103,34 @@ async def test_leftovers_of_another_proxy_are_removed_with_the_first_full_sync(
     held = hosts.spaces.run("node", "iptables-save") + hosts.spaces.run("node", "nft", "list", "ruleset")
     assert "LEFTOVER" not in held
     assert (await hosts.ask("pod2", IP, 80)).server == "pod1"
+
+
+async def test_what_the_kernel_refuses_of_one_service_leaves_the_others_right(
+    hosts: Hosts, backend: Backend, mode: str
+) -> None:
+    settings = RuleSettings(Family.IPV4)
+    state = FamilyState(settings, backend, failures_of(mode))
+    broken = replace(WEB, name=WEB.name._replace(name="broken"), cluster_ip="10.96.0.999")
+    others = [replace(WEB, name=WEB.name._replace(name=f"w{n}"), cluster_ip=f"10.96.0.{n}") for n in range(20, 26)]
+    plans = {port.name.service: ServicePlan((port,)) for port in (broken, *others)}
+    changes = {name: rules for key, plan in plans.items() for name, rules in state.take(key, plan).items()}
+    refused = await state.carry_out(changes)
+    assert list(refused) == [broken.name]
+    for rules in others:
+        assert (await hosts.ask("pod2", rules.cluster_ip, 80)).server == "pod1"
+    # It stays out of the way until it changes.
+    state.stale = True
+    assert await state.carry_out({}) == {}
+    mended = replace(broken, cluster_ip="10.96.0.99")
+    assert await state.carry_out(state.take(broken.name.service, ServicePlan((mended,)))) == {}
+    assert (await hosts.ask("pod2", "10.96.0.99", 80)).server == "pod1"
+
+
+async def test_ten_thousand_endpoints_of_one_service_do_not_hold_up_the_others(hosts: Hosts, backend: Backend) -> None:
+    many = tuple(Endpoint(f"10.{200 + n // 65536}.{n // 256 % 256}.{n % 256}", PORT) for n in range(10_000))
+    crowd = replace(WEB, name=WEB.name._replace(name="crowd"), cluster_ip="10.96.0.30", cluster=many)
+    await backend.replace({crowd.name: crowd})
+    await backend.change(RULES)
+    assert (await hosts.ask("pod2", IP, 80)).server == "pod1"
+    await backend.change({crowd.name: replace(crowd, cluster=WEB.cluster)})
+    assert (await hosts.ask("pod2", "10.96.0.30", 80)).server == "pod1"

@@ -7,13 +7,13 @@ import base64
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from proxy_hosts import NODE_IP, OTHER_IP, PODS, PORT, Hosts
+from proxy_hosts import NODE_IP, OTHER_IP, PODS, PORT, Hosts, eventually
 
 from agent.network import assembly as network
 from agent.proxy import assembly
@@ -28,14 +28,6 @@ from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 
 NAMESPACE = "default"
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 15
-    while not await condition():
-        if asyncio.get_running_loop().time() > deadline:
-            pytest.fail(f"never came true: {what}")
-        await asyncio.sleep(0.01)
 
 
 class Cluster:
@@ -121,7 +113,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("mode", ["nftables", "iptables"])
 async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) -> None:
-    healthz = free_port()
+    healthz, metrics = free_port(), free_port()
     flags = [
         f"--kubeconfig={cluster.kubeconfig}",
         f"--proxy-mode={mode}",
@@ -131,7 +123,7 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
         "--oom-score-adj=0",
         "--iptables-sync-period=300ms",
         f"--healthz-bind-address=127.0.0.1:{healthz}",
-        "--metrics-bind-address=127.0.0.1:0",
+        f"--metrics-bind-address=127.0.0.1:{metrics}",
     ]
     try:
         async with running(assembly.run(parse(flags))) as proxy:
@@ -169,6 +161,13 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
             async with aiohttp.ClientSession() as web, web.get(f"http://127.0.0.1:{healthz}/healthz") as response:
                 assert response.status == 200
                 assert (await response.json())["nodeEligible"] is True
+            async with aiohttp.ClientSession() as web:
+                async with web.get(f"http://127.0.0.1:{metrics}/proxyMode") as response:
+                    assert await response.text() == mode
+                async with web.get(f"http://127.0.0.1:{metrics}/metrics") as response:
+                    assert "kubeproxy_sync_proxy_rules_duration_seconds_bucket" in await response.text()
+            events = (await cluster.client.list(EVENTS)).items
+            assert [e["involvedObject"]["kind"] for e in events if e["reason"] == "Starting"] == ["Node"]
 
             await cluster.client.delete(SERVICES, "web", NAMESPACE)
             await eventually(is_refused, "a deleted service refuses")

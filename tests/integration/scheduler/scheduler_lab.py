@@ -35,7 +35,8 @@ async def api_client() -> AsyncIterator[Client]:
 async def scheduling(client: Client, **config: Any) -> AsyncIterator[None]:
     """A scheduler with this configuration, that backs off for a moment only."""
     settings = file.read({"apiVersion": API_VERSION, "kind": file.KIND, **config})
-    task = asyncio.create_task(schedule(client, Options({}, replace(settings, initial_backoff_seconds=0.05))))
+    flags = {"pod-max-in-unschedulable-pods-duration": 300.0}
+    task = asyncio.create_task(schedule(client, Options(flags, replace(settings, initial_backoff_seconds=0.05))))
     try:
         yield
     finally:

@@ -75,5 +75,5 @@ async def test_health_is_for_everybody_and_the_rest_for_whom_the_api_server_lets
             assert "# TYPE leader_election_master_status gauge" in text
             assert (await answer(server.port, "/metrics", "janes-token"))[0] == 403
             status, text = await answer(server.port, "/configz", "masters-token")
-            shown = json.loads(text)["kubescheduler.config.k8s.io"]
-            assert shown["kind"] == "KubeSchedulerConfiguration"
+            shown = json.loads(text)["componentconfig"]
+            assert shown["Profiles"][0]["SchedulerName"] == "default-scheduler"

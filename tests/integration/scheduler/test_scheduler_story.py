@@ -6,7 +6,7 @@ import pytest
 from scheduler_lab import add_node, api_client, placement, pod, reason, scheduling, seen
 
 from machinery.api import meta
-from machinery.api.catalogue import EVENTS_K8S_IO, PODS, PRIORITYCLASSES
+from machinery.api.catalogue import EVENTS, EVENTS_K8S_IO, PODS, PRIORITYCLASSES
 from machinery.client.rest import Client
 
 
@@ -32,6 +32,8 @@ async def test_pods_are_bound_evenly_and_the_event_says_so(client: Client) -> No
         assert {e["reportingController"] for e in events} == {"default-scheduler"}
         notes = {e["regarding"]["name"]: e["note"] for e in events}
         placed = placement(pods)
+        old = (await client.list(EVENTS)).items  # as everybody who watches v1 Events sees them
+        assert {(e["involvedObject"]["name"], e["message"]) for e in old} == set(notes.items())
         assert notes == {name: f"Successfully assigned default/{name} to {node}" for name, node in placed.items()}
 
 

@@ -128,6 +128,16 @@ def test_special_forms_come_back_as_they_were(obj: Any) -> None:
     assert round_trip(obj) == obj
 
 
+def test_times_of_early_years_are_spelled_with_four_digits() -> None:
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "l", "creationTimestamp": "0033-01-02T00:00:00Z"},
+        "spec": {"acquireTime": "0001-01-01T00:00:02.000000Z", "renewTime": "0999-01-01T00:00:02.000005Z"},
+    }
+    assert envelope.decode(envelope.encode(lease)) == lease
+
+
 def test_every_definition_has_its_message_and_every_message_can_be_compiled() -> None:
     missing = [n for n in definitions() if not table.has(table.message_of(n))]
     assert missing == ["io.k8s.apimachinery.pkg.version.Info"]

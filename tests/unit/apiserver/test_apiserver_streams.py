@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -109,6 +110,19 @@ async def test_wrong_log_options_are_refused(query: str, status: int, told: str)
             assert answer.status == status
             assert told in (await answer.json())["message"]
         assert not kubelet.asked
+
+
+@pytest.mark.parametrize("subprotocol", ["", "binary.k8s.io", "base64.binary.k8s.io"])
+async def test_logs_can_be_messages_of_a_websocket(subprotocol: str) -> None:
+    async with cluster() as (_, _, client):
+        url = "/api/v1/namespaces/default/pods/web/log?container=c"
+        async with client.ws_connect(url, protocols=[subprotocol] if subprotocol else []) as socket:
+            assert (socket.protocol or "") == subprotocol
+            got = [message.data async for message in socket]
+        if subprotocol.startswith("base64"):
+            got = [base64.b64decode(text) for text in got]
+        assert got[0] == b""
+        assert b"".join(got) == b"one\ntwo\n"
 
 
 async def test_what_the_kubelet_says_against_it_is_told_as_a_status() -> None:

@@ -126,3 +126,26 @@ def test_the_protobuf_form_holds_the_same_definitions() -> None:
     assert properties == {"apiVersion", "kind", "metadata", "spec", "status"}
     extension = one(one(pod, 31), 2)
     assert json.loads(one(extension, 2)) == [{"group": "", "kind": "Pod", "version": "v1"}]
+
+
+def test_version_2_leaves_out_what_its_readers_would_misread() -> None:
+    gvk = [{"group": "example.com", "kind": "Widget", "version": "v1"}]
+    preserve = "x-kubernetes-preserve-unknown-fields"
+
+    def told(**schema: Any) -> Any:
+        whole = {"info": {}, "paths": {}, "components": {"schemas": {"x": {"type": "object", **schema}}}}
+        return v2.document([whole], ["x"])["definitions"]["x"]
+
+    text = {"type": "string"}
+    assert told(
+        **{preserve: True}, properties={"a": text}, description="d", **{"x-kubernetes-group-version-kind": gvk}
+    ) == {"type": "object", "x-kubernetes-group-version-kind": gvk}
+    inner = {"type": "object", preserve: True, "properties": {"a": text}}
+    assert told(properties={"spec": inner})["properties"]["spec"] == {"type": "object", preserve: True}
+    nullable = {"type": "object", "nullable": True, "properties": {"a": text}}
+    assert told(properties={"spec": nullable, "a": text}, required=["spec", "a"]) == {
+        "type": "object",
+        "properties": {"spec": {}, "a": text},
+        "required": ["a"],
+    }
+    assert told(oneOf=[{"required": ["a"]}], anyOf=[], **{"not": {}}) == {"type": "object"}

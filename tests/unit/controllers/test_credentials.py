@@ -162,7 +162,14 @@ def test_which_controllers_run() -> None:
         names.choose(["nonsense"], known)
     with pytest.raises(SettingsError, match="cloud controller manager"):
         names.choose(["service-lb-controller"], known)
-    gated = ["*", "storageversion-garbage-collector-controller", "-podcertificaterequest-cleaner-controller"]
+    with pytest.raises(SettingsError, match="not implemented"):
+        names.choose(["selinux-warning-controller"], known)
+    gated = [
+        "*",
+        "-selinux-warning-controller",
+        "storageversion-garbage-collector-controller",
+        "-podcertificaterequest-cleaner-controller",
+    ]
     assert names.choose(gated, known) == {"job-controller", "deployment-controller"}
 
 

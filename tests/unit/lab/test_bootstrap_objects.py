@@ -48,9 +48,11 @@ def test_administrators_are_powerful_by_a_binding_that_can_be_taken_away() -> No
     assert [subject["name"] for subject in binding["subjects"]] == ["kubeadm:cluster-admins"]
 
 
-def test_the_network_agent_may_look_at_nodes_and_no_more() -> None:
-    [rule] = of_kind("ClusterRole")["", "navarch-network"]["rules"]
-    assert rule == {"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["nodes"]}
+def test_the_network_agent_may_look_at_what_the_network_is_made_of_and_tell_and_no_more() -> None:
+    rules = of_kind("ClusterRole")["", "navarch-network"]["rules"]
+    looks = {name for rule in rules if rule["verbs"] == ["get", "list", "watch"] for name in rule["resources"]}
+    assert looks == {"nodes", "namespaces", "pods", "networkpolicies"}
+    assert {name for rule in rules if "create" in rule["verbs"] for name in rule["resources"]} == {"events"}
 
 
 def test_cluster_info_says_where_the_cluster_is_and_holds_no_credential() -> None:

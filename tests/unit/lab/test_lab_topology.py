@@ -35,7 +35,7 @@ def test_every_host_of_the_largest_lab_has_its_own_address_in_the_one_network() 
     [
         ({"control_planes": 0}, "--control-planes 0: choose 1 to 7"),
         ({"workers": 51}, "--workers 51: choose 0 to 50"),
-        ({"proxy_mode": "userspace"}, "--proxy-mode userspace: choose nftables or iptables"),
+        ({"proxy_mode": "userspace"}, "--proxy-mode userspace: choose nftables, iptables, ipvs"),
         ({"api_port": 70000}, "API port 70000"),
     ],
 )

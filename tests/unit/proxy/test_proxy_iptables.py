@@ -17,12 +17,13 @@ from agent.proxy.settings import LocalDetector, RuleSettings
 SETTINGS = RuleSettings(Family.IPV4, local=LocalDetector("ClusterCIDR", "10.244.0.0/16"))
 A, B = (Endpoint(f"10.244.0.{n}", 8080) for n in (1, 2))
 NAME = ServicePortName("ns", "web", "http", "tcp")
+NOTHING = saved.Saved((), ())
 WEB = PortRules(NAME, port=80, cluster_ip="10.96.0.1", cluster=(A, B))
 
 
 def fresh(*rules: PortRules) -> Ruleset:
     made = Ruleset(SETTINGS)
-    made.replace({r.name: r for r in rules}, (), ())
+    made.replace({r.name: r for r in rules}, NOTHING)
     return made
 
 
@@ -75,9 +76,11 @@ def test_a_service_that_loses_its_last_endpoint_moves_from_nat_to_filter() -> No
 
 
 def test_a_replacement_inserts_missing_jumps_and_removes_stale_chains_of_ours() -> None:
-    there = [ChainName(j.table, f"{j.source}>{j.target}") for j in JUMPS if j.table == "filter"]
-    stale = [ChainName("nat", "KUBE-SVC-OLD"), ChainName("nat", "KUBE-KUBELET-CANARY"), ChainName("nat", "DOCKER")]
-    text = Ruleset(SETTINGS).replace({}, stale, there).decode()
+    there = tuple((ChainName(j.table, j.source), f"-j {j.target}") for j in JUMPS if j.table == "filter")
+    others = ((ChainName("nat", "POSTROUTING"), "-j DOCKER"), (ChainName("nat", "OUTPUT"), "-j KUBE-IPVS-OUT-FILTER"))
+    stale = (ChainName("nat", "KUBE-SVC-OLD"), ChainName("nat", "KUBE-KUBELET-CANARY"), ChainName("nat", "DOCKER"))
+    text = Ruleset(SETTINGS).replace({}, saved.Saved(stale, (*there, *others))).decode()
+    assert [line for line in text.splitlines() if line.startswith("-D ")] == ["-D OUTPUT -j KUBE-IPVS-OUT-FILTER"]
     assert "-X KUBE-SVC-OLD" in text
     assert "CANARY" not in text
     assert "DOCKER" not in text

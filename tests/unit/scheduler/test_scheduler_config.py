@@ -10,6 +10,7 @@ from controlplane.scheduler.config import file
 from controlplane.scheduler.config.settings import API_VERSION
 from controlplane.scheduler.flags import defaults, parse
 from controlplane.scheduler.framework import Profile
+from controlplane.scheduler.program import serve
 from machinery.errors import SettingsError
 
 
@@ -30,7 +31,7 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
     assert names(made.filters) == [
         *("NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"),
         *("VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone", "PodTopologySpread"),
-        *("InterPodAffinity", "DynamicResources"),
+        *("InterPodAffinity", "DynamicResources", "NodeDeclaredFeatures"),
     ]
     assert {plugin.name: weight for plugin, weight in made.scores} == {
         "TaintToleration": 3,
@@ -48,13 +49,13 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
 @pytest.mark.parametrize(
     ("plugins", "filters", "scores"),
     [
-        ({"score": {"disabled": [{"name": "*"}]}}, 13, []),
+        ({"score": {"disabled": [{"name": "*"}]}}, 14, []),
         (
             {"score": {"disabled": [{"name": "*"}], "enabled": [{"name": "ImageLocality", "weight": 7}]}},
-            13,
+            14,
             [("ImageLocality", 7)],
         ),
-        ({"multiPoint": {"disabled": [{"name": "NodePorts"}]}, "score": {"disabled": [{"name": "*"}]}}, 12, []),
+        ({"multiPoint": {"disabled": [{"name": "NodePorts"}]}, "score": {"disabled": [{"name": "*"}]}}, 13, []),
         (
             {
                 "multiPoint": {"enabled": [{"name": "ImageLocality", "weight": 5}]},
@@ -66,7 +67,7 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
         ),
         (
             {"score": {"enabled": [{"name": "ImageLocality"}]}},
-            13,
+            14,
             [*(("ImageLocality", 1), ("TaintToleration", 3), ("NodeAffinity", 2), ("NodeResourcesFit", 1)),
              *(("PodTopologySpread", 2), ("InterPodAffinity", 2), ("NodeResourcesBalancedAllocation", 1))],
         ),
@@ -180,6 +181,23 @@ def test_the_file_sets_flags_and_the_kubeconfig(tmp_path: Path) -> None:
     path.write_text(f"apiVersion: {API_VERSION}\nkind: {file.KIND}\nparallelism: -1\n")
     with pytest.raises(SettingsError, match=f"{path}: invalid configuration: parallelism"):
         parse([f"--config={path}"])
+
+
+async def test_the_configuration_is_written_with_its_defaults_and_can_be_read_again(tmp_path: Path) -> None:
+    written = tmp_path / "written.json"
+    given = tmp_path / "config.yaml"
+    given.write_text(
+        f"apiVersion: {API_VERSION}\nkind: {file.KIND}\npodMaxBackoffSeconds: 60\n"
+        "profiles: [{plugins: {score: {disabled: [{name: ImageLocality}]}}}]\n"
+    )
+    await serve(parse([f"--config={given}", f"--write-config-to={written}", "--master=http://127.0.0.1:1"]))
+    again = parse([f"--config={written}"]).settings
+    assert again.max_backoff_seconds == 60.0
+    assert again.shown == parse([f"--config={given}"]).settings.shown
+    args = {config["name"]: config["args"] for config in again.shown["profiles"][0]["pluginConfig"]}
+    assert args["NodeResourcesFit"]["scoringStrategy"]["type"] == "LeastAllocated"
+    enabled = again.shown["profiles"][0]["plugins"]["multiPoint"]["enabled"]
+    assert {"name": "TaintToleration", "weight": 3} in enabled
 
 
 def test_without_a_file_there_is_one_profile() -> None:

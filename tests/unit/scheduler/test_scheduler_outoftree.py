@@ -107,6 +107,16 @@ def test_answers_that_are_none(answer: Any, message: str) -> None:
         Cluster(node("a"), node("b"), profile=bad).best(pod("p"))
 
 
+def test_a_plugin_that_raises_is_named() -> None:
+    class Broken:
+        def filter(self, pod: Any, nodes: Any) -> Any:
+            return 1 / 0
+
+    broken = Profile("p", filters=[Adapted(Broken(), "Broken")])
+    with pytest.raises(PluginFailed, match='running filter of plugin "Broken": ZeroDivisionError: division by zero'):
+        Cluster(node("a"), profile=broken).where(pod("p"))
+
+
 def test_what_depends_on_the_node_alone_is_asked_once_for_each() -> None:
     asked: list[int] = []
 

@@ -150,3 +150,24 @@ def test_a_profile_may_weigh_few_candidates() -> None:
     _, diagnosis = cluster.algorithm.feasible(few, compiled)
     assert diagnosis is not None
     assert len(Preemptor(few, cluster.nodes, RANDOM).search(compiled, diagnosis, ()).candidates) == 1
+
+
+def test_spreading_may_cost_more_victims_than_room_does() -> None:
+    """Upstream's end-to-end test "validates proper pods are preempted"."""
+
+    def wanting(name: str, amount: str, priority: int, **more: Any) -> dict[str, Any]:
+        made = pod(name, priority=priority, labels={"app": "web"}, **more)
+        made["spec"]["containers"][0]["resources"]["requests"] = {"example.com/fake": amount}
+        return made
+
+    nodes = [node(f"n{i}", labels={"zone": zone}) for i, zone in enumerate("xy")]
+    for each in nodes:
+        each["status"]["allocatable"]["example.com/fake"] = "10"
+    cluster = Cluster(*nodes)
+    cluster.put(wanting("high", "9", 1000), "n0")
+    for i in range(3):
+        cluster.put(wanting(f"low-{i}", "3", 1), "n1")
+    constraints = spread()["topologySpreadConstraints"]
+    outcome = preempting(cluster, wanting("medium", "3", 100, topologySpreadConstraints=constraints))
+    assert outcome.node_name == "n1"
+    assert len(outcome.victims) == 2

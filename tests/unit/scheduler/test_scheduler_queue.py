@@ -123,3 +123,13 @@ async def test_a_node_that_is_too_small_helps_nobody() -> None:
     assert queue.pending()["unschedulable"] == 1
     queue.cluster_changed(Change(hints.NODE_ADD, None, enough))
     assert queue.pending()["active"] == 1
+
+
+async def test_who_was_just_tried_stands_behind_who_was_not() -> None:
+    queue = make(initial_backoff_seconds=0)
+    queue.add(pod("a"))
+    tried = await queue.get()
+    queue.add(pod("b"))
+    queue.unschedulable(tried, ROOM)
+    queue.cluster_changed(ROOM_MADE)
+    assert [(await queue.get()).pod.name for _ in range(2)] == ["b", "a"]

@@ -225,3 +225,15 @@ def test_disks_that_pods_of_a_node_do_not_share() -> None:
     assert cluster.where(with_disk("p", read_only=False)) == {"b"}
     cluster.nodes.remove_node("b")
     assert cluster.why(with_disk("q", read_only=False)) == "0/1 nodes are available: 1 node(s) had no available disk."
+
+
+def test_nodes_must_have_declared_what_a_pod_needs() -> None:
+    able = node("able")
+    able["status"]["declaredFeatures"] = ["RestartAllContainersOnContainerExits"]
+    cluster = Cluster(able, node("plain"))
+    needy = pod("p")
+    needy["spec"]["containers"][0]["restartPolicyRules"] = [{"action": "RestartAllContainers"}]
+    assert cluster.where(needy) == {"able"}
+    assert cluster.where(pod("q")) == {"able", "plain"}
+    cluster.nodes.set_node(node("able"))
+    assert cluster.why(needy) == "0/2 nodes are available: 2 node(s) didn't match Pod's required features."

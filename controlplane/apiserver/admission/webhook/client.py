@@ -13,15 +13,20 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import ENDPOINTSLICES, SERVICES
 from machinery.api.meta import Object, labels_of
 from machinery.errors import TransportError
+from machinery.imports import deferred
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = deferred("aiohttp")
 
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
 _SERVICE_LABEL = "kubernetes.io/service-name"

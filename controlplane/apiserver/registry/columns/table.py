@@ -33,6 +33,7 @@ COLUMNS: dict[ResourceType, Sequence[Column]] = {
     catalogue.SERVICECIDRS: services.SERVICE_CIDR,
     catalogue.IPADDRESSES: services.IP_ADDRESS,
     catalogue.EVENTS: services.EVENT,
+    catalogue.EVENTS_K8S_IO: services.EVENT,
     catalogue.PERSISTENTVOLUMES: storage.PERSISTENT_VOLUME,
     catalogue.PERSISTENTVOLUMECLAIMS: storage.PERSISTENT_VOLUME_CLAIM,
     catalogue.STORAGECLASSES: storage.STORAGE_CLASS,

@@ -18,7 +18,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         warnings=warnings.node,
         validate=rules.node,
         validate_update=rules.node_update,
-        validate_status_update=rules.node_update,
+        validate_status_update=rules.node_status,
         prepare_create=prepare_create(),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),

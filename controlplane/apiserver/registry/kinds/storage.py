@@ -19,7 +19,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
-from controlplane.apiserver.registry.validation import csi
+from controlplane.apiserver.registry.validation import claims, csi
 from controlplane.apiserver.registry.validation import storage as rules
 from controlplane.apiserver.registry.warnings import others as warnings
 from machinery.api import catalogue
@@ -59,9 +59,9 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PERSISTENTVOLUMECLAIMS: Strategy(
         default=default_claim,
         warnings=warnings.claim,
-        validate=rules.claim,
-        validate_update=rules.claim_update,
-        validate_status_update=rules.claim_status,
+        validate=claims.claim,
+        validate_update=claims.claim_update,
+        validate_status_update=claims.claim_status,
         prepare_create=prepare_create(status={"phase": "Pending"}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(),

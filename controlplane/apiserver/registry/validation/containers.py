@@ -119,7 +119,7 @@ def init_containers(
             errors.append(repeated(f"{where}.name", name))
         elif name:
             seen.add(name)
-        errors += _init_ports(where, container)
+        errors += _host_port_conflicts(at, [container])
         if sidecar:
             hooks = dictionary(container, "lifecycle")
             errors += lifecycle(f"{where}.lifecycle", hooks, around.grace_seconds, around.os)
@@ -132,30 +132,16 @@ def init_containers(
     return errors
 
 
-def _init_ports(where: str, container: Object) -> list[FieldError]:
-    return _host_port_conflicts("", [container], within=where)
-
-
-_EPHEMERAL_ALLOWED = frozenset(
-    (
-        "name",
-        "image",
-        "command",
-        "args",
-        "workingDir",
-        "env",
-        "envFrom",
-        "volumeMounts",
-        "volumeDevices",
-        "terminationMessagePath",
-        "terminationMessagePolicy",
-        "imagePullPolicy",
-        "securityContext",
-        "stdin",
-        "stdinOnce",
-        "tty",
-        "targetContainerName",
-    )
+_NOT_FOR_EPHEMERAL = (
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
 )
 
 
@@ -168,17 +154,22 @@ def ephemeral_containers(at: str, found: list[Object], spec: Object, around: Sur
     seen: set[str] = set()
     for index, container in enumerate(found):
         where = f"{at}[{index}]"
+        errors += common(where, container, around)
+        image = text(container, "image")
+        if image != image.strip():
+            errors.append(invalid(f"{where}.image", image, "must not have leading or trailing whitespace"))
         name = text(container, "name")
-        if name and (name in seen or name in others):
+        if name in seen or name in others:
             errors.append(repeated(f"{where}.name", name))
         seen.add(name)
         target = text(container, "targetContainerName")
         if target and target not in others:
             errors.append(missing(f"{where}.targetContainerName", target))
-        errors += common(where, container, around)
-        for key, value in container.items():
-            if key not in _EPHEMERAL_ALLOWED and value:
-                errors.append(forbidden(f"{where}.{key}", "cannot be set for an Ephemeral Container"))
+        errors += [
+            forbidden(f"{where}.{key}", "cannot be set for an Ephemeral Container")
+            for key in _NOT_FOR_EPHEMERAL
+            if container.get(key)
+        ]
         for position, mount in enumerate(items(container, "volumeMounts")):
             for key in ("subPath", "subPathExpr"):
                 if text(mount, key):
@@ -246,11 +237,11 @@ def _ports(where: str, ports: list[Object]) -> list[FieldError]:
     return errors
 
 
-def _host_port_conflicts(at: str, found: list[Object], *, within: str = "") -> list[FieldError]:
+def _host_port_conflicts(at: str, found: list[Object]) -> list[FieldError]:
     errors: list[FieldError] = []
     taken: set[str] = set()
     for index, container in enumerate(found):
-        where = within or f"{at}[{index}]"
+        where = f"{at}[{index}]"
         for position, port in enumerate(items(container, "ports")):
             outside = number(port, "hostPort")
             if not outside:
@@ -288,10 +279,10 @@ def volume_mounts(
             errors += local_path(f"{where}.subPath", inner)
         if inner := text(mount, "subPathExpr"):
             if text(mount, "subPath"):
-                errors.append(invalid(f"{where}.subPathExpr", inner, "subPathExpr and subPath are mutually exclusive"))
+                errors.append(invalid(f"{at}.subPathExpr", inner, "subPathExpr and subPath are mutually exclusive"))
             errors += local_path(f"{where}.subPathExpr", inner)
-        errors += _propagation(f"{at}.mountPropagation", mount, container)
-        errors += _recursive_read_only(f"{at}.recursiveReadOnly", mount)
+        errors += _propagation(f"{where}.mountPropagation", mount, container)
+        errors += _recursive_read_only(f"{where}.recursiveReadOnly", mount)
         if isinstance(around.volumes.get(name, {}).get("image"), dict) and text(mount, "subPathExpr"):
             errors.append(forbidden(f"{at}.subPathExpr", "not allowed in image volume sources"))
     return errors
@@ -367,22 +358,21 @@ def _resize_policies(where: str, policies: list[Object], around: Surroundings) -
     errors: list[FieldError] = []
     seen: set[str] = set()
     for index, policy in enumerate(policies):
-        at = f"{where}[{index}]"
         resource, restart = text(policy, "resourceName"), text(policy, "restartPolicy")
         if resource in seen:
-            errors.append(repeated(at, resource))
+            errors.append(repeated(f"{where}[{index}]", resource))
         seen.add(resource)
         if not resource:
-            errors.append(required(at))
+            errors.append(required(where))
         elif resource not in ("cpu", "memory"):
-            errors.append(unsupported(at, resource, ("cpu", "memory")))
+            errors.append(unsupported(where, resource, ("cpu", "memory")))
         if not restart:
-            errors.append(required(at))
+            errors.append(required(where))
         elif restart not in ("NotRequired", "RestartContainer"):
-            errors.append(unsupported(at, restart, ("NotRequired", "RestartContainer")))
-        if around.restart_policy == "Never" and restart == "RestartContainer":
+            errors.append(unsupported(where, restart, ("NotRequired", "RestartContainer")))
+        if around.restart_policy == "Never" and restart != "NotRequired":
             detail = "must be 'NotRequired' when `restartPolicy` is 'Never'"
-            errors.append(invalid(at, restart, detail))
+            errors.append(invalid(where, restart, detail))
     return errors
 
 

@@ -5,7 +5,10 @@ Source: pkg/apis/storage/validation/validation.go.
 
 from __future__ import annotations
 
+from typing import Any
+
 from controlplane.apiserver.registry.objects import integer, items, sub, text, values
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     label_selector,
@@ -51,16 +54,16 @@ def csi_node(obj: Object) -> list[FieldError]:
 def csi_node_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a CSINode: drivers come and go, and don't change."""
     errors = csi_node(new)
-    known = {text(d, "name"): d for d in items(old, "spec", "drivers")}
-    for index, driver in enumerate(items(new, "spec", "drivers")):
-        before = known.get(text(driver, "name"))
-        if before is not None and _fixed_parts(before) != _fixed_parts(driver):
-            errors.append(invalid(f"spec.drivers[{index}]", driver, "field is immutable"))
+    drivers = items(new, "spec", "drivers")
+    for before in items(old, "spec", "drivers"):
+        for driver in drivers:
+            if text(driver, "name") == text(before, "name"):
+                errors += must_equal("spec.drivers", _fixed_parts(driver), _fixed_parts(before))
     return errors
 
 
-def _fixed_parts(driver: Object) -> Object:
-    return {k: v for k, v in driver.items() if k != "allocatable"}
+def _fixed_parts(driver: Object) -> Any:
+    return internal_forms.csi_driver({**driver, "allocatable": None})
 
 
 _FS_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")

@@ -8,32 +8,28 @@ Source: k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation/validat
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from controlplane.apiserver.registry.objects import flag, items, sub, text, values
-from controlplane.apiserver.registry.validation.admission import url_errors, webhook_service
-from machinery import pki
+from controlplane.apiserver.registry.validation.definition_parts import (
+    accepted_names,
+    approval_errors,
+    column,
+    conversion,
+    required_names,
+    scale,
+    selectable,
+    word,
+)
 from machinery.api import meta, names
-from machinery.api.fielderror import FieldError, duplicate, forbidden, invalid, not_supported, required, too_many
+from machinery.api.fielderror import FieldError, invalid, required
 from machinery.api.meta import Object
 from machinery.api.structural import definition as schemas
-from machinery.api.structural import fieldpath
 from machinery.api.structural.forms import internal_schema
-from machinery.errors import NavarchError
 
 _SCOPES: Final = ("Cluster", "Namespaced")
-_STRATEGIES: Final = ("None", "Webhook")
-_REVIEW_VERSIONS: Final = ("v1", "v1beta1")
-_COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
-_COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
-_SELECTABLE: Final = ("string", "boolean", "integer")
-_MOST_SELECTABLE: Final = 8
-APPROVAL: Final = "api-approved.kubernetes.io"
-_SEE: Final = "see https://github.com/kubernetes/enhancements/pull/1111"
 _SHARED: Final = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
 
 
@@ -44,9 +40,9 @@ def definition(obj: Object) -> list[FieldError]:
     if meta.name_of(obj) != f"{text(spec, 'names', 'plural')}.{text(spec, 'group')}":
         errors.append(invalid("metadata.name", meta.name_of(obj), 'must be spec.names.plural+"."+spec.group'))
     errors += _spec(spec, {}, schemas_required=True, checked_bundle=False)
-    errors += _names(sub(obj, "status", "acceptedNames"), "status.acceptedNames")
+    errors += accepted_names(sub(obj, "status", "acceptedNames"), "status.acceptedNames")
     errors += stored_versions(obj)
-    errors += _approval(obj, None)
+    errors += approval_errors(obj, None)
     if flag(spec, "preserveUnknownFields"):
         errors.append(_preserve())
     return errors
@@ -66,9 +62,9 @@ def definition_update(new: Object, old: Object) -> list[FieldError]:
         for path in fixed
         if text(spec, *path) != text(before, *path)
     ]
-    errors += _names(sub(new, "status", "acceptedNames"), "status.acceptedNames")
+    errors += accepted_names(sub(new, "status", "acceptedNames"), "status.acceptedNames")
     errors += stored_versions(new)
-    errors += _approval(new, old)
+    errors += approval_errors(new, old)
     if flag(spec, "preserveUnknownFields") and not flag(before, "preserveUnknownFields"):
         errors.append(_preserve())
     return errors
@@ -76,7 +72,7 @@ def definition_update(new: Object, old: Object) -> list[FieldError]:
 
 def definition_status(new: Object, old: Object) -> list[FieldError]:
     """A changed status."""
-    return list(_names(sub(new, "status", "acceptedNames"), "status.acceptedNames"))
+    return list(accepted_names(sub(new, "status", "acceptedNames"), "status.acceptedNames"))
 
 
 def _established(obj: Object) -> bool:
@@ -107,41 +103,6 @@ def stored_versions(obj: Object) -> Iterator[FieldError]:
                 f"{name} from status.storedVersions"
             )
             yield invalid(f"status.storedVersions[{i}]", name, told)
-
-
-# -- the API's own groups --------------------------------------------------------------------------------------------
-
-
-def approval(obj: Object) -> tuple[str, str]:
-    """Whether a definition in a group of Kubernetes' own is approved (Missing, Invalid, Unapproved, Approved), and the
-    words for it; "" for other groups."""
-    group = text(obj, "spec", "group")
-    if not (group in ("k8s.io", "kubernetes.io") or group.endswith((".k8s.io", ".kubernetes.io"))):
-        return "", ""
-    found = meta.annotations_of(obj).get(APPROVAL)
-    if found is None:
-        return "Missing", f'protected groups must have approval annotation "{APPROVAL}", {_SEE}'
-    if found.startswith("unapproved"):
-        return "Unapproved", f'not approved: "{found}"'
-    try:
-        parts = urlsplit(found)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme and parts.netloc:
-        return "Approved", f"approved in {found}"
-    told = f'protected groups must have approval annotation "{APPROVAL}" with either a URL or a reason starting with'
-    return "Invalid", f'{told} "unapproved", {_SEE}'
-
-
-def _approval(new: Object, old: Object | None) -> Iterator[FieldError]:
-    state, reason = approval(new)
-    if old is not None and approval(old)[0] == state:
-        return
-    field = f"metadata.annotations[{APPROVAL}]"
-    if state == "Missing":
-        yield required(field, reason)
-    elif state == "Invalid":
-        yield invalid(field, meta.annotations_of(new).get(APPROVAL, ""), reason)
 
 
 # -- spec ------------------------------------------------------------------------------------------------------------
@@ -209,7 +170,7 @@ def _schema(version: Mapping[str, Any]) -> Object | None:
 
 def _spec(spec: Object, old: Object, *, schemas_required: bool, checked_bundle: bool) -> Iterator[FieldError]:
     yield from _group(text(spec, "group"))
-    yield from _word("spec.scope", text(spec, "scope"), _SCOPES)
+    yield from word("spec.scope", text(spec, "scope"), _SCOPES)
     given = items(spec, "versions")
     if schemas_required:
         for i, version in enumerate(given):
@@ -224,15 +185,15 @@ def _spec(spec: Object, old: Object, *, schemas_required: bool, checked_bundle: 
         status = (internal.top.get("subresources") or version.get("subresources") or {}).get("status") is not None
         yield from _version(version, at, status=status, before=stored.get(text(version, "name")))
     yield from _all_versions(internal)
-    yield from _required_names(sub(spec, "names"))
-    yield from _names(sub(spec, "names"), "spec.names")
+    yield from required_names(sub(spec, "names"))
+    yield from accepted_names(sub(spec, "names"), "spec.names")
     yield from _top(internal, stored, status=any(sub(v, "subresources").get("status") is not None for v in given))
-    conversion = sub(spec, "conversion")
-    if text(conversion, "strategy") not in ("", "None") and flag(spec, "preserveUnknownFields"):
+    given_conversion = sub(spec, "conversion")
+    if text(given_conversion, "strategy") not in ("", "None") and flag(spec, "preserveUnknownFields"):
         told = "must be None if spec.preserveUnknownFields is true"
-        yield invalid("spec.conversion.strategy", text(conversion, "strategy"), told)
+        yield invalid("spec.conversion.strategy", text(given_conversion, "strategy"), told)
     if isinstance(spec.get("conversion"), dict):
-        yield from _conversion(conversion, checked_bundle=checked_bundle)
+        yield from conversion(given_conversion, checked_bundle=checked_bundle)
 
 
 def _group(group: str) -> Iterator[FieldError]:
@@ -242,13 +203,6 @@ def _group(group: str) -> Iterator[FieldError]:
         yield invalid("spec.group", group, ",".join(wrong))
     elif "." not in group:
         yield invalid("spec.group", group, "should be a domain with at least one dot")
-
-
-def _word(field: str, value: str, allowed: tuple[str, ...]) -> Iterator[FieldError]:
-    if not value:
-        yield required(field)
-    elif value not in allowed:
-        yield not_supported(field, value, allowed)
 
 
 def _version(version: Object, at: str, *, status: bool, before: Object | None) -> Iterator[FieldError]:
@@ -262,12 +216,12 @@ def _version(version: Object, at: str, *, status: bool, before: Object | None) -
 
 
 def _parts(version: Mapping[str, Any], schema: Object | None, at: str) -> Iterator[FieldError]:
-    yield from _scale(sub(version, "subresources", "scale"), version, f"{at}.subresources.scale")
-    for i, column in enumerate(items(version, "additionalPrinterColumns")):
-        yield from _column(column, f"{at}.additionalPrinterColumns[{i}]")
+    yield from scale(sub(version, "subresources", "scale"), version, f"{at}.subresources.scale")
+    for i, given in enumerate(items(version, "additionalPrinterColumns")):
+        yield from column(given, f"{at}.additionalPrinterColumns[{i}]")
     fields = items(version, "selectableFields")
     if fields:
-        yield from _selectable(fields, schema, f"{at}.selectableFields")
+        yield from selectable(fields, schema, f"{at}.selectableFields")
 
 
 def _top(internal: _Internal, stored: Mapping[str, Any], *, status: bool) -> Iterator[FieldError]:
@@ -309,150 +263,3 @@ def _all_versions(internal: _Internal) -> Iterator[FieldError]:
         yield invalid("spec.versions", form, "must have exactly one version marked as storage version")
     if found and found[0] and (wrong := names.dns1035_label(found[0])):
         yield invalid("spec.version", found[0], ",".join(wrong))
-
-
-def _required_names(given: Object) -> Iterator[FieldError]:
-    for key in ("plural", "singular", "kind", "listKind"):
-        if not text(given, key):
-            yield required(f"spec.names.{key}")
-
-
-def _names(given: Object, at: str) -> Iterator[FieldError]:
-    for key in ("plural", "singular"):
-        value = text(given, key)
-        if value and (wrong := names.dns1035_label(value)):
-            yield invalid(f"{at}.{key}", value, ",".join(wrong))
-    for key in ("kind", "listKind"):
-        value = text(given, key)
-        if value and (wrong := names.dns1035_label(value.lower())):
-            told = "may have mixed case, but should otherwise match: " + ",".join(wrong)
-            yield invalid(f"{at}.{key}", value, told)
-    for key in ("shortNames", "categories"):
-        for i, value in enumerate(values(given, key)):
-            if isinstance(value, str) and (wrong := names.dns1035_label(value)):
-                yield invalid(f"{at}.{key}[{i}]", value, ",".join(wrong))
-    if text(given, "kind") and text(given, "kind") == text(given, "listKind"):
-        yield invalid(f"{at}.listKind", text(given, "listKind"), "kind and listKind may not be the same")
-
-
-def _path(path: str, at: str) -> list[FieldError]:
-    return [] if path.startswith(".") else [invalid(at, path, "must be a simple json path starting with .")]
-
-
-def _scale(scale: Object, version: Mapping[str, Any], at: str) -> Iterator[FieldError]:
-    if sub(version, "subresources").get("scale") is None:
-        return
-    for key, under in (("specReplicasPath", ".spec"), ("statusReplicasPath", ".status")):
-        path = text(scale, key)
-        if not path:
-            yield required(f"{at}.{key}")
-        elif wrong := _path(path, f"{at}.{key}"):
-            yield from wrong
-        elif not path.startswith(f"{under}."):
-            yield invalid(f"{at}.{key}", path, f"should be a json path under {under}")
-    path = text(scale, "labelSelectorPath")
-    if path and (wrong := _path(path, f"{at}.labelSelectorPath")):
-        yield from wrong
-    elif path and not path.startswith((".spec.", ".status.")):
-        yield invalid(f"{at}.labelSelectorPath", path, "should be a json path under either .spec or .status")
-
-
-def _column(column: Object, at: str) -> Iterator[FieldError]:
-    if not text(column, "name"):
-        yield required(f"{at}.name")
-    kind, form, path = text(column, "type"), text(column, "format"), text(column, "jsonPath")
-    told = f"must be one of {','.join(_COLUMN_TYPES)}"
-    if not kind:
-        yield required(f"{at}.type", told)
-    elif kind not in _COLUMN_TYPES:
-        yield invalid(f"{at}.type", kind, told)
-    if form and form not in _COLUMN_FORMATS:
-        yield invalid(f"{at}.format", form, f"must be one of {','.join(_COLUMN_FORMATS)}")
-    if not path:
-        yield required(f"{at}.JSONPath")
-    else:
-        yield from _path(path, f"{at}.JSONPath")
-
-
-def _selectable(fields: list[Object], schema: Object | None, at: str) -> Iterator[FieldError]:
-    if schema is None:
-        told = "selectableFields may only be set when validations.schema is included"
-        yield invalid(at, "", told)
-        return
-    seen: set[tuple[str, ...]] = set()
-    for i, each in enumerate(fields):
-        where, path = f"{at}[{i}].jsonPath", text(each, "jsonPath")
-        if not path:
-            yield required(where)
-            continue
-        try:
-            parts, found = fieldpath.resolve(path, schema, arrays=False)
-        except ValueError as exc:
-            yield invalid(where, path, f"is an invalid path: {exc}")
-            continue
-        if parts[0] == "metadata":
-            yield invalid(where, path, "must not point to fields in metadata")
-        if found.get("type") not in _SELECTABLE:
-            told = (
-                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats"
-            )
-            yield invalid(where, path, f"{told} are allowed.")
-        if tuple(parts) in seen:
-            yield duplicate(where, path)
-        seen.add(tuple(parts))
-    if len(seen) > _MOST_SELECTABLE:
-        yield too_many(at, len(seen), _MOST_SELECTABLE)
-
-
-def _conversion(conversion: Object, *, checked_bundle: bool) -> Iterator[FieldError]:
-    strategy, webhook = text(conversion, "strategy"), sub(conversion, "webhook")
-    yield from _word("spec.conversion.strategy", strategy, _STRATEGIES)
-    config, reviews = webhook.get("clientConfig"), values(webhook, "conversionReviewVersions")
-    if strategy != "Webhook":
-        told = "should not be set when strategy is not set to Webhook"
-        if config is not None:
-            yield forbidden("spec.conversion.webhookClientConfig", told)
-        if reviews:
-            yield forbidden("spec.conversion.conversionReviewVersions", told)
-        return
-    at = "spec.conversion.webhookClientConfig"
-    if not isinstance(config, dict):
-        yield required(at, "required when strategy is set to Webhook")
-    else:
-        yield from _client(config, at, checked_bundle=checked_bundle)
-    yield from _reviews(reviews)
-
-
-def _client(config: Object, at: str, *, checked_bundle: bool) -> Iterator[FieldError]:
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        yield required(at, "exactly one of url or service is required")
-    elif url is not None:
-        yield from url_errors(f"{at}.url", str(url))
-    elif isinstance(service, dict):
-        yield from webhook_service(f"{at}.service", service)
-    bundle = text(config, "caBundle")
-    if bundle and checked_bundle and not _certificates(bundle):
-        told = "unable to load root certificates: unable to parse bytes as PEM block"
-        yield invalid(f"{at}.caBundle", bundle, told)
-
-
-def _certificates(bundle: str) -> bool:
-    try:
-        return bool(pki.load_certificates(base64.b64decode(bundle)))
-    except (ValueError, NavarchError):
-        return False
-
-
-def _reviews(versions: list[Any]) -> Iterator[FieldError]:
-    at = "spec.conversion.conversionReviewVersions"
-    if not versions:
-        yield required(at)
-        return
-    for i, version in enumerate(versions):
-        if version in versions[:i]:
-            yield invalid(f"{at}[{i}]", version, "duplicate version")
-            continue
-        yield from (invalid(f"{at}[{i}]", version, told) for told in names.dns1035_label(str(version)))
-    if not any(version in _REVIEW_VERSIONS for version in versions):
-        yield invalid(at, versions, f"must include at least one of {', '.join(_REVIEW_VERSIONS)}")

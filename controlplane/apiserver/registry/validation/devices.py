@@ -34,6 +34,7 @@ from machinery.api.meta import Object
 _MOST: Final = 32  # requests, constraints, configurations, selectors
 _MOST_ALTERNATIVES: Final = 8
 _MOST_CONSUMERS: Final = 256
+_DEVICE = Expressions(names=frozenset(("device",)))
 _LONGEST_EXPRESSION: Final = 10 * 1024
 _LONGEST_PARAMETERS: Final = 10 * 1024
 _LONGEST_ID: Final = 32
@@ -181,7 +182,7 @@ def _selector(at: str, selector: Object) -> list[FieldError]:
     where, expression = f"{at}.cel.expression", text(selector, "cel", "expression")
     if len(expression.encode()) > _LONGEST_EXPRESSION:
         return [too_long(where, _LONGEST_EXPRESSION)]
-    return wrong_expression(where, expression, _DEVICE, "bool")
+    return wrong_expression(where, expression, _DEVICE, "bool", "dyn")
 
 
 def _constraint(at: str, constraint: Object, known: frozenset[str]) -> list[FieldError]:

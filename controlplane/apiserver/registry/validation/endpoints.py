@@ -5,7 +5,10 @@ Source: pkg/apis/core/validation/validation.go and events.go; pkg/apis/discovery
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text, values
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_address,
     check_names,
@@ -14,7 +17,6 @@ from controlplane.apiserver.registry.validation.parts import (
     not_negative,
     parse_address,
     repeated,
-    same,
     unspecial_address,
     unsupported,
 )
@@ -166,21 +168,22 @@ def endpoint_slice_update(new: Object, old: Object) -> list[FieldError]:
 _DISAGREE = "does not match event.namespace"
 
 
-def _event_namespace(event: Object, involved: str) -> list[FieldError]:
-    space = text(event, involved, "namespace")
-    own = namespace_of(event)
-    errors: list[FieldError] = []
-    if (not space and own not in ("", "default")) or (space and space != own):
-        errors.append(invalid("involvedObject.namespace", space, _DISAGREE))
+def _event_namespace(event: Object) -> list[FieldError]:
+    space, own = text(event, "involvedObject", "namespace"), namespace_of(event)
+    if text(event, "eventTime"):
+        wrong = not space and own not in ("default", "kube-system")
+    else:
+        wrong = (not space and own not in ("", "default")) or (space not in ("", own))
+    errors = [invalid("involvedObject.namespace", space, _DISAGREE)] if wrong else []
     return errors + ([invalid("namespace", own, m) for m in names.dns1123_subdomain(own)] if own else [])
 
 
-def _reported(event: Object, controller: str, message: str) -> list[FieldError]:
-    """Who reports what: demanded of events that carry eventTime."""
+def _reported(event: Object, controller: str) -> list[FieldError]:
+    """Who reports what: demanded of events that carry eventTime; `controller` is what the reporter is called."""
     if not text(event, "eventTime"):
         return []
     errors: list[FieldError] = []
-    name = text(event, controller)
+    name = text(event, "reportingComponent")
     if not name:
         errors.append(required(controller))
     errors += check_names(controller, name, names.qualified_name)
@@ -190,32 +193,29 @@ def _reported(event: Object, controller: str, message: str) -> list[FieldError]:
             errors.append(required(key))
         elif len(value.encode("utf-8", "surrogatepass")) > 128:
             errors.append(invalid(key, "", "can have at most 128 characters"))
-    if len(text(event, message).encode("utf-8", "surrogatepass")) > 1024:
+    if len(text(event, "message").encode("utf-8", "surrogatepass")) > 1024:
         errors.append(invalid("message", "", "can have at most 1024 characters"))
     return errors
 
 
 def event(obj: Object) -> list[FieldError]:
     """An Event of the core group."""
-    return _event_namespace(obj, "involvedObject") + _reported(obj, "reportingComponent", "message")
+    return _event_namespace(obj) + _reported(obj, "reportingComponent")
 
 
 def event_k8s_io(obj: Object) -> list[FieldError]:
-    """An Event of events.k8s.io."""
-    errors = _event_namespace(obj, "regarding") + _reported(obj, "reportingController", "note")
-    errors += _series(obj)
+    """An Event (as it is stored: in the core group's form) that was sent to events.k8s.io."""
+    errors = _event_namespace(obj) + _reported(obj, "reportingController") + _series(obj)
     if not text(obj, "eventTime"):
         errors.append(required("eventTime"))
     kind = text(obj, "type")
     if kind not in ("Normal", "Warning"):
         errors.append(invalid("type", "", f"has invalid value: {kind}"))
     unset = "needs to be unset"
-    for key, name in (("deprecatedFirstTimestamp", "firstTimestamp"), ("deprecatedLastTimestamp", "lastTimestamp")):
-        if obj.get(key) is not None:
-            errors.append(invalid(name, "", unset))
-    if number(obj, "deprecatedCount"):
+    errors += [invalid(key, "", unset) for key in ("firstTimestamp", "lastTimestamp") if obj.get(key) is not None]
+    if number(obj, "count"):
         errors.append(invalid("count", "", unset))
-    if text(obj, "deprecatedSource", "component") or text(obj, "deprecatedSource", "host"):
+    if text(obj, "source", "component") or text(obj, "source", "host"):
         errors.append(invalid("source", "", unset))
     return errors
 
@@ -232,29 +232,46 @@ def _series(obj: Object) -> list[FieldError]:
     return errors
 
 
-_EVENT_FIELDS = (
-    ("regarding", "involvedObject"),
-    ("reason", "reason"),
-    ("note", "message"),
-    ("deprecatedSource", "source"),
-    ("deprecatedFirstTimestamp", "firstTimestamp"),
-    ("deprecatedLastTimestamp", "lastTimestamp"),
-    ("deprecatedCount", "count"),
-    ("type", "type"),
-    ("eventTime", "eventTime"),
-    ("action", "action"),
-    ("related", "related"),
-    ("reportingController", "reportingController"),
-    ("reportingInstance", "reportingInstance"),
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _words(value: Any) -> Any:
+    return value or ""
+
+
+def _amount(value: Any) -> Any:
+    return value or 0
+
+
+def _always(form: internal_forms.Form) -> internal_forms.Form:
+    return lambda value: form(value or {})
+
+
+_EVENT_FIELDS: Final = (
+    ("involvedObject", "involvedObject", _always(internal_forms.object_reference)),
+    ("reason", "reason", _words),
+    ("message", "message", _words),
+    ("source", "source", _always(internal_forms.event_source)),
+    ("firstTimestamp", "firstTimestamp", _as_it_is),
+    ("lastTimestamp", "lastTimestamp", _as_it_is),
+    ("count", "count", _amount),
+    ("type", "type", _words),
+    ("eventTime", "eventTime", _as_it_is),
+    ("action", "action", _words),
+    ("related", "related", internal_forms.object_reference),
+    ("reportingComponent", "reportingController", _words),
+    ("reportingInstance", "reportingInstance", _words),
 )
 
 
 def event_k8s_io_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of an Event: only its series moves on."""
-    errors = _event_namespace(new, "regarding") + _series(new)
-    for key, name in _EVENT_FIELDS:
-        if not same(new.get(key), old.get(key)):
-            errors.append(invalid(name, new.get(key), "field is immutable"))
+    """A change of an Event through events.k8s.io: only its series moves on."""
+    errors = _event_namespace(new) + _reported(new, "reportingController")
+    if new.get("series") != old.get("series"):
+        errors += _series(new)
+    for key, name, form in _EVENT_FIELDS:
+        errors += must_equal(name, form(new.get(key)), form(old.get(key)))
     return errors
 
 

@@ -42,12 +42,10 @@ _CONVERTIBLE = frozenset(
         *VOLUME_FIELDS,
         "spec.restartPolicy",
         "spec.schedulerName",
-        "spec.hostNetwork",
         "status.phase",
-        "status.nominatedNodeName",
     )
 )
-_SUBSCRIPT = re.compile(r"(metadata\.(?:annotations|labels))\['(.*)'\]", re.DOTALL)
+_SUBSCRIPT = re.compile(r"(.+?)\['(.*)'\]", re.DOTALL)
 
 
 def env_name(value: str) -> list[str]:
@@ -110,14 +108,14 @@ def field_reference(field: str, reference: Object, allowed: tuple[str, ...]) -> 
     at = f"{field}.fieldPath"
     if not path:
         return [required(at)]
-    subscript = _SUBSCRIPT.fullmatch(path)
-    if text(reference, "apiVersion") != "v1":
-        version = text(reference, "apiVersion")
-        return [invalid(at, path, f"error converting fieldPath: pod version {version} is not supported")]
-    if subscript:
+    if (version := text(reference, "apiVersion")) != "v1":
+        return [invalid(at, path, f"error converting fieldPath: unsupported pod version: {version}")]
+    if subscript := _SUBSCRIPT.fullmatch(path):
         where, key = subscript.groups()
+        if where not in ("metadata.annotations", "metadata.labels"):
+            return [invalid(at, path, f"error converting fieldPath: field label does not support subscript: {path}")]
         # The keys of annotations are compared without regard to case.
-        return check_names(at, key.lower() if where == "metadata.annotations" else key, names.qualified_name)
+        return check_names(field, key.lower() if where == "metadata.annotations" else key, names.qualified_name)
     if path not in _CONVERTIBLE:
         return [invalid(at, path, f"error converting fieldPath: field label not supported: {path}")]
     if path not in allowed:
@@ -135,7 +133,7 @@ def resource_reference(field: str, reference: Object, *, volume: bool) -> list[F
     huge = resource.startswith(("limits.hugepages-", "requests.hugepages-"))
     if resource not in ENV_RESOURCES and not huge:
         return [unsupported(f"{field}.resource", resource, ENV_RESOURCES)]
-    return _divisor(f"{field}.divisor", "divisor", resource.partition(".")[2], reference.get("divisor"))
+    return _divisor(f"{field}.divisor", resource, reference.get("divisor"))
 
 
 _DIVISORS = {
@@ -144,7 +142,8 @@ _DIVISORS = {
 }
 
 
-def _divisor(field: str, word: str, resource: str, amount: Any) -> list[FieldError]:
+def _divisor(field: str, word: str, amount: Any) -> list[FieldError]:
+    resource = word.partition(".")[2]
     parsed = parse(amount) if amount is not None else None
     if parsed is None or not parsed.nanos:
         return []
@@ -166,9 +165,10 @@ def _divisor(field: str, word: str, resource: str, amount: Any) -> list[FieldErr
 
 def _key_reference(field: str, reference: Object) -> list[FieldError]:
     key = text(reference, "key")
+    errors = check_names(f"{field}.name", text(reference, "name"), names.dns1123_subdomain)
     if not key:
-        return [required(f"{field}.key")]
-    return check_names(f"{field}.key", key, names.config_map_key)
+        return [*errors, required(f"{field}.key")]
+    return errors + check_names(f"{field}.key", key, names.config_map_key)
 
 
 def _file_reference(field: str, reference: Object, files: frozenset[str]) -> list[FieldError]:
@@ -218,12 +218,11 @@ def environment_from(field: str, sources: list[Object]) -> list[FieldError]:
         if prefix:
             errors += [invalid(f"{field}[{index}].prefix", prefix, message) for message in env_name(prefix)]
         count = 0
-        for key, kind in (("configMapRef", "configMapRef"), ("secretRef", "secretRef")):
+        for key in ("configMapRef", "secretRef"):
             if isinstance(source.get(key), dict):
                 count += 1
-                name = text(sub(source, key), "name")
-                if not name:
-                    errors.append(required(f"{field}.{kind}.name"))
+                name, at = text(sub(source, key), "name"), f"{field}[{index}].{key}.name"
+                errors += check_names(at, name, names.dns1123_subdomain) if name else [required(at)]
         if count == 0:
             errors.append(invalid(field, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif count > 1:

@@ -160,3 +160,48 @@ def resource_claim_template_spec(spec: Object) -> Any:
 
 
 device_id: Form = _form("Driver:s Pool:s Device:s ShareID")
+
+_SECRET = _form("Name:s Namespace:s")
+volume_source: Form = _form(
+    "GCEPersistentDisk=gcePersistentDisk AWSElasticBlockStore=awsElasticBlockStore HostPath Glusterfs NFS=nfs RBD=rbd "
+    "Quobyte ISCSI=iscsi FlexVolume Cinder CephFS=cephfs FC=fc Flocker AzureFile VsphereVolume AzureDisk "
+    "PhotonPersistentDisk PortworxVolume ScaleIO Local StorageOS=storageos CSI=csi",
+    {
+        "HostPath": _form("Path:s Type"),
+        "NFS": _form("Server:s Path:s ReadOnly:b"),
+        "FC": _form("TargetWWNs LUN=lun FSType=fsType:s ReadOnly:b WWIDs=wwids"),
+        "Local": _form("Path:s FSType=fsType"),
+        "CSI": _form(
+            "Driver:s VolumeHandle:s ReadOnly:b FSType=fsType:s VolumeAttributes ControllerPublishSecretRef "
+            "NodeStageSecretRef NodePublishSecretRef ControllerExpandSecretRef NodeExpandSecretRef",
+            {
+                f"{use}SecretRef": _SECRET
+                for use in ("ControllerPublish", "NodeStage", "NodePublish", "ControllerExpand", "NodeExpand")
+            },
+        ),
+    },
+)
+_NODE_REQUIREMENT = _form("Key:s Operator:s Values")
+_NODE_TERM = _form(
+    "MatchExpressions MatchFields", {"MatchExpressions": _NODE_REQUIREMENT, "MatchFields": _NODE_REQUIREMENT}
+)
+volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": _NODE_TERM})})
+volume_claim_spec: Form = _form(
+    "AccessModes Selector Resources VolumeName:s StorageClassName VolumeMode DataSource DataSourceRef "
+    "VolumeAttributesClassName",
+    {
+        "Resources": _form("Limits Requests"),
+        "DataSource": _form("APIGroup=apiGroup Kind:s Name:s"),
+        "DataSourceRef": _form("APIGroup=apiGroup Kind:s Name:s Namespace"),
+    },
+)
+csi_driver: Form = _form("Name:s NodeID=nodeID:s TopologyKeys Allocatable")
+attachment_spec: Form = _form(
+    "Attacher:s Source NodeName:s", {"Source": _form("PersistentVolumeName InlineVolumeSpec")}
+)
+parent: Form = _form("Group:s Resource:s Namespace:s Name:s")
+object_reference: Form = _form(
+    "Kind:s Namespace:s Name:s UID=uid:s APIVersion=apiVersion:s ResourceVersion:s FieldPath:s"
+)
+scope_selector: Form = _form("MatchExpressions", {"MatchExpressions": _form("ScopeName:s Operator:s Values")})
+event_source: Form = _form("Component:s Host:s")

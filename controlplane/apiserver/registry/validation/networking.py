@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.apiserver.registry.objects import items, number, strings, sub, text, values
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_address,
     check_names,
@@ -17,7 +18,6 @@ from controlplane.apiserver.registry.validation.parts import (
     must_equal,
     parse_address,
     parse_network,
-    same,
     unsupported,
 )
 from machinery.api import names
@@ -283,13 +283,13 @@ def service_cidr(obj: Object) -> list[FieldError]:
     ranges = [v for v in values(obj, "spec", "cidrs") if isinstance(v, str)]
     if not ranges:
         return [required(at, "at least one CIDR required")]
-    errors: list[FieldError] = []
     if len(ranges) > 2:
-        errors.append(invalid(at, {"CIDRs": ranges}, "may only hold up to 2 values"))
+        return [invalid(at, {"CIDRs": ranges}, "may only hold up to 2 values")]
     networks = [parse_network(r) for r in ranges]
-    if len(ranges) > 1 and len({n.version for n in networks if n}) < 2:
+    if len(ranges) == 2 and {n.version for n in networks if n} != {4, 6}:
         detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
-        errors.append(invalid(at, ranges, detail))
+        return [invalid(at, {"CIDRs": ranges}, detail)]
+    errors: list[FieldError] = []
     for index, (found, network) in enumerate(zip(ranges, networks, strict=True)):
         if network is None:
             errors += check_network(f"{at}[{index}]", found)
@@ -302,9 +302,12 @@ def service_cidr(obj: Object) -> list[FieldError]:
 def service_cidr_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a ServiceCIDR: a second family may be added."""
     now, was = values(new, "spec", "cidrs"), values(old, "spec", "cidrs")
-    if len(was) == 1 and len(now) == 2 and now[0] == was[0]:
-        return service_cidr(new)
-    return [] if same(now, was) else [invalid("spec.cidrs[0]", now, "field is immutable")]
+    if len(now) != len(was) and (len(was), len(now)) != (1, 2):
+        return [invalid("spec.cidrs", now, "field is immutable")]
+    errors: list[FieldError] = []
+    for index, (found, before) in enumerate(zip(now, was, strict=False)):
+        errors += must_equal(f"spec.cidrs[{index}]", found, before)
+    return errors if len(now) == len(was) else errors + service_cidr(new)
 
 
 def address_name(name: str) -> list[str]:
@@ -334,4 +337,5 @@ def ip_address(obj: Object) -> list[FieldError]:
 
 def ip_address_update(new: Object, old: Object) -> list[FieldError]:
     """A change of an IPAddress: whose it is stays."""
-    return must_equal("spec.parentRef", sub(new, "spec").get("parentRef"), sub(old, "spec").get("parentRef"))
+    after, before = (internal_forms.parent(sub(obj, "spec").get("parentRef")) for obj in (new, old))
+    return must_equal("spec.parentRef", after, before)

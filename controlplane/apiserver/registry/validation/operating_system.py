@@ -13,18 +13,24 @@ from machinery.api.meta import Object
 SYSTEMS = ("linux", "windows")
 _FOR_WINDOWS = "cannot be set for a windows pod"
 _POD_CONTEXT = (
+    "appArmorProfile",
     "seLinuxOptions",
+    "hostUsers",
+    "hostPID",
+    "hostIPC",
     "seccompProfile",
     "fsGroup",
     "fsGroupChangePolicy",
     "sysctls",
-    "appArmorProfile",
+    "shareProcessNamespace",
     "runAsUser",
     "runAsGroup",
     "supplementalGroups",
     "supplementalGroupsPolicy",
 )
+_BESIDE_CONTEXT = ("hostUsers", "hostPID", "hostIPC", "shareProcessNamespace")
 _CONTAINER_CONTEXT = (
+    "appArmorProfile",
     "seLinuxOptions",
     "seccompProfile",
     "capabilities",
@@ -34,7 +40,6 @@ _CONTAINER_CONTEXT = (
     "procMount",
     "runAsUser",
     "runAsGroup",
-    "appArmorProfile",
 )
 
 
@@ -42,18 +47,13 @@ def operating_system(at: str, spec: Object) -> list[FieldError]:
     """`os` of a pod, and what it rules out."""
     system = spec.get("os")
     if not isinstance(system, dict):
-        return _host_process(at, spec)
+        return []
     name = text(system, "name")
-    errors = _host_process(at, spec)
     if not name:
-        errors.append(required(f"{at}.os.name", "cannot be empty"))
-    elif name not in SYSTEMS:
-        errors.append(unsupported(f"{at}.os", name, SYSTEMS))
-    if name == "windows":
-        errors += _windows(at, spec)
-    elif name == "linux":
-        errors += _linux(at, spec)
-    return errors
+        return [required(f"{at}.os.name", "cannot be empty")]
+    if name not in SYSTEMS:
+        return [unsupported(f"{at}.os", name, SYSTEMS)]
+    return _windows(at, spec) if name == "windows" else _linux(at, spec)
 
 
 def _containers(spec: Object) -> list[tuple[str, Object]]:
@@ -77,26 +77,25 @@ def _linux(at: str, spec: Object) -> list[FieldError]:
 
 def _windows(at: str, spec: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    if spec.get("hostUsers") is not None:
-        errors.append(forbidden(f"{at}.hostUsers", _FOR_WINDOWS))
-    errors += [
-        forbidden(f"{at}.securityContext.{key}", _FOR_WINDOWS) for key in ("hostPID", "hostIPC") if flag(spec, key)
-    ]
     context = sub(spec, "securityContext")
     for key in _POD_CONTEXT:
-        if context.get(key) not in (None, [], ""):
-            errors.append(forbidden(f"{at}.securityContext.{key}", _FOR_WINDOWS))
-    if spec.get("shareProcessNamespace") is not None:
-        errors.append(forbidden(f"{at}.shareProcessNamespace", _FOR_WINDOWS))
+        # What shares with the host stands beside the security context.
+        own = key in _BESIDE_CONTEXT
+        if (spec if own else context).get(key) not in (
+            (None, False) if key in ("hostPID", "hostIPC") else (None, [], "")
+        ):
+            errors.append(forbidden(f"{at}.{key}" if own else f"{at}.securityContext.{key}", _FOR_WINDOWS))
     for where, container in _containers(spec):
-        own = sub(container, "securityContext")
-        for key in _CONTAINER_CONTEXT:
-            if own.get(key) is not None:
-                errors.append(forbidden(f"{at}.{where}.securityContext.{key}", _FOR_WINDOWS))
+        given = sub(container, "securityContext")
+        errors += [
+            forbidden(f"{at}.{where}.securityContext.{key}", _FOR_WINDOWS)
+            for key in _CONTAINER_CONTEXT
+            if given.get(key) is not None
+        ]
     return errors
 
 
-def _host_process(at: str, spec: Object) -> list[FieldError]:
+def host_process(at: str, spec: Object) -> list[FieldError]:
     """If one container is a host process of Windows, all are, on the host's network."""
     of_pod = sub(spec, "securityContext", "windowsOptions").get("hostProcess")
     wanted = [

@@ -19,6 +19,7 @@ from controlplane.apiserver.registry.validation.parts import (
 )
 from controlplane.apiserver.registry.validation.podspec import pod_annotations, pod_spec
 from controlplane.apiserver.registry.validation.scheduling import tolerations
+from controlplane.apiserver.registry.validation.security import app_armor_agreement
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid
 from machinery.api.meta import Object
@@ -39,7 +40,7 @@ def validate(pod: Object) -> list[FieldError]:
         errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if text(spec, "nodeName") and items(spec, "schedulingGates"):
         errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
-    return errors
+    return errors + app_armor_agreement(pod)
 
 
 def whole_pod(pod: Object) -> list[FieldError]:
@@ -53,7 +54,7 @@ def whole_pod(pod: Object) -> list[FieldError]:
                 if isinstance(source.get("serviceAccountToken"), dict):
                     at = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
                     errors.append(forbidden(at, "must not be specified when serviceAccountName is not set"))
-    for kind in ("containers", "initContainers", "ephemeralContainers"):
+    for kind in ("containers", "initContainers"):
         for index, container in enumerate(items(spec, kind)):
             image = text(container, "image")
             if image != image.strip():

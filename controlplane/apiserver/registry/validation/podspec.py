@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.apiserver.registry.objects import flag, integer, items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import containers as container_rules
 from controlplane.apiserver.registry.validation.claims import claim_spec
-from controlplane.apiserver.registry.validation.operating_system import operating_system
+from controlplane.apiserver.registry.validation.operating_system import host_process, operating_system
 from controlplane.apiserver.registry.validation.parts import (
     check_address,
     check_names,
@@ -23,7 +23,12 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.pod_resources import pod_resources
 from controlplane.apiserver.registry.validation.resources import container_resource_name, resource_value
 from controlplane.apiserver.registry.validation.scheduling import affinity, scheduling_gates, spread, tolerations
-from controlplane.apiserver.registry.validation.security import app_armor_annotations, host_namespaces, pod_security
+from controlplane.apiserver.registry.validation.security import (
+    app_armor_annotations,
+    host_namespaces,
+    host_users,
+    pod_security,
+)
 from controlplane.apiserver.registry.validation.volumes import volumes
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required
@@ -61,17 +66,13 @@ def pod_spec(at: str, spec: Object) -> list[FieldError]:
     errors += _word(f"{at}.dnsPolicy", text(spec, "dnsPolicy"), DNS_POLICIES)
     errors += label_map(f"{at}.nodeSelector", strings(spec, "nodeSelector"))
     errors += pod_security(at, spec)
-    for index, secret in enumerate(items(spec, "imagePullSecrets")):
-        if not text(secret, "name"):
-            detail = 'if "name" is not set, the secret reference is ignored'
-            if secret:
-                errors.append(required(f"{at}.imagePullSecrets[{index}].name", detail))
     errors += affinity(f"{at}.affinity", dictionary(spec, "affinity"))
     errors += _dns_config(f"{at}.dnsConfig", dictionary(spec, "dnsConfig"), text(spec, "dnsPolicy"))
     for index, gate in enumerate(items(spec, "readinessGates")):
         errors += qualified_key(f"{at}.readinessGates[{index}].conditionType", text(gate, "conditionType"))
     errors += scheduling_gates(f"{at}.schedulingGates", items(spec, "schedulingGates"))
     errors += spread(f"{at}.topologySpreadConstraints", items(spec, "topologySpreadConstraints"))
+    errors += host_process(at, spec) + host_users(at, spec)
     errors += _names(at, spec)
     errors += tolerations(f"{at}.tolerations", items(spec, "tolerations"))
     errors += _host_aliases(f"{at}.hostAliases", items(spec, "hostAliases"))
@@ -120,7 +121,7 @@ def _class_names(at: str, spec: Object) -> list[FieldError]:
         errors += (
             [required(f"{at}.preemptionPolicy")]
             if not policy
-            else [unsupported(f"{at}.preemptionPolicy", policy, ("Never", "PreemptLowerPriority"))]
+            else [unsupported(f"{at}.preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))]
         )
     for name, amount in sorted(sub(spec, "overhead").items()):
         where = f"{at}.overhead[{name}]"
@@ -196,9 +197,9 @@ def _host_aliases(at: str, aliases: list[Object]) -> list[FieldError]:
     errors: list[FieldError] = []
     for index, alias in enumerate(aliases):
         errors += check_address(f"{at}[{index}].ip", text(alias, "ip"))
-        for name in values(alias, "hostnames"):
+        for position, name in enumerate(values(alias, "hostnames")):
             if isinstance(name, str):
-                errors += check_names(f"{at}[{index}].hostnames", name, names.dns1123_subdomain)
+                errors += check_names(f"{at}[{index}].hostnames[{position}]", name, names.dns1123_subdomain)
     return errors
 
 

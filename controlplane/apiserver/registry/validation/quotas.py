@@ -5,10 +5,9 @@ Source: pkg/apis/core/validation/validation.go (ValidateLimitRange, ValidateReso
 
 from __future__ import annotations
 
-from typing import Any
-
 from controlplane.apiserver.registry.objects import items, sub, text, values
-from controlplane.apiserver.registry.validation.parts import check_names, repeated, same
+from controlplane.apiserver.registry.validation import internal_forms
+from controlplane.apiserver.registry.validation.parts import check_names, repeated
 from controlplane.apiserver.registry.validation.resources import (
     container_resource_name,
     is_standard_name,
@@ -22,13 +21,32 @@ from machinery.api.fielderror import FieldError, forbidden, invalid, required
 from machinery.api.meta import Object
 from machinery.api.quantity import Quantity
 
+# What may not be more than what, the field that is told, the part whose value is shown, and how.
 _COMPARED = (
-    ("min", "max", "min", "min value {} is greater than max value {}"),
-    ("min", "defaultRequest", "defaultRequest", "min value {} is greater than default request value {}"),
-    ("defaultRequest", "max", "defaultRequest", "default request value {} is greater than max value {}"),
-    ("defaultRequest", "default", "defaultRequest", "default request value {} is greater than default limit value {}"),
-    ("min", "default", "default", "min value {} is greater than default value {}"),
-    ("default", "max", "default", "default value {} is greater than max value {}"),
+    ("min", "max", "min", "min", "min value {} is greater than max value {}"),
+    (
+        "min",
+        "defaultRequest",
+        "defaultRequest",
+        "defaultRequest",
+        "min value {} is greater than default request value {}",
+    ),
+    (
+        "defaultRequest",
+        "max",
+        "defaultRequest",
+        "defaultRequest",
+        "default request value {} is greater than max value {}",
+    ),
+    (
+        "defaultRequest",
+        "default",
+        "defaultRequest",
+        "defaultRequest",
+        "default request value {} is greater than default limit value {}",
+    ),
+    ("min", "default", "default", "min", "min value {} is greater than default value {}"),
+    ("default", "max", "default", "max", "default value {} is greater than max value {}"),
 )
 _ONLY_CONTAINERS = "may not be specified when `type` is 'Pod'"
 
@@ -87,11 +105,10 @@ def _amount(item: Object, part: str, name: str) -> Quantity | None:
 
 def _compare(at: str, name: str, amounts: dict[str, Quantity | None], item: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    for small, great, where, detail in _COMPARED:
+    for small, great, where, shown, detail in _COMPARED:
         low, high = amounts.get(small), amounts.get(great)
         if low is not None and high is not None and low > high:
-            shown = low if small == "min" or where == small else high
-            errors.append(invalid(f"{at}.{where}[{name}]", str(shown), detail.format(low, high)))
+            errors.append(invalid(f"{at}.{where}[{name}]", str(amounts[shown]), detail.format(low, high)))
     ratio, least, most = amounts.get("maxLimitRequestRatio"), amounts.get("min"), amounts.get("max")
     if ratio is not None:
         where = f"{at}.maxLimitRequestRatio[{name}]"
@@ -156,8 +173,8 @@ def _countable(name: str) -> bool:
 
 def _fits(scope: str, name: str) -> bool:
     if scope in ("Terminating", "NotTerminating", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity"):
-        return name in _POD_OBJECTS or name.startswith(("requests.", "limits.")) or name == "count/pods"
-    return name in ("pods", "count/pods") if scope == "BestEffort" else True
+        return name in _POD_OBJECTS
+    return name == "pods" if scope == "BestEffort" else True
 
 
 def _scopes(at: str, spec: Object) -> list[FieldError]:
@@ -171,9 +188,7 @@ def _scopes(at: str, spec: Object) -> list[FieldError]:
             for name in sorted(sub(spec, "hard"))
             if scope in SCOPES and is_standard_name(name) and not _fits(scope, name)
         ]
-    if any(conflict <= set(scopes) for conflict in _CONFLICTS):
-        errors.append(invalid(at, scopes, "conflicting scopes"))
-    return errors
+    return errors + [invalid(at, scopes, "conflicting scopes") for both in _CONFLICTS if both <= set(scopes)]
 
 
 _PLAIN_SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity")
@@ -187,7 +202,7 @@ _MUST_EXIST = (
 def _scope_selector(at: str, spec: Object) -> list[FieldError]:
     expressions = items(spec, "scopeSelector", "matchExpressions")
     errors: list[FieldError] = []
-    where = f"{at}.matchExpressions"
+    where, shown = f"{at}.matchExpressions", internal_forms.scope_selector(spec.get("scopeSelector"))
     known: set[str] = set()
     for expression in expressions:
         scope, operator = text(expression, "scopeName"), text(expression, "operator")
@@ -196,7 +211,7 @@ def _scope_selector(at: str, spec: Object) -> list[FieldError]:
         if scope not in SCOPES:
             errors.append(invalid(f"{where}.scopeName", scope, "unsupported scope"))
         errors += [
-            invalid(where, _shown(expressions), "unsupported scope applied to resource")
+            invalid(where, shown, "unsupported scope applied to resource")
             for name in sorted(sub(spec, "hard"))
             if scope in SCOPES and is_standard_name(name) and not _fits(scope, name)
         ]
@@ -208,20 +223,12 @@ def _scope_selector(at: str, spec: Object) -> list[FieldError]:
                 errors.append(required(f"{where}.values", detail))
         elif operator in ("Exists", "DoesNotExist"):
             if wanted:
-                detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector"
+                detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
                 errors.append(invalid(f"{where}.values", wanted, detail))
         else:
             errors.append(invalid(f"{where}.operator", operator, "not a valid selector operator"))
-    if any(conflict <= known for conflict in _CONFLICTS):
-        errors.append(invalid(where, _shown(expressions), "conflicting scopes"))
-    return errors
-
-
-def _shown(expressions: list[Object]) -> list[Any]:
-    return [
-        {"ScopeName": text(e, "scopeName"), "Operator": text(e, "operator"), "Values": e.get("values")}
-        for e in expressions
-    ]
+    scopes = values(spec, "scopes") or None
+    return errors + [invalid(where, scopes, "conflicting scopes") for both in _CONFLICTS if both <= known]
 
 
 def quota_update(new: Object, old: Object) -> list[FieldError]:
@@ -230,8 +237,6 @@ def quota_update(new: Object, old: Object) -> list[FieldError]:
     after, before = sub(new, "spec"), sub(old, "spec")
     if set(map(str, values(after, "scopes"))) != set(map(str, values(before, "scopes"))):
         errors.append(invalid("spec.scopes", values(after, "scopes") or None, "field is immutable"))
-    elif not same(after.get("scopeSelector"), before.get("scopeSelector")):
-        errors.append(invalid("spec.scopeSelector", after.get("scopeSelector"), "field is immutable"))
     return errors
 
 
@@ -240,7 +245,7 @@ def quota_status(new: Object, old: Object) -> list[FieldError]:
     status = sub(new, "status")
     errors: list[FieldError] = []
     if not text(new, "metadata", "resourceVersion"):
-        errors.append(required("metadata.resourceVersion"))
+        errors.append(required("resourceVersion"))
     for key in ("hard", "used"):
         errors += amounts(f"status.{key}", sub(status, key))
     return errors

@@ -11,7 +11,7 @@ from controlplane.apiserver.registry.objects import flag, integer, items, number
 from controlplane.apiserver.registry.pod_apparmor import ANNOTATION_PREFIX, annotation_of
 from controlplane.apiserver.registry.validation.parts import check_names, dictionary, repeated, unsupported
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
 from machinery.api.meta import Object
 
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
@@ -94,12 +94,13 @@ def seccomp_profile(field: str, profile: Object | None) -> list[FieldError]:
             return [required(f"{field}.localhostProfile", "must be set when seccomp type is Localhost")]
         return _descending_path(f"{field}.localhostProfile", path)
     errors: list[FieldError] = []
-    if path is not None:
-        errors.append(invalid(f"{field}.localhostProfile", path, "can only be set when seccomp type is Localhost"))
     if not kind:
         errors.append(required(f"{field}.type", "type is required when seccompProfile is set"))
     elif kind not in ("RuntimeDefault", "Unconfined"):
         errors.append(unsupported(f"{field}.type", kind, ("Localhost", "RuntimeDefault", "Unconfined")))
+    if path is not None:
+        shown = {"Type": kind, "LocalhostProfile": path}
+        errors.append(invalid(f"{field}.localhostProfile", shown, "can only be set when seccomp type is Localhost"))
     return errors
 
 
@@ -142,7 +143,7 @@ def app_armor_annotations(field: str, pod: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     spec = sub(pod, "spec")
     containers = [*items(spec, "initContainers"), *items(spec, "containers"), *items(spec, "ephemeralContainers")]
-    known = {text(c, "name"): c for c in containers}
+    known = {text(c, "name") for c in containers}
     for key, value in sorted(strings(pod, "metadata", "annotations").items()):
         if not key.startswith(ANNOTATION_PREFIX):
             continue
@@ -151,13 +152,32 @@ def app_armor_annotations(field: str, pod: Object) -> list[FieldError]:
         if name not in known:
             errors.append(invalid(at, name, "container not found"))
         if value not in ("", "runtime/default", "unconfined") and not value.startswith("localhost/"):
-            errors.append(invalid(at, value, "invalid AppArmor profile name"))
-        elif name in known:
-            own = sub(known[name], "securityContext", "appArmorProfile")
-            if own and annotation_of(own) != value:
+            errors.append(invalid(at, value, f"invalid AppArmor profile name: {show(value)}"))
+    return errors
+
+
+def app_armor_agreement(pod: Object) -> list[FieldError]:
+    """Annotations of a new pod must mean the profiles that its fields name."""
+    errors: list[FieldError] = []
+    spec = sub(pod, "spec")
+    if text(spec, "os", "name") == "windows":
+        return []
+    annotations = strings(pod, "metadata", "annotations")
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for index, container in enumerate(items(spec, kind)):
+            own = sub(container, "securityContext", "appArmorProfile") or sub(
+                spec, "securityContext", "appArmorProfile"
+            )
+            written = annotations.get(ANNOTATION_PREFIX + text(container, "name"))
+            if not own or written is None or written == annotation_of(own):
+                continue
+            at = f"spec.{kind}[{index}].securityContext.appArmorProfile"
+            if text(own, "type") == "Localhost" and written.startswith("localhost/"):
                 errors.append(
-                    forbidden(at, "apparmor type in annotation and field must match"),
+                    forbidden(f"{at}.localhostProfile", "apparmor profile in annotation and field must match")
                 )
+            else:
+                errors.append(forbidden(f"{at}.type", "apparmor type in annotation and field must match"))
     return errors
 
 
@@ -222,40 +242,31 @@ def host_namespaces(field: str, spec: Object) -> list[FieldError]:
     """What shares the host's namespaces must be consistent with that."""
     errors: list[FieldError] = []
     at_pod = field == "spec"
-    for kind in ("containers", "initContainers", "ephemeralContainers") if flag(spec, "hostNetwork") else ():
-        for index, container in enumerate(items(spec, kind)):
-            for position, port in enumerate(items(container, "ports")):
-                outside, inside = number(port, "hostPort"), number(port, "containerPort")
-                # Pods made from a template get their host ports when they are made.
-                if outside != inside and (outside or at_pod):
-                    at = f"{field}.{kind}[{index}].ports[{position}].hostPort"
-                    errors.append(invalid(at, outside, "must match `containerPort` when `hostNetwork` is true"))
-    if flag(spec, "shareProcessNamespace") and flag(spec, "hostPID"):
-        errors.append(
-            invalid(
-                f"{field}.shareProcessNamespace",
-                True,
-                "ShareProcessNamespace and HostPID cannot both be enabled",
-            )
-        )
+    for index, container in enumerate(items(spec, "containers") if flag(spec, "hostNetwork") else ()):
+        for position, port in enumerate(items(container, "ports")):
+            outside, inside = number(port, "hostPort"), number(port, "containerPort")
+            # Pods made from a template get their host ports when they are made.
+            if outside != inside and (outside or at_pod):
+                at = f"{field}.containers[{index}].ports[{position}].hostPort"
+                errors.append(invalid(at, outside, "must match `containerPort` when `hostNetwork` is true"))
     return errors
 
 
 def pod_security(field: str, spec: Object) -> list[FieldError]:
     """The security context of a pod; `field` is that of the spec."""
     context = dictionary(spec, "securityContext")
-    errors = _host_users(field, spec)
-    if context is None:
-        return errors
+    errors: list[FieldError] = []
     at = f"{field}.securityContext"
+    if context is None:
+        context = {}
     for key, name in (_IDS[2], _IDS[0], _IDS[1]):
         errors += _identity(f"{at}.{name}", integer(context, key))
     for index, group in enumerate(values(context, "supplementalGroups")):
         if isinstance(group, int):
             errors += _identity(f"{at}.supplementalGroups[{index}]", group)
-    if text(context, "supplementalGroupsPolicy") not in ("", "Merge", "Strict"):
-        allowed = ("Merge", "Strict")
-        errors.append(unsupported(f"{at}.supplementalGroupsPolicy", text(context, "supplementalGroupsPolicy"), allowed))
+    if flag(spec, "shareProcessNamespace") and flag(spec, "hostPID"):
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        errors.append(invalid(f"{at}.shareProcessNamespace", True, detail))
     errors += _sysctls(f"{at}.sysctls", items(context, "sysctls"), spec)
     policy = context.get("fsGroupChangePolicy")
     if isinstance(policy, str) and policy not in ("Always", "OnRootMismatch"):
@@ -263,13 +274,17 @@ def pod_security(field: str, spec: Object) -> list[FieldError]:
     errors += seccomp_profile(f"{at}.seccompProfile", dictionary(context, "seccompProfile"))
     errors += windows_options(f"{at}.windowsOptions", dictionary(context, "windowsOptions"))
     errors += app_armor_profile(f"{at}.appArmorProfile", dictionary(context, "appArmorProfile"))
+    groups = context.get("supplementalGroupsPolicy")
+    if isinstance(groups, str) and groups not in ("Merge", "Strict"):
+        errors.append(unsupported(f"{at}.supplementalGroupsPolicy", groups, ("Merge", "Strict")))
     change = context.get("seLinuxChangePolicy")
     if isinstance(change, str) and change not in ("Recursive", "MountOption"):
         errors.append(unsupported(f"{at}.seLinuxChangePolicy", change, ("MountOption", "Recursive")))
     return errors
 
 
-def _host_users(field: str, spec: Object) -> list[FieldError]:
+def host_users(field: str, spec: Object) -> list[FieldError]:
+    """What shares users with the host may share no more with it, and the other way round."""
     if spec.get("hostUsers") is not False:
         return []
     errors = []

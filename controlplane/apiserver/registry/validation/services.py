@@ -248,7 +248,7 @@ def _load_balancer(obj: Object, spec: Object, kind: str) -> list[FieldError]:
     if allocates is not None and kind != "LoadBalancer":
         errors.append(forbidden("spec.allocateLoadBalancerNodePorts", _ONLY_LOAD_BALANCER))
     elif allocates is None and kind == "LoadBalancer":
-        errors.append(required("spec.allocateLoadBalancerNodePorts"))
+        errors.append(required("allocateLoadBalancerNodePorts"))
     load_balancer_class = spec.get("loadBalancerClass")
     if isinstance(load_balancer_class, str):
         at = "spec.loadBalancerClass"
@@ -272,7 +272,7 @@ def _policies(spec: Object, kind: str) -> list[FieldError]:
     elif outside not in ("Cluster", "Local"):
         errors.append(unsupported(at, outside, ("Cluster", "Local")))
     port = number(spec, "healthCheckNodePort")
-    if not (kind == "LoadBalancer" and outside == "Local"):
+    if not _checked(spec):
         if port:
             detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
             errors.append(invalid("spec.healthCheckNodePort", port, detail))
@@ -305,7 +305,15 @@ def service_update(new: Object, old: Object) -> list[FieldError]:
         "loadBalancerClass"
     ):
         errors.append(invalid("spec.loadBalancerClass", after.get("loadBalancerClass"), _ONCE))
+    key = "healthCheckNodePort"
+    if _checked(after) and _checked(before) and number(after, key) != number(before, key):
+        errors.append(forbidden(f"spec.{key}", "field is immutable"))
     return errors + service(new)
+
+
+def _checked(spec: Object) -> bool:
+    """Whether load balancers ask nodes if they have backends."""
+    return text(spec, "type") == "LoadBalancer" and text(spec, "externalTrafficPolicy") == "Local"
 
 
 def _kept(after: Object, before: Object, key: str, word: str, changed: str) -> list[FieldError]:

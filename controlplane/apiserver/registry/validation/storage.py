@@ -5,11 +5,9 @@ Source: pkg/apis/core/validation/validation.go, pkg/apis/storage/validation/vali
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
-from controlplane.apiserver.registry.validation.claims import VOLUME_MODES, access_modes, claim_spec
+from controlplane.apiserver.registry.validation import internal_forms
+from controlplane.apiserver.registry.validation.claims import VOLUME_MODES, access_modes
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -117,119 +115,33 @@ def volume_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a PersistentVolume: where its data is stays."""
     errors = volume(new)
     after, before = sub(new, "spec"), sub(old, "spec")
-    if any(not same(_comparable(after, k), _comparable(before, k)) for k in _PERSISTENT):
-        told = json.dumps({k: after[k] for k in _PERSISTENT if k in after}, separators=(",", ":"))
-        detail = f"spec.persistentvolumesource is immutable after creation\n{told}"
-        errors.append(forbidden("spec.persistentvolumesource", detail))
-    errors += must_equal("spec.volumeMode", after.get("volumeMode"), before.get("volumeMode"))
-    if before.get("nodeAffinity") is not None and after.get("nodeAffinity") != before.get("nodeAffinity"):
-        errors.append(
-            invalid(
-                "spec.nodeAffinity",
-                after.get("nodeAffinity"),
-                "field is immutable, except for updating from beta label to GA",
-            )
-        )
-    return errors
-
-
-def _comparable(spec: Object, kind: str) -> Any:
-    """A source without the secret that drivers may be given later."""
-    found = spec.get(kind)
-    if kind == "csi" and isinstance(found, dict):
-        return {k: v for k, v in found.items() if k not in ("controllerExpandSecretRef", "nodeExpandSecretRef")}
-    return found
-
-
-def claim(obj: Object) -> list[FieldError]:
-    """A PersistentVolumeClaim."""
-    return claim_spec(sub(obj, "spec"), "spec")
-
-
-_CLAIM_FIXED = (
-    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-)
-
-
-def claim_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a PersistentVolumeClaim: once bound it may grow, and change its attributes."""
-    errors = claim(new)
-    after, before = dict(sub(new, "spec")), dict(sub(old, "spec"))
-    if not before.get("volumeName"):
-        before.pop("volumeName", None)
-        after.pop("volumeName", None)
-    if before.get("storageClassName") is None:
-        after.pop("storageClassName", None)
-    bound = text(new, "status", "phase") == "Bound"
-    was, now = _storage(before), _storage(after)
-    if bound:
-        after["resources"] = _without_storage(after)
-        before["resources"] = _without_storage(before)
-    after.pop("volumeAttributesClassName", None)
-    before.pop("volumeAttributesClassName", None)
-    if any(not same(after.get(k), before.get(k)) for k in after.keys() | before.keys()):
-        changed = sorted(k for k in after.keys() | before.keys() if not same(after.get(k), before.get(k)))
-        lines = [
-            f"{sign} \t{k}: {json.dumps(spec[k])}"
-            for k in changed
-            for sign, spec in (("-", before), ("+", after))
-            if k in spec
-        ]
-        errors.append(forbidden("spec", "\n".join([_CLAIM_FIXED, *lines])))
-    errors += _resized(now, was, sub(old, "status", "capacity").get("storage"))
-    return errors + _attributes(new, old)
-
-
-def _storage(spec: Object) -> Any:
-    return sub(spec, "resources", "requests").get("storage")
-
-
-def _without_storage(spec: Object) -> Object:
-    resources = sub(spec, "resources")
-    requests = {k: v for k, v in sub(resources, "requests").items() if k != "storage"}
-    return {**resources, "requests": requests}
-
-
-def _resized(now: Any, was: Any, capacity: Any) -> list[FieldError]:
-    new, old = parse(now) if now is not None else None, parse(was) if was is not None else None
-    held = parse(capacity) if capacity is not None else None
-    if new is None or old is None or new >= old:
-        return []
-    at = "spec.resources.requests.storage"
-    if held is None or new <= held:
-        return [forbidden(at, "field can not be less than status.capacity")]
-    return []
-
-
-def _attributes(new: Object, old: Object) -> list[FieldError]:
+    after_source, before_source = _sources(after), _sources(before)
+    added = sub(after_source, "csi").get("controllerExpandSecretRef") is not None
+    if added and before.get("csi") is not None and sub(before_source, "csi").get("controllerExpandSecretRef") is None:
+        csi = {k: v for k, v in sub(after_source, "csi").items() if k != "controllerExpandSecretRef"}
+        after_source = {**after_source, "csi": csi}
+    was, now = internal_forms.volume_source(before_source), internal_forms.volume_source(after_source)
+    if was != now:
+        told = f"spec.persistentvolumesource is immutable after creation\n{internal_forms.difference(was, now)}"
+        errors.append(forbidden("spec.persistentvolumesource", told))
+    errors += must_equal("volumeMode", after.get("volumeMode"), before.get("volumeMode"))
+    affinity = after.get("nodeAffinity")
+    if before.get("nodeAffinity") is not None and affinity != before["nodeAffinity"]:
+        detail = "field is immutable, except for updating from beta label to GA"
+        errors.append(invalid("nodeAffinity", internal_forms.volume_affinity(affinity), detail))
     key = "volumeAttributesClassName"
-    now, was = sub(new, "spec").get(key), sub(old, "spec").get(key)
-    at = f"spec.{key}"
-    if now == was:
-        return []
-    if was is not None and now is None:
-        return [forbidden(at, "update from non-nil value to nil is forbidden")]
-    if was is not None and now == "":
-        return [forbidden(at, "update from non-nil value to an empty string is forbidden")]
-    return []
-
-
-def claim_status(new: Object, old: Object) -> list[FieldError]:
-    """A report about a PersistentVolumeClaim."""
-    status = sub(new, "status")
-    errors: list[FieldError] = []
-    if not text(new, "metadata", "resourceVersion"):
-        errors.append(required("metadata.resourceVersion"))
-    if not values(new, "spec", "accessModes"):
-        errors.append(required("spec.accessModes"))
-    for name, amount in sorted(sub(status, "capacity").items()):
-        errors += not_negative_amount(f"status.capacity[{name}]", amount)
+    if before.get(key) is not None and after.get(key) is None:
+        errors.append(forbidden(f"spec.{key}", "update from non-nil value to nil is forbidden"))
     return errors
+
+
+def _sources(spec: Object) -> Object:
+    return {kind: spec[kind] for kind in _PERSISTENT if kind in spec}
 
 
 def volume_status(new: Object, old: Object) -> list[FieldError]:
     """A report about a PersistentVolume."""
-    return [] if text(new, "metadata", "resourceVersion") else [required("metadata.resourceVersion")]
+    return [] if text(new, "metadata", "resourceVersion") else [required("resourceVersion")]
 
 
 _MOST_PARAMETERS, _MOST_PARAMETER_BYTES = 512, 256 * 1024
@@ -327,7 +239,7 @@ def attachment_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a VolumeAttachment: what is attached where stays."""
     errors = attachment(new)
     if sub(new, "spec") != sub(old, "spec"):
-        errors.append(invalid("spec", sub(new, "spec"), "field is immutable"))
+        errors.append(invalid("spec", internal_forms.attachment_spec(sub(new, "spec")), "field is immutable"))
     return errors
 
 

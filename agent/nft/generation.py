@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from agent.proxy.errors import BackendError
+from agent.nft.errors import NftError
 
 _NETLINK_NETFILTER = 12
 _NLM_F_REQUEST = 1
@@ -21,7 +21,7 @@ _NLMSG_ERROR = 2
 
 
 def ruleset_generation() -> int:
-    """The number now. Raises BackendError when the kernel has no nftables."""
+    """The number now. Raises NftError when the kernel has no nftables."""
     request = _HEADER.pack(_HEADER.size + 4, _GETGEN, _NLM_F_REQUEST, 1, 0) + struct.pack("=BBH", 0, 0, 0)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
@@ -29,14 +29,14 @@ def ruleset_generation() -> int:
             netlink.sendto(request, (0, 0))
             answer = netlink.recv(4096)
     except OSError as error:
-        raise BackendError(f"nftables: {error.strerror or error}") from error
+        raise NftError(f"nftables: {error.strerror or error}") from error
     length, kind, _, _, _ = _HEADER.unpack_from(answer)
     if kind == _NLMSG_ERROR:
-        raise BackendError("nftables: this kernel does not have it")
+        raise NftError("nftables: this kernel does not have it")
     at = _HEADER.size + 4
     while at + 4 <= length:
         size, attribute = struct.unpack_from("=HH", answer, at)
         if attribute & 0x3FFF == _NFTA_GEN_ID:
             return int(struct.unpack_from(">I", answer, at + 4)[0])
         at += max(4, (size + 3) & ~3)
-    raise BackendError("nftables: the kernel's answer has no generation number")
+    raise NftError("nftables: the kernel's answer has no generation number")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from agent.proxy.nftables.skeleton import TABLE
-
 
 class Transaction:
     """Collects changes to one table; `text` is the script."""
 
-    def __init__(self, family: str) -> None:
-        self._table = f"{family} {TABLE}"
+    def __init__(self, table: str, comment: str) -> None:
+        """`table` is its family and name."""
+        self._table = table
+        self._comment = comment
         self._first: list[str] = []
         self._declared: list[str] = []
         self._emptied: list[str] = []
@@ -32,7 +32,7 @@ class Transaction:
 
     def add_table(self) -> None:
         """Make the table if it is not there."""
-        self._first.append(f'add table {self._table} {{ comment "rules for kube-proxy"; }}')
+        self._first.append(f'add table {self._table} {{ comment "{self._comment}"; }}')
 
     def delete_table_first(self) -> None:
         """Begin by removing the table with all that is in it; it may be missing."""

@@ -1,0 +1,1 @@
+"""Messages of the plugin APIs: generated from the .proto files beside them."""

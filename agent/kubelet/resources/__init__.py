@@ -1,0 +1,1 @@
+"""Static managers: processors that a container has for itself."""

@@ -1,0 +1,1 @@
+"""Talking to nftables: one atomic script at a time."""

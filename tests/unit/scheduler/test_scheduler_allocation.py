@@ -1,0 +1,166 @@
+"""Which devices a claim gets: selectors, counts, alternatives, constraints, taints, shared counters."""
+
+from typing import Any
+
+import pytest
+
+from controlplane.scheduler.dynamic import allocator
+from controlplane.scheduler.dynamic.inventory import InUse, Inventory
+
+Object = dict[str, Any]
+DRIVER = "gpu.example.com"
+
+
+def device(name: str, model: str = "small", **more: Any) -> Object:
+    return {
+        "name": name,
+        "attributes": {
+            "model": {"string": model},
+            "index": {"int": 3},
+            "version": {"version": "1.10.0"},
+            "numa.example.com/node": {"int": int(name[-1]) % 2},
+        },
+        "capacity": {"memory": {"value": "8Gi"}},
+        **more,
+    }
+
+
+def pool_slice(*devices: Object, pool: str = "p", generation: int = 1, count: int = 1, **more: Any) -> Object:
+    described = {"name": pool, "generation": generation, "resourceSliceCount": count}
+    spec = {"driver": DRIVER, "nodeName": "a", "pool": described, "devices": list(devices), **more}
+    return {"metadata": {"name": f"{pool}-{generation}-{len(devices)}"}, "spec": spec}
+
+
+CLASSES: dict[str, Object] = {
+    "gpu": {
+        "metadata": {"name": "gpu"},
+        "spec": {
+            "selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}],
+            "config": [{"opaque": {"driver": DRIVER, "parameters": {"a": 1}}}],
+        },
+    }
+}
+
+
+def exactly(name: str = "r", **more: Any) -> Object:
+    return {"name": name, "exactly": {"deviceClassName": "gpu", **more}}
+
+
+def claim(*requests: Object, constraints: list[Object] | None = None, **more: Any) -> Object:
+    devices = {"requests": list(requests), "constraints": constraints or [], **more}
+    return {"metadata": {"name": "c", "namespace": "d"}, "spec": {"devices": devices}}
+
+
+def chosen(slices: list[Object], *claims: Object, held: tuple[str, ...] = ()) -> list[list[tuple[str, str]]] | None:
+    """For each claim (request, device) pairs; None if they can't be had together."""
+    inventory = Inventory.of(slices)
+    results = [{"driver": DRIVER, "pool": "p", "device": name} for name in held]
+    in_use = InUse.of(inventory, [{"devices": {"results": results}}])
+    needs = [allocator.need(each, CLASSES) for each in claims]
+    found = allocator.Search(inventory.devices, in_use).run(needs)
+    return None if found is None else [[(r.name, d.id[2]) for r, d in each] for each in found]
+
+
+def choosing(expression: str) -> Object:
+    return {"selectors": [{"cel": {"expression": expression}}]}
+
+
+THREE = pool_slice(device("g1"), device("g2", "large"), device("g3", "large"))
+
+
+LARGE = choosing(f'device.attributes["{DRIVER}"].model == "large"')
+
+
+@pytest.mark.parametrize(
+    ("requests", "held", "expected"),
+    [
+        ([exactly()], (), [("r", "g1")]),
+        ([exactly()], ("g1",), [("r", "g2")]),
+        ([exactly(**LARGE)], (), [("r", "g2")]),
+        ([exactly(count=2, **LARGE)], (), [("r", "g2"), ("r", "g3")]),
+        ([exactly(count=2, **LARGE)], ("g3",), None),
+        ([exactly(allocationMode="All", **LARGE)], (), [("r", "g2"), ("r", "g3")]),
+        ([exactly(allocationMode="All", **LARGE)], ("g2",), None),
+        ([exactly(adminAccess=True, **LARGE)], ("g2", "g3"), [("r", "g2")]),
+        ([exactly("a"), exactly("b", **LARGE)], (), [("a", "g1"), ("b", "g2")]),
+        # The first choice of one request must not be in the way of the other.
+        ([exactly("a", count=2), exactly("b", **LARGE)], (), [("a", "g1"), ("a", "g2"), ("b", "g3")]),
+        ([exactly("a", count=3), exactly("b", **LARGE)], (), None),
+    ],
+)
+def test_requests(requests: list[Object], held: tuple[str, ...], expected: list[tuple[str, str]] | None) -> None:
+    found = chosen([THREE], claim(*requests), held=held)
+    assert found == (None if expected is None else [expected])
+
+
+def test_alternatives_are_taken_in_their_order() -> None:
+    given = {
+        "name": "r",
+        "firstAvailable": [
+            {"name": "two", "deviceClassName": "gpu", "count": 2, **LARGE},
+            {"name": "one", "deviceClassName": "gpu", "count": 1},
+        ],
+    }
+    assert chosen([THREE], claim(given)) == [[("r/two", "g2"), ("r/two", "g3")]]
+    assert chosen([THREE], claim(given), held=("g2",)) == [[("r/one", "g1")]]
+
+
+def test_constraints_over_requests() -> None:
+    slices = [pool_slice(*(device(f"g{i}") for i in range(1, 5)))]
+    same = [{"matchAttribute": "numa.example.com/node"}]
+    assert chosen(slices, claim(exactly(count=2), constraints=same)) == [[("r", "g1"), ("r", "g3")]]
+    assert chosen(slices, claim(exactly(count=3), constraints=same)) is None
+    different = [{"distinctAttribute": "numa.example.com/node", "requests": ["r"]}]
+    assert chosen(slices, claim(exactly(count=2), constraints=different)) == [[("r", "g1"), ("r", "g2")]]
+    unknown = [{"matchAttribute": "numa.example.com/none"}]
+    assert chosen(slices, claim(exactly(), constraints=unknown)) is None
+
+
+def test_claims_of_a_pod_do_not_share_devices() -> None:
+    assert chosen([THREE], claim(exactly(count=2)), claim(exactly())) == [[("r", "g1"), ("r", "g2")], [("r", "g3")]]
+    assert chosen([THREE], claim(exactly(count=2)), claim(exactly(count=2))) is None
+
+
+def test_tainted_devices_need_a_toleration() -> None:
+    taint = {"key": "broken", "value": "yes", "effect": "NoSchedule"}
+    slices = [pool_slice(device("g1", taints=[taint]))]
+    assert chosen(slices, claim(exactly())) is None
+    tolerant = exactly(tolerations=[{"key": "broken", "operator": "Exists"}])
+    assert chosen(slices, claim(tolerant)) == [[("r", "g1")]]
+
+
+def test_partitions_share_counters() -> None:
+    def part(name: str, amount: str) -> Object:
+        return device(name, consumesCounters=[{"counterSet": "whole", "counters": {"memory": {"value": amount}}}])
+
+    shared = [{"name": "whole", "counters": {"memory": {"value": "10Gi"}}}]
+    slices = [pool_slice(part("g1", "6Gi"), part("g2", "6Gi"), part("g3", "4Gi"), sharedCounters=shared)]
+    assert chosen(slices, claim(exactly(count=2))) == [[("r", "g1"), ("r", "g3")]]
+    assert chosen(slices, claim(exactly()), held=("g1",)) == [[("r", "g3")]]
+
+
+def test_only_whole_pools_of_the_newest_generation_count() -> None:
+    old, new = pool_slice(device("g1")), pool_slice(device("g2"), generation=2)
+    assert chosen([old, new], claim(exactly())) == [[("r", "g2")]]
+    assert chosen([old, pool_slice(device("g2"), generation=2, count=2)], claim(exactly())) is None
+
+
+def test_the_result_carries_configuration_and_where_it_can_be_used() -> None:
+    wanted = claim(exactly(), config=[{"requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"b": 2}}}])
+    inventory = Inventory.of([THREE])
+    found = allocator.Search(inventory.devices, InUse.of(inventory, ())).run([allocator.need(wanted, CLASSES)])
+    assert found is not None
+    result = allocator.allocation(wanted, found[0], CLASSES, "a")
+    assert result["devices"]["config"] == [
+        {"source": "FromClass", "requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"a": 1}}},
+        {"source": "FromClaim", "requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"b": 2}}},
+    ]
+    field = {"key": "metadata.name", "operator": "In", "values": ["a"]}
+    assert result["nodeSelector"] == {"nodeSelectorTerms": [{"matchFields": [field]}]}
+
+
+def test_a_search_without_end_is_given_up() -> None:
+    many = pool_slice(*(device(f"g{i}") for i in range(60)))
+    same = [{"matchAttribute": "numa.example.com/node"}]
+    with pytest.raises(allocator.AllocationFailed, match="too many combinations"):
+        chosen([many], claim(exactly(count=31), constraints=same))
