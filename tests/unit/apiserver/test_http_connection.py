@@ -119,6 +119,13 @@ async def test_a_body_may_come_in_chunks_and_slowly() -> None:
         assert (await client.answer())[2] == b"POST /  abcdef"
 
 
+@pytest.mark.parametrize("head", ["GET / HTTP/1.1\nHost: h\nConnection: te, Close\n\n", "GET / HTTP/1.0\nHost: h\n\n"])
+async def test_a_connection_ends_with_its_answer_if_the_client_says_so(head: str) -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        await client.say(head)
+        assert (await client.reader.read()).endswith(b"\r\n\r\nGET /  ")
+
+
 async def test_a_client_that_expects_it_is_told_to_go_on() -> None:
     async with serving() as (_, connect, _), connect() as client:
         await client.say("PUT / HTTP/1.1\nHost: h\nContent-Length: 2\nExpect: 100-continue\n\n")
