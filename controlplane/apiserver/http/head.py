@@ -135,7 +135,7 @@ def _parse(raw: bytes) -> Head:
         _ABSOLUTE.sub("", collector.target.decode("utf-8", "replace"), count=1) or "/",
         CIMultiDictProxy(headers),
         minor,
-        upgrade or _keeps_alive(headers, minor),
+        _keeps_alive(headers, minor),
         -1 if coded else int(length),
         upgrade or "Upgrade" in headers,
         headers.get("Expect", "").lower() == "100-continue",

@@ -8,6 +8,7 @@ import os
 import random
 import ssl
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from fuzzed_server import FuzzedServer, fuzzed_server, is_defect
@@ -28,6 +29,9 @@ CONTENT = (
     "\x7f/;;=",
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE", "BREW")
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{after}: &{after} [{','.join(['*' + before] * 9)}]\n" for before, after in pairwise("abcdefghi")
+)
 GOOD = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"half"}}'
 
 
@@ -98,7 +102,7 @@ def test_deep_nesting(
 @pytest.mark.parametrize(
     "text",
     [
-        "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{c}: &{c} [{','.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+        BOMB,
         "&a [*a]",
         "!!python/object/apply:os.system [true]",
         "? [a]\n: b",
@@ -113,7 +117,8 @@ def test_yaml_with_a_will_of_its_own(server: FuzzedServer, text: str) -> None:
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(server: FuzzedServer) -> None:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {server.authorization}\r\nContent-Type: application/json\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {server.authorization}\r\n"
+    head += "Content-Type: application/json\r\n"
     assert server.raw(f"{head}Connection: close\r\nContent-Length: {10**12}\r\n\r\n".encode())[0] == 413
     refused(server, "POST", PATH, b'{"data":{"a":"' + b"x" * 4_000_000 + b'"}}', "application/json")
 
@@ -123,7 +128,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(server: FuzzedServer) ->
     path=st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="#"), max_size=60),
     root=st.sampled_from(("/", "/api/v1/", "/apis/", f"{PATH}/", "/openapi/", "/api/v1/namespaces/default/pods/x/")),
 )
-@bounded(250)
+@bounded(150)
 def test_paths_of_any_kind(server: FuzzedServer, method: str, path: str, root: str) -> None:
     before = server.written()
     body = b"{}" if method in ("POST", "PUT", "PATCH") else b""
@@ -136,16 +141,19 @@ def test_paths_of_any_kind(server: FuzzedServer, method: str, path: str, root: s
 
 
 @given(chance=CHANCES)
-@bounded(250)
+@bounded(100)
 def test_queries_of_any_kind(server: FuzzedServer, chance: random.Random) -> None:
     names = (
         "labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "watch",
-        "allowWatchBookmarks", "sendInitialEvents", "pretty", "dryRun", "fieldManager", "fieldValidation", "includeObject",
-        "propagationPolicy", "gracePeriodSeconds", "orphanDependents", "verbose", "exclude",
+        "allowWatchBookmarks", "sendInitialEvents", "pretty", "dryRun", "fieldManager", "fieldValidation",
+        "includeObject",
+        "propagationPolicy", "gracePeriodSeconds", "orphanDependents", "verbose",
+        "exclude",
     )  # fmt: skip
     values = (
         *STRINGS, "0", "1", "-1", "true", "999999999999999999999", "a=b,c!=d", "a in (b,c),!d", "a in (", "(((", "=",
-        "metadata.name=x", "spec.nodeName==", "%zz", "%00", "Exact", "NotOlderThan", "eyJ2IjoibWV0YS5rOHMuaW8vdjEi", "😀",
+        "metadata.name=x", "spec.nodeName==", "%zz", "%00", "Exact", "NotOlderThan", "😀",
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEi",
     )  # fmt: skip
     query = "&".join(f"{chance.choice(names)}={chance.choice(values)}" for _ in range(chance.randrange(1, 5)))
     resource = chance.choice(("pods", "configmaps", "events", "nothing", "configmaps/x"))
@@ -155,16 +163,18 @@ def test_queries_of_any_kind(server: FuzzedServer, chance: random.Random) -> Non
 
 
 @given(chance=CHANCES)
-@bounded(200)
+@bounded(120)
 def test_headers_of_any_kind(server: FuzzedServer, chance: random.Random) -> None:
     names = (
         "Accept", "Content-Type", "Accept-Encoding", "Content-Encoding", "Impersonate-User", "Impersonate-Group",
-        "Impersonate-Uid", "Impersonate-Extra-%2f", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version",
+        "Impersonate-Uid", "Impersonate-Extra-%2f", "Upgrade", "Connection", "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
         "Sec-WebSocket-Protocol", "X-Stream-Protocol-Version", "X-Remote-User", "X-Forwarded-For", "If-None-Match",
         "Transfer-Encoding", "Expect", "Range", "Authorization", "User-Agent", "Audit-ID", "Origin", "Cookie",
     )  # fmt: skip
     values = (
-        *STRINGS, "", "application/json;as=Table;v=v9;g=x", "*/*;q=2", "a/b/c", "gzip", "websocket", "SPDY/3.1", "upgrade",
+        *STRINGS, "", "application/json;as=Table;v=v9;g=x", "*/*;q=2", "a/b/c", "gzip", "websocket", "SPDY/3.1",
+        "upgrade",
         "chunked", "100-continue", "bytes=0-", "Bearer a.b.c", "Basic !!", "system:masters", "x" * 7000, "\u00ff\u00fe",
         "v5.channel.k8s.io", "base64url.bearer.authorization.k8s.io.AAAA", "dGhlIHNhbXBsZSBub25jZQ==", "13",
     )  # fmt: skip
@@ -187,7 +197,8 @@ def test_headers_of_any_kind(server: FuzzedServer, chance: random.Random) -> Non
 
 def test_half_a_request_writes_nothing(server: FuzzedServer) -> None:
     before = server.written()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {server.authorization}\r\nContent-Type: application/json\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {server.authorization}\r\n"
+    head += "Content-Type: application/json\r\n"
     whole = head.encode() + f"Content-Length: {len(GOOD)}\r\n\r\n".encode() + GOOD
     for cut in range(1, len(whole), 17):
         with server.connect() as connection:
