@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from machinery.text import encodable
+
 
 class NavarchError(Exception):
     """Root of everything raised on purpose."""
@@ -79,7 +81,7 @@ class StatusError(NavarchError):
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": self.message,
+            "message": encodable(self.message),
         }
         if self.reason:
             status["reason"] = self.reason

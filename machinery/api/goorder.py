@@ -8,6 +8,7 @@ Source: k8s.io/api types.go (declaration order); github.com/evanphx/json-patch (
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any, Final
 
@@ -96,4 +97,8 @@ def taken_apart(before: Any, after: Any) -> frozenset[int]:
 
 def dumps(kind: Type, value: Any, apart: frozenset[int] = frozenset()) -> str:
     """The text of an object as Go prints it."""
-    return orjson.dumps(arranged(kind, value, apart)).decode()
+    made = arranged(kind, value, apart)
+    try:
+        return orjson.dumps(made).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(made, separators=(",", ":"), ensure_ascii=False)

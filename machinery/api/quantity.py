@@ -9,6 +9,7 @@ Source: k8s.io/apimachinery/pkg/api/resource (quantity.go, suffix.go, amount.go)
 from __future__ import annotations
 
 import functools
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,8 +57,11 @@ class Quantity:
         return _divide_away(self.nanos, 10**6)
 
     def as_float(self) -> float:
-        """The amount, as near as a float can be."""
-        return self.nanos / _NANOS
+        """The amount, as near as a float can be; infinity if it is beyond all floats."""
+        try:
+            return self.nanos / _NANOS
+        except OverflowError:
+            return math.inf if self.nanos > 0 else -math.inf
 
     def is_integer(self) -> bool:
         """Whether the amount is a whole number of units."""

@@ -21,6 +21,7 @@ from controlplane.apiserver.request import RequestInfo, User
 from machinery.api.fielderror import show
 from machinery.api.names import domain_prefixed_path
 from machinery.errors import BadRequest, Forbidden
+from machinery.text import encodable
 
 _USER = "Impersonate-User"
 _UID = "Impersonate-Uid"
@@ -163,9 +164,9 @@ class Impersonation:
 
 def wanted_user(headers: MultiMapping[str]) -> User | None:
     """The user that the headers name, as they name it; None if they name none. Raises BadRequest."""
-    name, uid = headers.get(_USER) or "", headers.get(_UID) or ""
-    groups = tuple(headers.getall(_GROUP, ()))
-    extra = extra_of(headers, (_EXTRA,))
+    name, uid = encodable(headers.get(_USER) or ""), encodable(headers.get(_UID) or "")
+    groups = tuple(map(encodable, headers.getall(_GROUP, ())))
+    extra = {encodable(k): tuple(map(encodable, v)) for k, v in extra_of(headers, (_EXTRA,)).items()}
     if name:
         return User(name, uid, groups, extra)
     if uid or groups or extra:

@@ -46,6 +46,8 @@ def loads(body: bytes) -> tuple[Any, str]:
             if shorter is None:
                 raise YamlError(_go_message(str(exc))) from exc
             text = shorter
+        except (TypeError, ValueError) as exc:  # a key that is a collection
+            raise YamlError("yaml: invalid map key") from exc
 
 
 def _is_too_deep(text: str) -> bool:

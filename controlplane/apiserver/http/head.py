@@ -94,6 +94,12 @@ class Heads:
         return head
 
 
+def _keeps_alive(headers: CIMultiDict[str], minor: int) -> bool:
+    """Whether the client wants the connection to go on. (Of a request without a body the parser has forgotten.)"""
+    options = {option.strip().lower() for value in headers.getall("Connection", ()) for option in value.split(",")}
+    return "close" not in options and (minor == 1 or "keep-alive" in options)
+
+
 def _parse(raw: bytes) -> Head:
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
@@ -129,7 +135,7 @@ def _parse(raw: bytes) -> Head:
         _ABSOLUTE.sub("", collector.target.decode("utf-8", "replace"), count=1) or "/",
         CIMultiDictProxy(headers),
         minor,
-        parser.should_keep_alive() if not upgrade else True,
+        _keeps_alive(headers, minor),
         -1 if coded else int(length),
         upgrade or "Upgrade" in headers,
         headers.get("Expect", "").lower() == "100-continue",

@@ -41,11 +41,12 @@ def apply(doc: Any, operations: Any) -> Any:
     return work.root
 
 
-def strict_errors(operations: list[dict[str, Any]]) -> list[str]:
-    """`json patch unknown field "[1].extra"` for members that operations don't have."""
+def strict_errors(operations: list[Any]) -> list[str]:
+    """`json patch unknown field "[1].extra"` for members that operations don't have; `apply` refuses what is none."""
     return [
         f'json patch unknown field "[{i}].{name}"'
         for i, operation in enumerate(operations)
+        if isinstance(operation, dict)
         for name in operation
         if name not in _MEMBERS
     ]

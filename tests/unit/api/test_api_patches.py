@@ -80,6 +80,7 @@ def test_a_json_patch_may_not_be_endless() -> None:
 
 
 def test_unknown_members_of_operations_are_named() -> None:
+    assert json_patch.strict_errors([None, 1, {"op": "add"}]) == []
     assert json_patch.strict_errors([{"op": "add"}, {"op": "add", "extra": 1}]) == [
         'json patch unknown field "[1].extra"'
     ]

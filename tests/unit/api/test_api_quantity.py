@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -77,3 +78,7 @@ def test_what_is_printed_reads_as_the_same_amount(number: int, suffix: str) -> N
     amount = quantity.parse(f"{number}{suffix}")
     again = quantity.parse(quantity.Quantity(amount.nanos, amount.format).canonical())
     assert again == amount
+
+
+def test_what_no_float_can_hold_is_infinite() -> None:
+    assert (quantity.parse("9" * 400).as_float(), quantity.parse("-" + "9" * 400).as_float()) == (math.inf, -math.inf)

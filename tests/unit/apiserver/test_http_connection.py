@@ -165,6 +165,13 @@ async def test_a_body_that_was_held_back_may_come_the_moment_it_is_wanted() -> N
     assert flows == [False, True]
 
 
+@pytest.mark.parametrize("head", ["GET / HTTP/1.1\nHost: h\nConnection: te, Close\n\n", "GET / HTTP/1.0\nHost: h\n\n"])
+async def test_a_connection_ends_with_its_answer_if_the_client_says_so(head: str) -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        await client.say(head)
+        assert (await client.reader.read()).endswith(b"\r\n\r\nGET /  ")
+
+
 async def test_a_client_that_expects_it_is_told_to_go_on() -> None:
     async with serving() as (_, connect, _), connect() as client:
         await client.say("PUT / HTTP/1.1\nHost: h\nContent-Length: 2\nExpect: 100-continue\n\n")
