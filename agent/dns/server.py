@@ -27,6 +27,7 @@ _RECEIVE_BYTES = 4 << 20  # for datagrams that come while something else is bein
 
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, server: DnsServer) -> None:
+        self.closed = asyncio.Event()
         self._server = server
         self._kept = server.responder.kept
         self._count_request = metrics.REQUESTS.labels("udp").inc
@@ -34,6 +35,9 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.DatagramTransport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
 
     def datagram_received(self, data: bytes, address: tuple[Any, ...]) -> None:
         self._count_request()
@@ -57,7 +61,7 @@ class DnsServer:
         self.responder = responder
         self.port = port
         self._addresses = addresses
-        self._transports: list[asyncio.DatagramTransport] = []
+        self._datagrams: list[tuple[asyncio.DatagramTransport, _Datagrams]] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[Any]] = set()
@@ -89,17 +93,19 @@ class DnsServer:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         sock.bind((address, self.port))
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
-        self._transports.append(transport)
+        self._datagrams.append(await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock))
 
     async def _close(self) -> None:
-        for transport in self._transports:
+        """Return when the port is free again: a new configuration may want it at once."""
+        for transport, _ in self._datagrams:
             transport.close()
         for server in self._servers:
             server.close()
         for task in (*self._tasks, *self._connections):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._connections, return_exceptions=True)
+        await asyncio.gather(*(datagrams.closed.wait() for _, datagrams in self._datagrams))
+        await asyncio.gather(*(server.wait_closed() for server in self._servers))
 
     # -- UDP ---------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from agent.kubelet.kit import Kit, NodeFacts
 from agent.kubelet.node import capacity, machine
 from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
+from agent.kubelet.node.shutdown import Shutdown
 from agent.kubelet.plugins.csidrivers import CsiDrivers
 from agent.kubelet.plugins.devices import DeviceManager
 from agent.kubelet.plugins.dra import DraManager
@@ -173,6 +174,10 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         parts.tasks["events"] = recorder.run
     _add_collection(parts)
     _add_plugins(parts, drivers, csi, stack)
+    shutdown = Shutdown(kit, manager.end, registrar.poke if registrar is not None else lambda: None)
+    manager.gates.append(shutdown.refuse)
+    health.is_shutting_down = lambda: shutdown.is_under_way
+    parts.tasks["node shutdown"] = shutdown.run
     return parts
 
 

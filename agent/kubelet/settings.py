@@ -234,6 +234,9 @@ class Settings:
     eviction_minimum_reclaim: dict[str, str] = _field("evictionMinimumReclaim", _map, {}, "eviction-minimum-reclaim")
     merge_eviction_defaults: bool = _field("mergeDefaultEvictionSettings", _boolean, False)
     oom_score_adj: int = _field("oomScoreAdj", _integer, -999, "oom-score-adj")
+    shutdown_seconds: float = _field("shutdownGracePeriod", _seconds, 0.0)
+    shutdown_critical_seconds: float = _field("shutdownGracePeriodCriticalPods", _seconds, 0.0)
+    shutdown_by_priority: tuple[Object, ...] = _field("shutdownGracePeriodByPodPriority", _objects, ())
     feature_gates: dict[str, str] = _field("featureGates", _map, {}, "feature-gates")
 
     @property
@@ -251,7 +254,6 @@ HARMLESS = frozenset(
         "apiVersion",
         "kind",
         "httpCheckFrequency",
-        "readOnlyPort",
         "tlsCipherSuites",
         "tlsCurvePreferences",
         "eventRecordQPS",
@@ -300,9 +302,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "memorySwap": (None, {}, {"swapBehavior": ""}, {"swapBehavior": "NoSwap"}),
     "systemReservedCgroup": ("",),
     "kubeReservedCgroup": ("",),
-    "shutdownGracePeriod": ("0s", "0", ""),
-    "shutdownGracePeriodCriticalPods": ("0s", "0", ""),
-    "shutdownGracePeriodByPodPriority": (None, []),
+    "readOnlyPort": (0,),
     "reservedMemory": (None, []),
     "tracing": (None,),
     "userNamespaces": (None, {}),

@@ -71,7 +71,7 @@ class Proxier:
         self._sync_seconds, self._min_sync_seconds = sync_seconds, min_sync_seconds
         self._on_health_checks = on_health_checks
         self._dirty: set[str] = set()
-        self._triggers: list[str] = []
+        self._triggers: list[tuple[str, str]] = []  # of slices: address type, when what they tell of happened
         self._wake = asyncio.Event()
         self._started = asyncio.Event()  # everything has been carried out once
         slices.add_index(SERVICE_INDEX, lambda piece: [key] if (key := service_key_of_slice(piece)) else [])
@@ -116,7 +116,7 @@ class Proxier:
         metrics.ENDPOINT_CHANGES_PENDING.inc()
         touched = {service_key_of_slice(piece) for piece in (old, new) if piece is not None} - {None}
         if new is not None and (changed := trigger_time(new)) and self._services.has_synced:
-            self._triggers.append(changed)
+            self._triggers.append((str(new.get("addressType")), changed))
         if touched:
             self._dirty.update(key for key in touched if key is not None)
             self._queue()
@@ -226,10 +226,10 @@ class Proxier:
         return {key: check for state in self._families for key, check in state.health_checks.items()}
 
 
-def _observe_programming(triggers: Iterable[str], now: datetime) -> None:
-    for moment in triggers:
+def _observe_programming(triggers: Iterable[tuple[str, str]], now: datetime) -> None:
+    for family, moment in triggers:
         try:
             seconds = (now - parse_time(moment)).total_seconds()
         except ValueError:
             continue
-        metrics.PROGRAMMING_SECONDS.labels("IPv4").observe(max(0.0, seconds))
+        metrics.PROGRAMMING_SECONDS.labels(family).observe(max(0.0, seconds))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
-
-from controlplane.apiserver import flags
-from controlplane.apiserver.assembly import serve
-from machinery import log, process
-from machinery.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until stopped; the exit status."""
+    gc.disable()  # until the server is ready: what imports and the start make is there to stay
+    from controlplane.apiserver import flags
+    from controlplane.apiserver.assembly import serve
+    from machinery import log, process
+    from machinery.errors import SettingsError
+
     try:
         settings = flags.parse(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as exc:

@@ -67,6 +67,7 @@ async def serve(settings: Settings) -> None:
         SettingsError: something configured is wrong.
         StorageUnavailable: etcd can't be reached.
     """
+    asyncio.get_running_loop().call_later(_START_SECONDS, gc.enable)  # a start that fails for long makes garbage, too
     tls = server_context(settings)
     storage = etcd_storage(settings)
     try:
@@ -96,6 +97,7 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
 
 
 async def _until_etcd_answers(storage: EtcdStorage) -> None:

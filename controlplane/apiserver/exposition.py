@@ -42,6 +42,9 @@ class Exposition:
         if self.auditor is not None:
             told = "Counter of audit events generated and sent to the audit backend."
             yield CounterMetricFamily("apiserver_audit_event", told, value=self.auditor.events)
+            if self.auditor.webhook is not None:
+                told = "Counter of audit events that could not be sent."
+                yield CounterMetricFamily("apiserver_audit_error", told, value=self.auditor.webhook.dropped)
 
     def _objects(self) -> Iterator[Metric]:
         counts = GaugeMetricFamily(

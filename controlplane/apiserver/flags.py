@@ -55,6 +55,10 @@ FLAGS = (
     Flag("audit-log-maxsize", int, 100, "Megabytes of the audit log file before it gets rotated."),
     Flag("audit-log-mode", str, "blocking", "How audit events are sent: blocking, as all writes to files are."),
     Flag("audit-log-path", str, "", "If set, all requests coming to the apiserver will be logged to this file."),
+    Flag("audit-webhook-batch-max-size", int, 400, "The maximum size of a batch."),
+    Flag("audit-webhook-batch-max-wait", duration, 30.0, "How long to wait before sending a batch that is not full."),
+    Flag("audit-webhook-config-file", str, "", "kubeconfig of the server that audit events are sent to."),
+    Flag("audit-webhook-mode", str, "batch", "How audit events are sent to the webhook: batch."),
     Flag("audit-policy-file", str, "", "Path to the file that defines the audit policy configuration."),
     Flag("authentication-token-webhook-config-file", str, "", "kubeconfig of the token authentication webhook."),
     Flag("authorization-mode", strings, ["AlwaysAllow"], "Ordered list of authorizers."),
@@ -130,6 +134,12 @@ FLAGS = (
 
 HARMLESS = (
     "apiserver-count",
+    "audit-webhook-batch-buffer-size",
+    "audit-webhook-batch-throttle-burst",
+    "audit-webhook-batch-throttle-enable",
+    "audit-webhook-batch-throttle-qps",
+    "audit-webhook-initial-backoff",
+    "audit-webhook-version",
     "authentication-token-webhook-cache-ttl",
     "authentication-token-webhook-version",
     "authorization-webhook-cache-authorized-ttl",
@@ -183,6 +193,7 @@ HARMLESS = (
 
 _FILES = (
     "audit-policy-file",
+    "audit-webhook-config-file",
     "client-ca-file",
     "encryption-provider-config",
     "etcd-cafile",
@@ -207,6 +218,7 @@ _PAIRS = (
 )
 # flags whose setting has another name; the others only swap - for _
 _RENAMED = {
+    "audit-webhook-batch-max-wait": "audit_webhook_batch_max_wait_seconds",
     "authorization-mode": "authorization_modes",
     "etcd-compaction-interval": "etcd_compaction_interval_seconds",
     "event-ttl": "event_ttl_seconds",
@@ -263,7 +275,7 @@ def _check_files(values: dict[str, Any]) -> None:
             raise SettingsError(f"--{one} and --{other} go together")
 
 
-_CHECKED_ONLY = ("audit-log-format", "audit-log-mode")
+_CHECKED_ONLY = ("audit-log-format", "audit-log-mode", "audit-webhook-mode")
 
 
 def _check_audit(values: dict[str, Any]) -> None:
@@ -271,6 +283,10 @@ def _check_audit(values: dict[str, Any]) -> None:
         raise SettingsError("--audit-log-format: only json is supported")
     if values["audit-log-mode"] not in ("blocking", "blocking-strict", "batch"):
         raise SettingsError("--audit-log-mode: batch, blocking or blocking-strict")
+    if values["audit-webhook-mode"] != "batch":
+        raise SettingsError("--audit-webhook-mode: only batch is supported")
+    if values["audit-webhook-batch-max-size"] < 1:
+        raise SettingsError("--audit-webhook-batch-max-size must be positive")
     for name in ("audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize"):
         if values[name] < 0:
             raise SettingsError(f"--{name} {values[name]} can't be a negative number")

@@ -53,10 +53,20 @@ log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
 _BEGUN = (
+    "apiservice-discovery-controller",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
+    "apiservice-registration-controller",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "apiservice-wait-for-first-sync",
     "crd-informer-synced",
     "generic-apiserver-start-informers",
+    "kube-apiserver-autoregistration",
     "start-apiextensions-controllers",
     "start-apiextensions-informers",
+    "start-cluster-authentication-info-controller",
+    "start-kube-aggregator-informers",
     "start-service-ip-repair-controllers",
     "storage-object-count-tracker-hook",
     "storage-readiness",
@@ -135,7 +145,16 @@ class ApiServer:
             if self._stopping:
                 raise NotReady("process is shutting down")
 
-        checks: dict[str, Check] = {"ping": well, "log": well, "etcd": etcd}
+        async def registered() -> None:
+            if not self.aggregator.registered:
+                raise NotReady("missing APIService: not all groups are registered")
+
+        checks: dict[str, Check] = {
+            "ping": well,
+            "log": well,
+            "etcd": etcd,
+            "autoregister-completion": registered,
+        }
         for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
         return Health(checks, {"informer-sync": well, "shutdown": shutdown})
@@ -187,6 +206,8 @@ class ApiServer:
         self._spawn(self.custom.run)
         self._spawn(self.aggregator.run)
         self._spawn(self._pools.repair.run)
+        if self._auditor is not None and self._auditor.webhook is not None:
+            self._spawn(self._auditor.webhook.run)
         flow = self._flow
         if flow is not None:
             self._spawn(flow.adjust_regularly)

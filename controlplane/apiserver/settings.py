@@ -119,6 +119,10 @@ class Settings:
     audit_log_maxsize: int = 100
     """Megabytes after which the file is rotated."""
     audit_log_compress: bool = False
+    audit_webhook_config_file: str = ""
+    """kubeconfig of the server that events are sent to."""
+    audit_webhook_batch_max_size: int = 400
+    audit_webhook_batch_max_wait_seconds: float = 30
     encryption_provider_config: str = ""
     encryption_provider_config_automatic_reload: bool = False
     profiling: bool = True

@@ -168,5 +168,4 @@ async def serve(options: Options) -> None:
             return
         election = component.leader_election(clients.lease, flags, PROGRAM)
         server.add_check("leaderElection", election.check)
-        clients.guard_with(election.guard)
-        await election.run(lambda: manager.run(server))
+        await clients.lead(election, lambda: manager.run(server))

@@ -136,6 +136,7 @@ class TaintColumns:
         self.changes = 0
         self.taints: list[Taint] = []
         self._index: dict[Taint, int] = {}
+        self._rows: dict[int, set[int]] = {}
         self._has = np.zeros((8, capacity), np.bool_)
 
     def grow(self, capacity: int) -> None:
@@ -145,12 +146,12 @@ class TaintColumns:
     def set(self, row: int, taints: Iterable[Object]) -> None:
         """Row `row` has exactly these taints."""
         wanted = {self._number((t.get("key", ""), t.get("value", ""), t.get("effect", ""))) for t in taints}
-        before = self._has[:, row].copy()
+        if wanted == self._rows.get(row, set()):
+            return
+        self.changes += 1
+        self._rows[row] = wanted
         self._has[:, row] = False
-        if wanted:
-            self._has[list(wanted), row] = True
-        if not np.array_equal(before, self._has[:, row]):
-            self.changes += 1
+        self._has[list(wanted), row] = True
 
     def having_any(self, numbers: Sequence[int], index: Index = EVERY) -> Mask:
         """Rows with at least one of the taints."""

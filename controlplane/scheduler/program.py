@@ -38,7 +38,7 @@ async def serve(options: Options) -> None:
     api = component.client_config(options.flags)
     flags = options.flags
     async with (
-        component.guarded_server(flags, "kube-scheduler", options.shown),
+        component.guarded_server(flags, "kube-scheduler", options.shown) as server,
         Client(api, user_agent="kube-scheduler/leader-election") as lease_client,
         Client(api, user_agent="kube-scheduler", many_small_requests=True) as client,
     ):
@@ -47,6 +47,7 @@ async def serve(options: Options) -> None:
             return
         election = component.leader_election(lease_client, flags, "kube-scheduler")
         client.write_guard = election.guard
+        server.add_check("leaderElection", election.check)
         await election.run(lambda: schedule(client, options))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from agent.command import CommandError, run
 from lab.errors import LabError
 from lab.images.layer import Entry, Image, Layer, Settings, image, layer
-from lab.images.python import navarch_image
 from lab.topology import REGISTRY_NAME, REGISTRY_PORT
 
 PREFIX = f"{REGISTRY_NAME}:{REGISTRY_PORT}"
@@ -47,12 +46,14 @@ echo "method: $REQUEST_METHOD"
 
 
 async def build() -> list[Image]:
-    """Every image of the lab. Raises LabError when a program they are made of is not installed."""
+    """Every image of the lab but navarch, which takes longer.
+
+    Raises LabError when a program they are made of is not installed.
+    """
     catatonit, busybox = _program(CATATONIT_PROGRAM, "catatonit"), _program(BUSYBOX_PROGRAM, "busybox-static")
     userland = busybox_layer(busybox, await _applets())
     init = layer([Entry("sbin/catatonit", content=catatonit)])
-    small = [pause_image(catatonit), busybox_image(userland), echo_image(userland, init)]
-    return [*small, await navarch_image()]
+    return [pause_image(catatonit), busybox_image(userland), echo_image(userland, init)]
 
 
 def pause_image(catatonit: bytes) -> Image:

@@ -32,7 +32,7 @@ from lab.images.layer import LAYER_TYPE, Blob, Entry, Image, Layer, Settings, im
 from lab.layout import PROJECT
 
 NAVARCH = "navarch:0.1"
-DEPENDENCIES = ("aiohttp", "cryptography", "dnslib", "orjson", "prometheus-client", "ryaml", "uvloop")
+DEPENDENCIES = ("aiohttp", "cryptography", "dnslib", "httptools", "orjson", "prometheus-client", "ryaml", "uvloop")
 """What `agent.dns` and what it builds on in machinery import."""
 FOLDERS = ("machinery", "agent")
 

@@ -23,7 +23,7 @@ from lab.errors import LabError, NotRunning, failing_as_one
 from lab.hosts import sockets
 from lab.images import catalogue
 from lab.images.push import push
-from lab.images.python import NAVARCH
+from lab.images.python import NAVARCH, navarch_image
 from lab.layout import PROJECT, Layout
 from lab.progress import Steps, console
 from lab.readiness import Endpoint, Watch
@@ -121,12 +121,14 @@ async def _start(
 async def _images(layout: Layout, topology: Topology, watch: Watch, steps: Steps) -> None:
     balancer = topology.load_balancer
     url = f"http://{balancer.address}:{REGISTRY_PORT}"
-    with steps.step("images pause, busybox, echo and navarch in the lab's registry"):
-        images = await catalogue.build()
-        await watch.endpoints([(f"{balancer.name}/registry", Endpoint(balancer.name, f"{url}/v2/"))], _SECONDS)
-        factory = sockets.factory(layout.namespace(balancer.name, "net"))
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=factory)) as session:
+    factory = sockets.factory(layout.namespace(balancer.name, "net"))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=factory)) as session:
+        with steps.step("images pause, busybox and echo in the lab's registry"):
+            images = await catalogue.build()
+            await watch.endpoints([(f"{balancer.name}/registry", Endpoint(balancer.name, f"{url}/v2/"))], _SECONDS)
             await push(session, url, images)
+        with steps.step("image navarch in the lab's registry"):
+            await push(session, url, [await navarch_image()])
 
 
 async def _cluster(

@@ -41,7 +41,9 @@ def _mismatch(compiler: Compiler, kind: Type, value: Any, struct: str, path: tup
             return next((w for v in value if (w := _mismatch(compiler, kind.element, v, struct, path))), None)
         case "any" if kind.element is not None and isinstance(value, (dict, list)):
             values = value if isinstance(value, list) else [value]
-            return next((w for v in values if (w := _mismatch(compiler, kind.element, v, struct, path))), None)
+            wrong_part = next((w for v in values if (w := _mismatch(compiler, kind.element, v, struct, path))), None)
+            if wrong_part is not None:
+                return wrong_part
         case "object" | "map" | "list":
             return _unmarshal(value, kind, struct, path)
     try:

@@ -63,6 +63,9 @@ class Program:
             return self.run(env)
         except RecursionError:
             raise EvaluationError("expression nested too deep to be evaluated") from None
+        except (TypeError, AttributeError, ValueError, OverflowError) as exc:
+            # a value is not of the type that the schema declares: objects stored long ago may not fit it any more
+            raise EvaluationError("no such overload") from exc
 
     def cost(self) -> cost.Range:
         """The least and the most that it can cost."""

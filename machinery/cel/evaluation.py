@@ -278,7 +278,7 @@ def _fits(value: Any, kind: Type) -> bool:
 
 
 def _definite(kind: Type) -> bool:
-    return kind.sort not in ("dyn", "param") and all(_definite(inner) for inner in kind.params)
+    return kind.sort not in ("dyn", "param", "null") and all(_definite(inner) for inner in kind.params)
 
 
 def _dispatch(overloads: list[Overload], args: list[Closure], known: bool) -> Closure:

@@ -151,6 +151,10 @@ class _Parser:
 
     def _selected(self, node: Node, mark: Token) -> Node:
         optional = self._accept("?") is not None
+        if not optional and self._token.kind != "name":  # a field or a method: ANTLR could not tell which
+            seen = "" if self._token.text == "<EOF>" else self._token.text
+            self._problems.add(self._token.position, f"Syntax error: no viable alternative at input '.{seen}'")
+            raise _Stop
         name = self.expect("name", "IDENTIFIER")
         if not optional and (opened := self._accept("(")):
             args = self._arguments(")")

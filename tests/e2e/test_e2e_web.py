@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -42,6 +43,16 @@ class Web:
             return pods if len(pods) == count and all(is_ready(pod) for pod in pods) else []
 
         return list(self._eventually(found, seconds, f"{count} pods ready"))
+
+    def start_client(self) -> None:
+        """A pod to ask from."""
+        self.kubectl("run", "client", f"--image={IMAGE}", "--restart=Never", "--command", "--", "sleep", "3600")
+        self.kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=30s")
+
+    def ask(self, url: str) -> str:
+        """Which pod answers the client; "" if none does."""
+        asked = ["exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", url]
+        return hostname_in(self.kubectl(*asked, check=False))
 
     def service(self) -> dict[str, Any]:
         return dict(self.lab.get("service", "web", "-n", self.namespace)["spec"])
@@ -88,12 +99,22 @@ def test_the_service_answers_from_everywhere(web: Web, eventually: Eventually) -
     for address in [worker.address for worker in web.lab.topology.worker_hosts]:
         url = f"http://{address}:{port}/"
         eventually(lambda url=url: hostname_in(web.lab.fetch("lb", url)) in names, 20, f"NodePort {url} from lb")
-    web.kubectl("run", "client", f"--image={IMAGE}", "--restart=Never", "--command", "--", "sleep", "3600")
-    web.kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=30s")
-    asked = ["exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", cluster]
-    eventually(lambda: hostname_in(web.kubectl(*asked, check=False)) in names, 20, "ClusterIP from a pod")
-    by_name = [*asked[:-1], "http://web/"]
-    eventually(lambda: hostname_in(web.kubectl(*by_name, check=False)) in names, 20, "the Service's name from a pod")
+    web.start_client()
+    eventually(lambda: web.ask(cluster) in names, 20, "ClusterIP from a pod")
+    eventually(lambda: web.ask("http://web/") in names, 20, "the Service's name from a pod")
+
+
+def test_a_network_policy_closes_the_pods_to_others(web: Web, eventually: Eventually, tmp_path: Path) -> None:
+    web.start_client()
+    eventually(lambda: web.ask("http://web/") in web.names(), 20, "everybody is let in")
+    policy = tmp_path / "policy.json"
+    spec = {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]}
+    body = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "closed"}, "spec": spec}
+    policy.write_text(json.dumps(body))
+    web.kubectl("apply", "-f", str(policy))
+    eventually(lambda: not web.ask("http://web/"), 20, "nobody is let in")
+    web.kubectl("delete", "networkpolicy", "closed")
+    eventually(lambda: web.ask("http://web/") in web.names(), 20, "everybody is let in again")
 
 
 def test_the_service_spreads_over_its_pods(web: Web, eventually: Eventually) -> None:

@@ -6,7 +6,6 @@ credentialprovider.kubelet.k8s.io/v1.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import orjson
 
 from agent.command import CommandError, run
-from agent.kubelet.container.imagename import registry_and_path
+from agent.kubelet.container.imagename import registry_and_path, registry_matches
 from agent.kubelet.container.pullsecrets import Auths
 from machinery import settings
 from machinery.api.meta import Object
@@ -81,14 +80,7 @@ def matches(pattern: str, image: str) -> bool:
     """Whether a matchImages pattern is for an image: host labels by globs, the same port, the path as a prefix."""
     registry, path = registry_and_path(image)
     host, _, prefix = pattern.removeprefix("https://").removeprefix("http://").partition("/")
-    own_host, _, own_port = registry.partition(":")
-    pattern_host, _, pattern_port = host.partition(":")
-    labels, own_labels = pattern_host.split("."), own_host.split(".")
-    if pattern_port != own_port or len(labels) != len(own_labels):
-        return False
-    if not all(fnmatch.fnmatchcase(own, label) for own, label in zip(own_labels, labels, strict=True)):
-        return False
-    return path.startswith(prefix)
+    return registry_matches(host, registry) and path.startswith(prefix)
 
 
 class CredentialProviders:

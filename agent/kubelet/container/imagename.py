@@ -5,6 +5,7 @@ Source: distribution/reference; kubelet's util/parsers.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 
 _PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -32,6 +33,16 @@ def with_default_tag(image: str) -> str:
     if len(found["name"]) > _MAX_NAME:
         raise ValueError(f'couldn\'t parse image name "{image}": repository name must not be more than 255 characters')
     return image if found["tag"] or found["digest"] else f"{image}:latest"
+
+
+def registry_matches(pattern: str, registry: str) -> bool:
+    """Whether `host[:port]`, each of its labels a glob, is for a registry; the ports must be the same."""
+    host, _, port = registry.partition(":")
+    pattern_host, _, pattern_port = pattern.partition(":")
+    labels, patterns = host.split("."), pattern_host.split(".")
+    if port != pattern_port or len(labels) != len(patterns):
+        return False
+    return all(fnmatch.fnmatchcase(label, glob) for label, glob in zip(labels, patterns, strict=True))
 
 
 def registry_and_path(image: str) -> tuple[str, str]:

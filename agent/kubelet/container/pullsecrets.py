@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import orjson
 
 from agent.cri import api_pb2 as pb
-from agent.kubelet.container.imagename import DEFAULT_REGISTRY, registry_and_path
+from agent.kubelet.container.imagename import DEFAULT_REGISTRY, registry_and_path, registry_matches
 from machinery.api.meta import Object
 
 Auths = dict[str, Any]
@@ -74,16 +73,7 @@ def _match(location: str, registry: str, path: str) -> int | None:
     host, _, prefix = bare.partition("/")
     if host in _HUB_NAMES:
         host = DEFAULT_REGISTRY
-    own_host, _, own_port = registry.partition(":")
-    match_host, _, match_port = host.partition(":")
-    if match_port != own_port and match_port:
-        return None
-    if match_port == "" and own_port != "":
-        return None
-    labels, own_labels = match_host.split("."), own_host.split(".")
-    if len(labels) != len(own_labels):
-        return None
-    if not all(fnmatch.fnmatchcase(own, label) for own, label in zip(own_labels, labels, strict=True)):
+    if not registry_matches(host, registry):
         return None
     if prefix and path != prefix and not path.startswith(prefix + "/"):
         return None

@@ -19,6 +19,7 @@ from agent.kubelet.node.conditions import DISK, MEMORY
 from agent.kubelet.pods import conditions, qos, spec
 from agent.kubelet.pods.admission import tolerates
 from agent.kubelet.pods.status import Verdict
+from agent.kubelet.server.figures import EVICTIONS
 from machinery.api import meta, podresources
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -99,6 +100,7 @@ class EvictionManager:
             told = ranking.message(threshold, seen.get(threshold.signal), pod, use)
             grace = 0.0 if threshold.is_hard else self._soft_grace(pod)
             if self._end(pod, told, grace):
+                EVICTIONS.labels(threshold.signal).inc()
                 return
 
     def _soft_grace(self, pod: Object) -> float:

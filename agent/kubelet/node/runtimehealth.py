@@ -32,6 +32,7 @@ class RuntimeHealth:
         self._answered_at = 0.0
         self._runtime_error = "container runtime status check may not have completed yet"
         self._listener: Callable[[], None] = lambda: None
+        self.is_shutting_down: Callable[[], bool] = lambda: False
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call this when the answer is another one than before."""
@@ -88,6 +89,8 @@ class RuntimeHealth:
         if view.last_look and not view.is_fresh:
             age = int(time.monotonic() - view.last_look)
             found.append(f"PLEG is not healthy: pleg was last seen active {age}s ago; threshold is 3m0s")
+        if self.is_shutting_down():
+            found.append("node is shutting down")
         return [problem for problem in found if problem]
 
 

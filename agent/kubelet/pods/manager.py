@@ -165,7 +165,9 @@ class PodManager:
     def _begin(self, pod: Object) -> None:
         worker = PodWorker(self._kit, self._starter, self._hooks, self._mirrors, pod)
         if not meta.is_deleting(pod) and not _is_done(pod):
-            verdict = self._judge(self._kit.allocations.pod(pod))
+            # What runs was taken before the kubelet started again: nobody is thrown out for that.
+            runs = self._kit.view.pod(worker.uid).has_live_parts
+            verdict = None if runs else self._judge(self._kit.allocations.pod(pod))
             verdict = verdict or next((v for v in (choose(pod) for choose in self._choosers) if v is not None), None)
             if verdict is not None:
                 self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)

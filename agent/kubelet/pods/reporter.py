@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods.containerstatus import Readiness, StatusInputs, Waiting
 from agent.kubelet.pods.resize import Resizing
-from agent.kubelet.pods.status import PodInputs, Verdict, pod_status, terminated
+from agent.kubelet.pods.status import PodInputs, Verdict, not_yet_ended, pod_status, terminated
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -22,7 +22,10 @@ class Reporter:
     def publish(
         self, pod: Object, *, verdict: Verdict | None = None, is_terminal: bool = False, final: bool = False
     ) -> Object:
-        """Make the status and have it sent if it is new. `final`: nothing of the pod runs any more."""
+        """Make the status and have it sent if it is new; returns it. `final`: nothing of the pod runs any more.
+
+        What is sent says that a pod has ended only when that is true of everything in it.
+        """
         kit = self._kit
         runtime = kit.view.pod(self._uid)
         old = kit.statuses.get(self._uid) or pod.get("status") or {}
@@ -45,8 +48,9 @@ class Reporter:
         status = pod_status(pod, runtime, old, inputs, meta.format_time(kit.clock.now()))
         if final:
             status = terminated(pod, status)
-        if status != kit.statuses.get(self._uid):
-            kit.statuses.set(pod, status)
+        shown = status if final or not runtime.has_live_parts else not_yet_ended(status, old)
+        if shown != kit.statuses.get(self._uid):
+            kit.statuses.set(pod, shown)
         return status
 
     def reject(self, pod: Object, verdict: Verdict) -> None:

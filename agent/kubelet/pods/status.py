@@ -18,7 +18,7 @@ from agent.kubelet.pods.containerstatus import (
     ephemeral_statuses,
     init_statuses,
 )
-from agent.kubelet.pods.phase import FAILED, TERMINAL, phase_of
+from agent.kubelet.pods.phase import FAILED, PENDING, TERMINAL, phase_of
 from agent.kubelet.pods.plan import sandbox_change
 from agent.kubelet.pods.qos import qos_class
 from machinery.api import meta
@@ -148,6 +148,15 @@ def _stamped(new: Object, before: Sequence[Object], now: str, generation: int | 
     return stamped
 
 
+def not_yet_ended(status: Object, old: Object) -> Object:
+    """A status without its end: while something still runs the phase is the one before; conditions tell the news."""
+    if status["phase"] not in TERMINAL or old.get("phase") in TERMINAL:
+        return status
+    kept = {name: value for name, value in status.items() if name not in ("reason", "message")}
+    kept["phase"] = old.get("phase") or PENDING
+    return kept | {name: old[name] for name in ("reason", "message") if old.get(name)}
+
+
 def terminated(pod: Object, status: Object) -> Object:
     """The last status of a pod nothing of which runs any more: every container shown as ended, the phase final."""
     final = dict(status)
@@ -192,4 +201,4 @@ def normalized(status: Object) -> Object:
     return status
 
 
-__all__ = ["PodInputs", "StatusInputs", "Verdict", "Waiting", "pod_status", "terminated"]
+__all__ = ["PodInputs", "StatusInputs", "Verdict", "Waiting", "not_yet_ended", "pod_status", "terminated"]

@@ -25,7 +25,7 @@ from agent.kubelet.container.model import CREATED, RUNNING, Container
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.manager import PodManager
-from agent.kubelet.server import streaming
+from agent.kubelet.server import figures, streaming
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.statistics import Statistics
 from machinery.api import meta
@@ -141,6 +141,7 @@ class KubeletServer:
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        figures.refresh(self._kit)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _configz(self, request: web.Request) -> web.Response:
@@ -212,29 +213,33 @@ class KubeletServer:
 
     def _container_with_log(self, pod: Object, name: str, *, previous: bool) -> Container | str:
         """The container whose log is wanted, or why there is none."""
-        found = self._kit.view.pod(meta.uid_of(pod)).containers_of(name)
-        pod_name = meta.name_of(pod)
+        view, pod_name = self._kit.view.pod(meta.uid_of(pod)), meta.name_of(pod)
+        shown = self._shown(pod, name)
         if previous:
-            if len(found) < 2:
-                return f'previous terminated container "{name}" in pod "{pod_name}" not found'
-            return found[1]
-        ran = next((c for c in found if c.state != CREATED), None)
+            ended = (shown.get("lastState") or {}).get("terminated") or {}
+            container = view.by_id(str(ended.get("containerID") or "").rpartition("://")[2])
+            return container or f'previous terminated container "{name}" in pod "{pod_name}" not found'
+        ran = next((c for c in view.containers_of(name) if c.state != CREATED), None)
         if ran is not None:
             return ran
-        shown = self._kit.statuses.get(meta.uid_of(pod)) or {}
+        waiting = (shown.get("state") or {}).get("waiting")
+        if not waiting:
+            return f'container "{name}" in pod "{pod_name}" is not available'
+        reason = waiting.get("reason") or "ContainerCreating"
+        why = {
+            "ErrImagePull": "image can't be pulled",
+            "ImagePullBackOff": "trying and failing to pull image",
+        }.get(reason, reason)
+        return f'container "{name}" in pod "{pod_name}" is waiting to start: {why}'
+
+    def _shown(self, pod: Object, name: str) -> Object:
+        """What the pod's status tells of a container, or nothing."""
+        statuses = self._kit.statuses.get(meta.uid_of(pod)) or {}
         for section in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
-            for status in shown.get(section) or ():
-                waiting = (status.get("state") or {}).get("waiting")
-                if status["name"] == name and waiting:
-                    reason = waiting.get("reason") or "ContainerCreating"
-                    if reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"):
-                        why = {
-                            "ErrImagePull": "image can't be pulled",
-                            "ImagePullBackOff": "trying and failing to pull image",
-                        }.get(reason, reason)
-                        return f'container "{name}" in pod "{pod_name}" is waiting to start: {why}'
-                    return f'container "{name}" in pod "{pod_name}" is waiting to start: {reason}'
-        return f'container "{name}" in pod "{pod_name}" is not available'
+            for status in statuses.get(section) or ():
+                if status["name"] == name:
+                    return dict(status)
+        return {}
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         _, status = self._running(request)

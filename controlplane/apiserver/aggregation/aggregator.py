@@ -54,6 +54,9 @@ class Aggregator:
     remotes: dict[str, Remote] = field(default_factory=dict)
     """By the path they answer."""
 
+    registered: bool = False
+    """Whether everything that is served here has had its APIService made."""
+
     def __post_init__(self) -> None:
         self._controller = Controller("apiservice", self._reconcile, workers=2)
         self.reader.on_change(APISERVICES, self._changed)
@@ -165,6 +168,7 @@ class Aggregator:
                 except StatusError as exc:
                     log.warning("cannot register", apiservice=name, error=exc)
                     again = _AGAIN_SECONDS
+        self.registered = self.registered or again is None
         for name in registration.superfluous(self.reader.list(APISERVICES), wanted):
             try:
                 await self.api.delete(APISERVICES, name)

@@ -46,10 +46,24 @@ class RemoteReview:
 
     async def ask(self, review: Object) -> Object:
         """The review as answered. Raises TransportError when no usable answer came after several attempts."""
+        body = await self._persistently(orjson.dumps(review))
+        try:
+            answer = orjson.loads(body)
+        except ValueError as exc:
+            raise TransportError(f"calling {self.url}: the answer is not JSON") from exc
+        if not isinstance(answer, dict):
+            raise TransportError(f"calling {self.url}: the answer is not an object")
+        return answer
+
+    async def tell(self, document: bytes) -> None:
+        """Send JSON of which nothing but the receipt is answered. Raises TransportError after several attempts."""
+        await self._persistently(document)
+
+    async def _persistently(self, document: bytes) -> bytes:
         pause = _FIRST_PAUSE_SECONDS
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._ask_once(review)
+                return await self._post(document)
             except _RetryableError as exc:
                 if attempt == _ATTEMPTS:
                     raise TransportError(str(exc)) from exc
@@ -57,14 +71,14 @@ class RemoteReview:
             pause *= _PAUSE_FACTOR
         raise AssertionError
 
-    async def _ask_once(self, review: Object) -> Object:
+    async def _post(self, document: bytes) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.timeout_seconds))
         headers = {"Content-Type": "application/json", "Accept": "application/json", **self.headers}
         tls: ssl.SSLContext | bool = self.tls if self.tls is not None else True
         try:
             async with self._session.post(
-                self.url, data=orjson.dumps(review), headers=headers, ssl=tls, allow_redirects=False
+                self.url, data=document, headers=headers, ssl=tls, allow_redirects=False
             ) as response:
                 body = await response.content.read(LARGEST_ANSWER_BYTES + 1)
                 status = response.status
@@ -74,13 +88,7 @@ class RemoteReview:
             raise _RetryableError(f"calling {self.url}: answered {status}")
         if not 200 <= status < 300:
             raise TransportError(f"calling {self.url}: answered {status}")
-        try:
-            answer = orjson.loads(body)
-        except ValueError as exc:
-            raise TransportError(f"calling {self.url}: the answer is not JSON") from exc
-        if not isinstance(answer, dict):
-            raise TransportError(f"calling {self.url}: the answer is not an object")
-        return answer
+        return body
 
     async def close(self) -> None:
         """Close the connections."""

@@ -26,6 +26,8 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 CATCH_UP_SECONDS = 0.5  # how long a read waits for memory to be up to date before it goes to storage itself
+_CROWD = 4  # so many waiting for one read of the revision: it pays to wait a moment for more before the next
+_GATHER_SECONDS = 0.001
 _LAGGING_SECONDS = 0.01  # the same while memory is known to lag
 
 
@@ -202,10 +204,16 @@ class Cacher:
         return False
 
     async def _ask_storage(self) -> None:
-        """Read storage's revision for all who ask, one read at a time; who asks during a read waits for the next."""
+        """Read storage's revision for all who ask, one read at a time; who asks during a read waits for the next.
+
+        A read costs more than all else of a request, so where many come at once it is made for more of them.
+        """
         key = self.prefix + "health"
+        asking: list[asyncio.Future[int]] = []
         while True:
             await self._ask.wait()
+            if len(asking) >= _CROWD:
+                await asyncio.sleep(_GATHER_SECONDS)
             self._ask.clear()
             asking, self._asking = self._asking, []
             try:

@@ -119,7 +119,9 @@ class CustomResources:
         finalizers = definition["metadata"].get("finalizers") or []
         if lifecycle.FINALIZER not in finalizers:
             return None
-        served = next(iter(self._served.get(name_of(definition), ())), None)
+        versions = self._served.get(name_of(definition), [])
+        # in the version they are stored in they can be had without anybody's help
+        served = next((v for v in versions if v.type == v.stored), versions[0] if versions else None)
         left = list(await self.api.list(served.type)) if served is not None else []
         if left:
             await self._write(definition, lifecycle.deletion_status(definition, left=len(left), now=self._now()))

@@ -24,6 +24,7 @@ PREFIX = "/debug/pprof"
 _HTML = "text/html; charset=utf-8"
 _DEFAULT_SECONDS, _MOST_SECONDS = 30, 50
 _ROWS = 100
+_FRAMES = 20
 _PROFILES = {
     "cmdline": "The command line of this process",
     "goroutine": "Stack traces of all current tasks",
@@ -82,5 +83,7 @@ def _tasks() -> str:
     tasks = asyncio.all_tasks()
     out.write(f"tasks: total {len(tasks)}\n")
     for task in sorted(tasks, key=lambda t: t.get_name()):
-        task.print_stack(limit=20, file=out)
+        out.write(f"\n{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}\n")
+        for frame in task.get_stack(limit=_FRAMES):
+            out.write(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}\n")
     return out.getvalue()

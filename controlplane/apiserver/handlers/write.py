@@ -22,7 +22,7 @@ from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import already_exists, conflict, not_found
 from controlplane.apiserver.handlers.forms import present, storable, viewed
-from controlplane.apiserver.handlers.managers import updated_managers
+from controlplane.apiserver.handlers.managers import settle_times, updated_managers
 from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
@@ -305,6 +305,7 @@ async def change_object(
         await present((current,), served)
         made = await _changed(api, served, info, current, produce, rules, writer, grants)
         stored = await storable(made, served)
+        settle_times(stored, current.object)
         return Remove(stored) if _finished(made, current.object, served) else stored
 
     warned = len(writer.warnings)

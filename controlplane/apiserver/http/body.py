@@ -63,10 +63,10 @@ class Body:
         if self._begin is not None:
             self._begin()
             self._begin = None
-        self._flow(True)
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
-            await self._waiter
+            self._flow(True)  # what was held back may come at once, before this returns
+            await waiter
         finally:
             self._waiter = None
 

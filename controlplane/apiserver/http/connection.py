@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._chunks: _Chunks | None = None
         self._closing = False
         self._ends_with_client = True
-        self._early = False  # the client is stopped from sending because it is ahead
+        self._held = False  # the client is stopped from sending
         self.stalled = 0.0
         """Since when much is waiting for the client to read it (loop's clock); 0: it is not."""
         self._lingering = False  # the answer is complete, and the request is not
@@ -96,7 +96,6 @@ class Connection(asyncio.Protocol):
         if self.task is None:
             self._next()
         elif len(self._buffer) > _EARLY_BYTES:
-            self._early = True
             self._flow(False)
 
     def eof_received(self) -> bool:
@@ -128,7 +127,9 @@ class Connection(asyncio.Protocol):
             drained.set_result(None)
 
     def _flow(self, on: bool) -> None:
-        if not self.transport.is_closing():
+        """Let the client go on sending, or stop it."""
+        if self._held is on and not self.transport.is_closing():
+            self._held = not on
             (self.transport.resume_reading if on else self.transport.pause_reading)()
 
     # --- reading requests
@@ -152,7 +153,7 @@ class Connection(asyncio.Protocol):
             return
         rest = buffer[end:]
         length = found.length
-        if not length or found.upgrade:
+        if not length:
             body: Body | WholeBody = NO_BODY
             self._buffer = rest
         elif 0 < length <= len(rest):
@@ -290,9 +291,7 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         self.since = self._server.loop.time()
-        if self._early:
-            self._early = False
-            self._flow(True)
+        self._flow(True)  # the body may have been too much at once, or the next request early
         if self._buffer:
             self._next()
 
@@ -310,6 +309,7 @@ class Connection(asyncio.Protocol):
         """Let another protocol have the transport from now on."""
         self.transport.write(answer_head)
         self.handed_over = True
+        self._flow(True)
         early, self._buffer = self._buffer, b""
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)

@@ -55,8 +55,8 @@ def _rest(value: Any) -> Any:
 
 def _items(value: Any) -> Any:
     if isinstance(value, list):
-        return {"Schema": None, "JSONSchemas": _many(value)}
-    return {"Schema": internal_schema(value), "JSONSchemas": None}
+        return {"Schema": None, "JSONSchemas": _many(part for part in value if isinstance(part, Mapping))}
+    return {"Schema": internal_schema(value) if isinstance(value, Mapping) else None, "JSONSchemas": None}
 
 
 _FIELDS: Final[tuple[tuple[str, str, Any, Callable[[Any], Any]], ...]] = (

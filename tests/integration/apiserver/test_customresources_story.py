@@ -24,7 +24,15 @@ def definition() -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": {
-            "spec": {"type": "object", "required": ["port"], "properties": {"crew": crew, "port": {"type": "string"}}},
+            "spec": {
+                "type": "object",
+                "required": ["port"],
+                "properties": {"crew": crew, "port": {"type": "string"}},
+                "x-kubernetes-validations": [
+                    {"rule": "self.port != 'Hades' || self.crew > 90", "message": "nobody goes there alone"},
+                    {"rule": "oldSelf.port != 'Ithaca' || self.port == 'Ithaca'", "fieldPath": ".port"},
+                ],
+            },
             "status": {"type": "object", "properties": {"afloat": {"type": "integer"}}},
         },
     }
@@ -81,6 +89,26 @@ async def test_objects_are_defaulted_pruned_validated_and_counted(client: Client
     assert "status" not in patched, "only the status subresource writes it"
     told = await client.patch(SHIPS, "argo", {"status": {"afloat": 9}}, "default", subresource="status")
     assert (told["status"], told["metadata"]["generation"]) == ({"afloat": 9}, 2)
+
+
+async def test_rules_are_kept_at_creation_and_at_every_change(client: Client) -> None:
+    with pytest.raises(
+        Invalid, match=r'Ship\.fleet\.example\.com "styx" is invalid: spec: Invalid value: "object": nobody'
+    ):
+        await client.create(SHIPS, ship("styx", port="Hades"), "default")
+    await client.create(SHIPS, ship("odyssey", port="Ithaca"), "default")
+    with pytest.raises(
+        Invalid, match=r"spec\.port: Invalid value: .* failed rule: oldSelf\.port != 'Ithaca' \|\| self"
+    ):
+        await client.patch(SHIPS, "odyssey", {"spec": {"port": "Troy"}}, "default")
+    assert (await client.patch(SHIPS, "odyssey", {"spec": {"crew": 12}}, "default"))["spec"]["crew"] == 12
+    broken = definition()
+    broken["metadata"]["name"] = "rafts.fleet.example.com"
+    broken["spec"]["names"] = {"plural": "rafts", "kind": "Raft"}
+    schema = broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["x-kubernetes-validations"][0]["rule"] = "self.oars > 1"
+    with pytest.raises(Invalid, match=r"compilation failed: ERROR: <input>:1:5: undefined field 'oars'"):
+        await client.create(CUSTOMRESOURCEDEFINITIONS, broken)
 
 
 async def test_it_scales_and_prints_as_the_definition_says(client: Client) -> None:

@@ -5,7 +5,6 @@ hollow node that binds pods, says that they run, and lets them go.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +29,7 @@ from machinery.cache.informer import Informer
 from machinery.client.config import ClientConfig
 from machinery.client.rest import STRATEGIC, Client
 from machinery.clock import Clock, SystemClock
-from machinery.errors import AlreadyExists, Conflict, NotFound
+from machinery.errors import AlreadyExists, Conflict, Forbidden, NotFound
 
 _MANAGER_TOKEN = "manager-token"
 
@@ -123,7 +122,9 @@ class HollowNode:
     client: Client
     name: str = "n1"
     phase_of: Callable[[Object], str] = lambda _: "Running"
-    _addresses: Any = field(default_factory=lambda: itertools.count(1))
+    _addresses: dict[str, str] = field(default_factory=dict)
+    """By pod (uid): the cache may be behind, and a pod keeps its address however often it is said."""
+
     _queue: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     async def run(self) -> None:
@@ -137,8 +138,8 @@ class HollowNode:
                 if pod is not None:
                     try:
                         await self._tend(pod)
-                    except (NotFound, Conflict, AlreadyExists):
-                        continue
+                    except (NotFound, Conflict, AlreadyExists, Forbidden):
+                        continue  # gone, changed, done already, or of a namespace that ends: it is looked at again
 
     async def _tend(self, pod: Object) -> None:
         name, namespace = name_of(pod), namespace_of(pod)
@@ -169,7 +170,7 @@ class HollowNode:
             "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now}],
         }
         if phase == "Running":
-            address = f"10.1.0.{next(self._addresses)}"
+            address = self._addresses.setdefault(uid_of(pod), f"10.1.0.{len(self._addresses) + 1}")
             status |= {"podIP": address, "podIPs": [{"ip": address}]}
         else:
             code = 0 if phase == "Succeeded" else 1

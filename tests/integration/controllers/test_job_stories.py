@@ -163,33 +163,47 @@ async def test_a_job_is_suspended_resumed_and_keeps_its_pods_together() -> None:
 
 async def test_a_cronjob_starts_jobs_and_minds_its_concurrency_policy() -> None:
     clock = LateClock()
+    clock.ahead = 120.0  # what is made now has missed a time already
     async with (
         running_cluster() as cluster,
         running_manager(cluster, "cronjob,job,serviceaccount,garbagecollector", clock),
         background(HollowNode(cluster.admin).run()),
     ):
-        spec = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job()["spec"]}}
-        await cluster.admin.create(CRONJOBS, {"metadata": {"name": "tick"}, "spec": spec}, "default")
 
-        async def later(minutes: int, **change: Any) -> None:
-            clock.ahead += 60.0 * minutes
-            await cluster.admin.patch(CRONJOBS, "tick", {"spec": change}, "default")
+        async def tick(name: str) -> None:
+            """Time for the next Job."""
+            clock.ahead += 60.0
+            patch = {"metadata": {"annotations": {"late": str(clock.ahead)}}}
+            await cluster.admin.patch(CRONJOBS, name, patch, "default")
 
-        await later(2, suspend=True)
-        await cluster.object(CRONJOBS, "tick", lambda c: c["metadata"]["generation"] == 2)
-        await later(0, suspend=False)
-        (first,) = await cluster.until(JOBS, lambda found: len(found) == 1, "default")
-        cron = await cluster.object(CRONJOBS, "tick", lambda c: c["status"].get("active"))
+        async def first_job(policy: str) -> Object:
+            spec = {"schedule": "* * * * *", "concurrencyPolicy": policy, "jobTemplate": {"spec": job()["spec"]}}
+            name = policy.lower()
+            await cluster.admin.create(CRONJOBS, {"metadata": {"name": name}, "spec": spec}, "default")
+            return (await of(name, lambda found: len(found) == 1))[0]
+
+        async def of(name: str, fulfilled: Callable[[list[Object]], Any]) -> list[Object]:
+            def mine(jobs: list[Object]) -> list[Object]:
+                return [j for j in jobs if name_of(j).startswith(f"{name}-")]
+
+            return mine(await cluster.until(JOBS, lambda jobs: fulfilled(mine(jobs)), "default"))
+
+        first = await first_job("Forbid")
+        cron = await cluster.object(CRONJOBS, "forbid", lambda c: c["status"].get("active"))
         assert [ref["uid"] for ref in cron["status"]["active"]] == [uid_of(first)]
         due = annotations_of(first)["batch.kubernetes.io/cronjob-scheduled-timestamp"]
         assert due == cron["status"]["lastScheduleTime"]
-        await later(1, failedJobsHistoryLimit=2)
+        await tick("forbid")
         await cluster.event("JobAlreadyActive")
         assert len((await cluster.admin.list(JOBS, "default")).items) == 1
 
-        await later(1, concurrencyPolicy="Replace")
-        (second,) = await cluster.until(JOBS, lambda found: len(found) == 1 and uid_of(found[0]) != uid_of(first))
-        await later(1, concurrencyPolicy="Allow")
-        await cluster.until(JOBS, lambda found: len(found) == 2, "default")
-        cron = await cluster.object(CRONJOBS, "tick", lambda c: len(c["status"].get("active", ())) == 2)
-        assert uid_of(second) in [ref["uid"] for ref in cron["status"]["active"]]
+        first = await first_job("Replace")
+        await tick("replace")
+        await of("replace", lambda found: len(found) == 1 and uid_of(found[0]) != uid_of(first))
+
+        first = await first_job("Allow")
+        await tick("allow")
+        await of("allow", lambda found: len(found) == 2)
+        cron = await cluster.object(CRONJOBS, "allow", lambda c: len(c["status"].get("active", ())) == 2)
+        assert uid_of(first) in [ref["uid"] for ref in cron["status"]["active"]]
+        await cluster.admin.patch(CRONJOBS, "allow", {"spec": {"suspend": True}}, "default")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from kubelet_node import TestNode, box, container_status, eventually, running_node, shell
+from kubelet_node import NODE, TestNode, box, container_status, eventually, running_node, shell
 
 from agent.cri.client import CriClient
 from machinery.api import meta
+from machinery.api.catalogue import NODES
 from machinery.api.meta import Object
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,13 +22,34 @@ containerLogMaxSize: 20Ki
 containerLogMaxFiles: 3
 containerLogMonitorInterval: 1s
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}
+shutdownGracePeriod: 20s
+shutdownGracePeriodCriticalPods: 10s
+"""
+
+# What the kubelet asks of logind, answered from files: whether a shutdown is being prepared, and who delays it.
+_BUSCTL = """#!/bin/sh
+case "$*" in *InhibitDelayMaxUSec) echo "t 60000000";; *) cat "$LOGIND/preparing";; esac
+"""
+_INHIBIT = """#!/bin/sh
+echo "$*" > "$LOGIND/lock"
+trap 'rm "$LOGIND/lock"' EXIT
+trap 'exit 0' TERM INT
+sleep infinity & wait
 """
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def node() -> AsyncIterator[TestNode]:
-    async with running_node(_SMALL) as made:
-        yield made
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestNode]:
+    logind = tmp_path_factory.mktemp("logind")
+    (logind / "preparing").write_text("b false\n")
+    for name, script in (("busctl", _BUSCTL), ("systemd-inhibit", _INHIBIT)):
+        (logind / name).write_text(script)
+        (logind / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOGIND", str(logind))
+        patch.setenv("PATH", f"{logind}:{os.environ['PATH']}")
+        async with running_node(_SMALL) as made:
+            yield made
 
 
 async def test_long_logs_are_rotated_and_can_still_be_followed(node: TestNode) -> None:
@@ -109,3 +132,37 @@ async def test_of_dead_containers_the_last_one_is_kept(node: TestNode) -> None:
     await eventually(two_left, "all but the last dead container to be removed")
     assert container_status(await node.get(name))["restartCount"] == 2
     await node.delete(name)
+
+
+async def test_node_that_shuts_down_ends_ordinary_pods_before_critical_ones(node: TestNode) -> None:
+    logind = Path(os.environ["LOGIND"])
+
+    async def delayed() -> bool:
+        return (logind / "lock").exists()
+
+    await eventually(delayed, "shutdowns to be delayed")
+    assert "--mode=delay" in (logind / "lock").read_text()
+    stubborn = shell("trap '' TERM; sleep 3600")
+    ordinary = await node.create({"containers": [stubborn], "terminationGracePeriodSeconds": 2})
+    critical = await node.create({"containers": [box("sleep", "3600")], "priorityClassName": "system-node-critical"})
+    await node.wait_ready(ordinary)
+    await node.wait_ready(critical)
+    (logind / "preparing").write_text("b true\n")
+    first = await node.wait_phase(ordinary, "Failed")
+    second = await node.wait_phase(critical, "Failed")
+    for pod in (first, second):
+        assert pod["status"]["reason"] == "Terminated"
+        assert pod["status"]["message"] == "Pod was terminated in response to imminent node shutdown."
+    ended = [
+        container_status(pod)["state"]["terminated"]["finishedAt"]
+        for pod in (await node.get(ordinary), await node.get(critical))
+    ]
+    assert ended[0] <= ended[1]
+    conditions = (await node.client.get(NODES, NODE))["status"]["conditions"]
+    assert "node is shutting down" in (meta.condition(conditions, "Ready") or {})["message"]
+    late = await node.create({"containers": [box("sleep", "3600")]})
+    assert (await node.wait_phase(late, "Failed"))["status"]["reason"] == "NodeShutdown"
+    (logind / "preparing").write_text("b false\n")
+    await node.ready()
+    for name in (ordinary, critical, late):
+        await node.delete(name)

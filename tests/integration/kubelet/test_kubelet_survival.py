@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,10 @@ async def test_killed_kubelet_finds_its_containers_again(node: TestNode) -> None
     pod = await node.wait_ready(stays)
     assert _ids(pod) == _ids(pods[stays])
     assert all(s["restartCount"] == 0 for s in pod["status"]["containerStatuses"])
+    async with node.kubelet_client() as kubelet:
+        metrics = [line.decode() async for line in kubelet.stream("/metrics")]
+    assert f'kubelet_node_name{{node="{NODE}"}} 1.0' in metrics
+    assert any(line.startswith("kubelet_running_pods ") and float(line.split()[1]) >= 1 for line in metrics)
     # It was ready all the time, and nobody was told otherwise.
     assert (meta.condition(pod["status"]["conditions"], "Ready") or {})["lastTransitionTime"] == changed_at
     for name in (stays, ends):
@@ -184,8 +189,10 @@ async def test_pods_come_back_after_a_reboot(node: TestNode) -> None:
             trees.kill(f"{node.host.cgroup_root}/kubepods")
             await asyncio.sleep(0.05)
     await node.host.stop_containerd(signal.SIGKILL)
-    for point in list(mounts.below(str(node.directory / "kubelet"))):
-        mounts.unmount(point)
+    for directory in ("kubelet", "containerd-state"):
+        for point in list(mounts.below(str(node.directory / directory))):
+            mounts.unmount(point)
+    shutil.rmtree(node.directory / "containerd-state")  # /run is empty after a reboot
     trees.remove(f"{node.host.cgroup_root}/kubepods")
     await node.host.start_containerd()
     await node.start()

@@ -15,6 +15,8 @@ from agent.network.model import NetworkPlan, NodeNetwork, OverlaySettings
 from agent.network.planning import plan_network
 from agent.network.rtnetlink import DEVICE, KernelNetwork
 
+pytest_plugins = ["wired_hosts"]
+
 NODES = (
     NodeNetwork("a", ("10.244.1.0/24",), ("10.1.0.1",)),
     NodeNetwork("b", ("10.244.2.0/24",), ("10.1.0.2",)),

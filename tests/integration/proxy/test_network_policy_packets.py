@@ -23,6 +23,8 @@ from machinery.clock import SystemClock
 from machinery.errors import AlreadyExists
 from machinery.events import EventRecorder
 
+pytest_plugins = ["wired_hosts"]
+
 NAMESPACE = "policies"
 SILENCE_SECONDS = 0.3
 

@@ -29,6 +29,8 @@ from agent.proxy.model import Backend, Endpoint, Family, PortRules, Protocol4, S
 from agent.proxy.modes import make_backend
 from agent.proxy.settings import LocalDetector, RuleSettings
 
+pytest_plugins = ["wired_hosts"]
+
 MODES = os.environ.get("NAVARCH_PROXY_MODES", "nftables,iptables").split(",")
 IP = "10.96.0.10"
 HERE = ("pod1", "pod2", "pod3")

@@ -13,6 +13,8 @@ from agent.proxy.model import Backend, Endpoint, Family, PortRules, ServicePlan,
 from agent.proxy.modes import clean_up, failures_of, make_backend
 from agent.proxy.settings import RuleSettings
 
+pytest_plugins = ["wired_hosts"]
+
 IP = "10.96.0.10"
 WEB = PortRules(
     ServicePortName("default", "web", "", "tcp"), port=80, cluster_ip=IP, cluster=(Endpoint(PODS["pod1"], PORT),)

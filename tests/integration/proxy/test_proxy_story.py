@@ -27,6 +27,8 @@ from machinery.api.meta import Object
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 
+pytest_plugins = ["wired_hosts"]
+
 NAMESPACE = "default"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from controlplane.apiserver.testing import running_apiserver
+from controlplane.apiserver.testing import RunningServer, running_apiserver
 from controlplane.scheduler.config import file
 from controlplane.scheduler.config.settings import API_VERSION
 from controlplane.scheduler.flags import Options
@@ -87,3 +89,21 @@ def reason(pods: list[Object], name: str) -> str:
     found = next((p for p in pods if meta.name_of(p) == name), {})
     condition = meta.condition((found.get("status") or {}).get("conditions"), "PodScheduled")
     return str(condition.get("message", "")) if condition else ""
+
+
+def kubeconfig(folder: Path, server: RunningServer) -> str:
+    """An administrator's kubeconfig; its path."""
+    authority = folder / "ca.crt"
+    authority.write_bytes(server.ca)
+    path = folder / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority": str(authority)}}],
+        "users": [{"name": "u", "user": {"token": server.token}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    return str(path)

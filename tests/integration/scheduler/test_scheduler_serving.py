@@ -7,11 +7,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from scheduler_lab import kubeconfig
 
 from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
 from controlplane.apiserver.settings import Settings
-from controlplane.apiserver.testing import RunningServer, running_apiserver
+from controlplane.apiserver.testing import running_apiserver
 from controlplane.scheduler.flags import parse
 from machinery.serving import HealthServer, self_signed_tls
 from machinery.servingguard import ServingGuard
@@ -19,23 +20,6 @@ from machinery.servingguard import ServingGuard
 UNVERIFIED = ssl.create_default_context()
 UNVERIFIED.check_hostname = False
 UNVERIFIED.verify_mode = ssl.CERT_NONE
-
-
-def kubeconfig(folder: Path, server: RunningServer) -> str:
-    authority = folder / "ca.crt"
-    authority.write_bytes(server.ca)
-    path = folder / "kubeconfig"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority": str(authority)}}],
-        "users": [{"name": "u", "user": {"token": server.token}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path.write_text(json.dumps(config))
-    path.chmod(0o600)
-    return str(path)
 
 
 async def answer(port: int, path: str, token: str = "") -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from controlplane.apiserver.audit import policy
 from controlplane.apiserver.audit.event import attempted, source_ips, without_managed_fields
@@ -225,3 +227,37 @@ def test_managed_fields_are_left_out_everywhere() -> None:
     assert without_managed_fields({"items": [owned], "metadata": {}}) == {"items": [bare], "metadata": {}}
     assert without_managed_fields({"rows": [{"object": owned}]}) == {"rows": [{"object": bare}]}
     assert without_managed_fields([1]) == [1]
+
+
+async def test_events_are_sent_to_a_webhook_in_batches(tmp_path: Path) -> None:
+    lists: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def receive(request: web.BaseRequest) -> web.Response:
+        lists.put_nowait(await request.json())
+        return web.Response(text="thanks")
+
+    receiver = web.ServerRunner(web.Server(receive))
+    await receiver.setup()
+    await web.TCPSite(receiver, "127.0.0.1", 0).start()
+    host, port = receiver.addresses[0][:2]
+    named = {"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c"}}]}
+    config = tmp_path / "webhook.yaml"
+    config.write_text(json.dumps(named | {"clusters": [{"name": "c", "cluster": {"server": f"http://{host}:{port}"}}]}))
+    (tmp_path / "policy.yaml").write_text(json.dumps(written({"level": "Metadata", "verbs": ["create"]})))
+    settings = Settings(
+        audit_policy_file=str(tmp_path / "policy.yaml"),
+        audit_webhook_config_file=str(config),
+        audit_webhook_batch_max_size=4,
+    )
+    async with running_apiserver(settings) as server:
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=server.ca.decode()))
+        headers = {"Authorization": f"Bearer {server.token}"}
+        async with aiohttp.ClientSession(server.url, headers=headers, connector=connector) as client:
+            for name in "abc":  # two events each
+                async with client.post(MAPS, json={"metadata": {"name": name}}):
+                    pass
+            first = await lists.get()
+    assert (first["kind"], first["apiVersion"], len(first["items"])) == ("EventList", "audit.k8s.io/v1", 4)
+    assert [event["stage"] for event in first["items"]] == ["RequestReceived", "ResponseComplete"] * 2
+    assert len((await lists.get())["items"]) == 2  # what was left when the server ended
+    await receiver.cleanup()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from controlplane.apiserver.http import websocket
+from controlplane.apiserver.http.body import Body
 from controlplane.apiserver.http.connection import Response
 from controlplane.apiserver.http.pieces import Joined
 from controlplane.apiserver.http.request import Answered, Request
@@ -17,6 +18,14 @@ from controlplane.apiserver.http.server import HttpServer
 from machinery.errors import StatusError
 
 LIMIT = 1000
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("not reached")
 
 
 @dataclass
@@ -51,6 +60,9 @@ class Echo:
             return Answered(101)
         if request.target == "/long":
             return Response(200, [], Joined(b"[", [b"x" * 99_999] * 1000, b",", b"]"))
+        if request.target == "/big":
+            await until(lambda: request.body.complete)  # it comes while nobody reads it
+            return Response(200, [], b"%d" % len(await request.body.read(2 << 20)))
         if request.target == "/list":
             return Response(200, [], Joined(b"[", [b"xx%d" % n for n in range(3)], b",", b"]", 2))
         try:
@@ -126,6 +138,40 @@ async def test_a_connection_ends_with_its_answer_if_the_client_says_so(head: str
         assert (await client.reader.read()).endswith(b"\r\n\r\nGET /  ")
 
 
+async def test_a_connection_goes_on_after_a_body_that_came_before_anybody_wanted_it() -> None:
+    async with serving() as (echo, connect, server), connect() as client:
+        size = 3 << 20
+        await client.say(f"POST /wait HTTP/1.1\nHost: h\nContent-Length: {size}\n\n")
+        await echo.begun.wait()
+        (connection,) = server.connections
+        client.writer.write(b"x" * size)
+        await until(lambda: not connection.transport.is_reading())
+        echo.go.set()
+        assert (await client.answer())[0] == "HTTP/1.1 413 Request Entity Too Large"
+
+
+async def test_a_body_of_just_too_much_at_once_does_not_stop_the_connection() -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        for _ in range(3):
+            await client.say("POST /big HTTP/1.1\nHost: h\nContent-Length: 1048700\n\n" + "x" * 1048700)
+            assert (await client.answer())[2] == b"1048700"
+
+
+async def test_a_body_that_was_held_back_may_come_the_moment_it_is_wanted() -> None:
+    def flow(on: bool) -> None:
+        flows.append(on)
+        if on and not body.complete:
+            body.feed(b"rest")
+            body.finish()
+
+    flows: list[bool] = []
+    body = Body(flow)
+    body.feed(b"x" * (2 << 20))  # more than waits unread
+    async with asyncio.timeout(5):
+        assert (await body.read(3 << 20)).endswith(b"xrest")
+    assert flows == [False, True]
+
+
 async def test_a_client_that_expects_it_is_told_to_go_on() -> None:
     async with serving() as (_, connect, _), connect() as client:
         await client.say("PUT / HTTP/1.1\nHost: h\nContent-Length: 2\nExpect: 100-continue\n\n")
@@ -170,6 +216,13 @@ async def test_who_sends_too_much_reads_why_before_the_connection_ends() -> None
         assert b"limit is 1000" in body
         await client.say("y" * LIMIT * 98)
         assert await client.reader.read() == b""
+
+
+async def test_an_offer_of_another_protocol_that_nobody_takes_is_a_request_like_any_other() -> None:
+    async with serving() as (_, connect, _), connect() as client:
+        offer = "Connection: Upgrade\nUpgrade: h2c\nContent-Length: 2"
+        await client.say(f"POST /a HTTP/1.1\nHost: h\n{offer}\n\nhiGET /b HTTP/1.1\nHost: h\n\n")
+        assert [(await client.answer())[2], (await client.answer())[2]] == [b"POST /a  hi", b"GET /b  "]
 
 
 async def test_methods_of_no_standard_are_the_handlers_to_refuse() -> None:

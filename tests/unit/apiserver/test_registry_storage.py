@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.apiserver.registry.validation import claims, csi, networking, storage
+from controlplane.apiserver.registry.validation import claims, csi, networking, storage, volumes
 from machinery.api.meta import Object
 
 _SPEC_FIXED = (
@@ -169,4 +169,110 @@ def test_attachment_and_address_stay() -> None:
     shown = '{"Group":"","Resource":"services","Namespace":"a","Name":"y"}'
     assert told(networking.ip_address_update(address("y"), address("x"))) == [
         f"spec.parentRef: Invalid value: {shown}: field is immutable"
+    ]
+
+
+def _with_volume(source: Object) -> list[str]:
+    return told(volumes.volumes("v", [{"name": "a", **source}], claims.claim_spec)[1])
+
+
+@pytest.mark.parametrize(
+    ("source", "errors"),
+    [
+        ({"emptyDir": {}, "cephfs": {}}, ["v[0].cephFS: Forbidden: may not specify more than 1 volume type"]),
+        ({"emptyDir": {}, "downwardAPI": {}}, ["v[0].downwarAPI: Forbidden: may not specify more than 1 volume type"]),
+        ({"gcePersistentDisk": {}}, ["v[0].persistentDisk.pdName: Required value"]),
+        (
+            {"awsElasticBlockStore": {"volumeID": "a", "partition": 256}},
+            [
+                "v[0].awsElasticBlockStore.partition: Invalid value: 256: must be between 1 and 255, inclusive",
+            ],
+        ),
+        (
+            {"secret": {"secretName": "a", "items": [{"key": "k", "path": "..x"}]}},
+            ["v[0].secret.items[0].path: Invalid value: \"..x\": must not start with '..'"],
+        ),
+        ({"projected": {"sources": [{}]}}, []),
+        (
+            {"projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 600}}]}},
+            ["v[0].projected.path: Required value"],
+        ),
+        (
+            {
+                "projected": {
+                    "sources": [
+                        {"configMap": {"name": "m", "items": [{"key": "k", "path": "p"}]}},
+                        {"secret": {"name": "s", "items": [{"key": "k", "path": "p"}]}},
+                    ]
+                }
+            },
+            ['v[0].projected: Invalid value: "s": conflicting duplicate paths'],
+        ),
+        (
+            {"flexVolume": {"driver": "d", "options": {"A.K8s.io/x": "y"}}},
+            [
+                'v[0].flexVolume.options[A.K8s.io/x]: Invalid value: "A.K8s.io/x": kubernetes.io and k8s.io '
+                "namespaces are reserved"
+            ],
+        ),
+    ],
+)
+def test_volume_of_a_pod(source: Object, errors: list[str]) -> None:
+    assert _with_volume(source) == errors
+
+
+@pytest.mark.parametrize(
+    ("spec", "errors"),
+    [
+        ({}, []),
+        (
+            {"capacity": {"storage": "-1"}},
+            [
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                'spec.capacity[storage]: Invalid value: "-1": must be greater than zero',
+            ],
+        ),
+        (
+            {"local": {"path": "/a"}, "hostPath": None},
+            ["spec.nodeAffinity: Required value: Local volume requires node affinity"],
+        ),
+        (
+            {
+                "csi": {
+                    "driver": "d",
+                    "volumeHandle": "h",
+                    "nodeExpandSecretRef": {"name": "n"},
+                    "nodeStageSecretRef": {},
+                }
+            },
+            ["spec.csi.nodeExpandSecretRef.namespace: Required value"],
+        ),
+        (
+            {"hostPath": {"path": "/a/.."}, "persistentVolumeReclaimPolicy": "Recycle"},
+            [
+                "spec.hostPath.path: Invalid value: \"/a/..\": must not contain '..'",
+                "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+            ],
+        ),
+    ],
+)
+def test_volume(spec: Object, errors: list[str]) -> None:
+    assert told(storage.volume(volume(**spec))) == errors
+
+
+def test_volume_within_an_attachment() -> None:
+    inline = {
+        "capacity": {"storage": "1Gi"},
+        "volumeMode": "Block",
+        "storageClassName": "a",
+        "hostPath": {"path": "/a"},
+    }
+    found = storage.attachment({"spec": {"attacher": "e", "nodeName": "n", "source": {"inlineVolumeSpec": inline}}})
+    at, rest = "spec.source.inlineVolumeSpec", "in the context of inline volumes"
+    assert told(found) == [
+        f"{at}.capacity: Forbidden: may not be specified {rest}",
+        f"{at}.csi: Required value: has to be specified {rest}",
+        f"{at}.accessModes: Required value",
+        f"{at}.storageClassName: Forbidden: may not be specified {rest}",
+        f"{at}.volumeMode: Forbidden: may not specify volumeMode other than Filesystem {rest}",
     ]

@@ -77,12 +77,14 @@ def test_what_several_servers_trust_is_united(tmp_path: Path) -> None:
 
     assert authentication.trusted(Settings()) == {}
     (tmp_path / "ca").write_text(certificate("A"))
-    names: dict[str, Any] = {
-        "requestheader_allowed_names": ("front",),
-        "requestheader_username_headers": ("X-Remote-User",),
-    }
     path = str(tmp_path / "ca")
-    settings = replace(Settings(), client_ca_file=path, requestheader_client_ca_file=path, **names)
+    settings = replace(
+        Settings(),
+        client_ca_file=path,
+        requestheader_client_ca_file=path,
+        requestheader_allowed_names=("front",),
+        requestheader_username_headers=("X-Remote-User",),
+    )
     ours = authentication.trusted(settings)
     assert ours["requestheader-allowed-names"] == '["front"]'
     theirs = {**ours, "client-ca-file": certificate("B") + certificate("A"), "requestheader-allowed-names": '["other"]'}

@@ -14,7 +14,7 @@ from kubelet_values import container, pod, sized
 from agent.kubelet import flags
 from agent.kubelet.cgroups.hierarchy import Hierarchy, Limits
 from agent.kubelet.cgroups.pods import PodCgroups
-from agent.kubelet.node import capacity, conditions
+from agent.kubelet.node import capacity, conditions, shutdown
 from agent.kubelet.node.machine import Machine
 from agent.kubelet.plugins.devicerecords import DeviceRecords
 from agent.kubelet.plugins.dra import ClaimDevice, ClaimError, claim_names, devices_of
@@ -267,6 +267,21 @@ async def test_what_is_no_socket_is_no_plugin(tmp_path: Path) -> None:
     handler = _Handler()
     await PluginRegistry(str(tmp_path), {"CSIPlugin": handler}, FakeClock()).look()
     assert handler.seen == []
+
+
+def test_groups_of_a_shutdown() -> None:
+    found = shutdown.groups(Settings(shutdown_seconds=30, shutdown_critical_seconds=10))
+    assert found == [shutdown.Group(0, 20), shutdown.Group(2_000_000_000, 10)]
+    by_priority = ({"priority": 100, "shutdownGracePeriodSeconds": 5}, {"priority": 0, "shutdownGracePeriodSeconds": 7})
+    found = shutdown.groups(Settings(shutdown_by_priority=by_priority))
+    pods = [pod(name="low", priority=-5), pod(name="mid", priority=50), pod(name="high", priority=500)]
+    sorted_in = {g.priority: [p["metadata"]["name"] for p in own] for g, own in shutdown.members(pods, found)}
+    assert sorted_in == {0: ["low", "mid"], 100: ["high"]}
+    assert shutdown.groups(Settings()) == []
+    with pytest.raises(SettingsError, match="must be <= shutdownGracePeriod"):
+        shutdown.groups(Settings(shutdown_seconds=1, shutdown_critical_seconds=2))
+    with pytest.raises(SettingsError, match="Cannot specify both"):
+        shutdown.groups(Settings(shutdown_seconds=1, shutdown_by_priority=by_priority))
 
 
 # -- others -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from agent.kubelet.container.model import CREATED, UNKNOWN
 from agent.kubelet.pods import conditions, statuspatch
 from agent.kubelet.pods.containerstatus import Readiness, StatusInputs, Waiting
 from agent.kubelet.pods.phase import phase_of
-from agent.kubelet.pods.status import PodInputs, Verdict, pod_status, terminated
+from agent.kubelet.pods.status import PodInputs, Verdict, not_yet_ended, pod_status, terminated
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -123,6 +123,17 @@ def test_a_verdict_is_final_and_keeps_its_words() -> None:
     assert condition(status, "Ready") == ("False", "PodFailed")
     later = status_of({**pod(), "status": status}, runtime(ended("c", 0)), status, is_terminal=True)
     assert (later["phase"], later["reason"]) == ("Failed", "Evicted")
+
+
+def test_while_something_runs_a_pod_has_not_ended() -> None:
+    running = status_of(pod(), runtime(ran("c")))
+    verdict = Verdict("Evicted", "why")
+    failing = status_of(pod(), runtime(ran("c")), running, verdict=verdict)
+    shown = not_yet_ended(failing, running)
+    assert (shown["phase"], shown.get("reason")) == ("Running", None)
+    assert condition(shown, "Ready") == ("False", "PodFailed")
+    assert not_yet_ended(failing, failing) == failing, "what was told once stays"
+    assert not_yet_ended(running, {}) == running
 
 
 def test_what_ends_is_shown_as_ended_in_the_end() -> None:

@@ -6,10 +6,14 @@ import gzip
 import importlib.util
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 from lab.images.python import navarch_image
+
+OPTIONAL = ("_distutils_hack", "bcrypt")  # what is imported where it happens to be installed
 
 
 async def test_the_image_holds_what_the_dns_server_needs_and_is_made_once(tmp_path: Path) -> None:
@@ -30,6 +34,20 @@ async def test_the_image_holds_what_the_dns_server_needs_and_is_made_once(tmp_pa
     assert any(name.endswith("/dist-packages/dnslib/__init__.py") for name in names)
     assert any(name.endswith("/libc.so.6") for name in names)
     assert not any("/test/" in name or name.endswith(".pyx") for name in names)
+    for module in _imported_packages():
+        assert any(f"/dist-packages/{module}" in name for name in names), module
     [compiled] = [n for n in names if n.startswith("opt/navarch/agent/dns/__pycache__/zone.")]
     assert names[compiled][:8] == importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
     assert sum(len(blob.data) for blob in made.blobs) < 50 << 20
+
+
+def _imported_packages() -> list[str]:
+    """The installed modules that the DNS server imports, as paths below site-packages."""
+    script = (
+        "import sys, sysconfig, agent.dns.__main__\n"
+        "home = sysconfig.get_path('purelib') + '/'\n"
+        "files = (getattr(module, '__file__', None) or '' for module in list(sys.modules.values()))\n"
+        "print('\\n'.join(f.removeprefix(home) for f in files if f.startswith(home)))\n"
+    )
+    listed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return [line for line in listed.stdout.splitlines() if not line.startswith(OPTIONAL)]

@@ -12,7 +12,7 @@ from machinery import imports
 
 def test_the_api_server_starts_without_what_it_needs_only_sometimes() -> None:
     code = (
-        "import sys, controlplane.apiserver.__main__;"
+        "import sys, controlplane.apiserver.flags, controlplane.apiserver.assembly;"
         "print([m for m in ('aiohttp.client', 'jsonschema', 'prompt_toolkit', 'typer') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

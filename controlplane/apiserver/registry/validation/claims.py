@@ -23,6 +23,7 @@ from machinery.api.meta import Object
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
+_A_PATH: Object = {}  # upstream shows the path of a field here, and paths have no JSON
 POSITIVE = "must be greater than zero"
 
 
@@ -62,11 +63,9 @@ def claim_spec(spec: Object, at: str) -> list[FieldError]:
         errors += _reference(f"{at}.dataSourceRef", reference)
     if reference is not None and text(reference, "namespace"):
         if source is not None:
-            errors.append(
-                invalid(at, f"{at}.dataSource", "may not be specified when dataSourceRef.namespace is specified")
-            )
+            errors.append(invalid(at, _A_PATH, "may not be specified when dataSourceRef.namespace is specified"))
     elif source is not None and reference is not None and not _alike(source, reference):
-        errors.append(invalid(at, f"{at}.dataSource", "must match dataSourceRef"))
+        errors.append(invalid(at, _A_PATH, "must match dataSourceRef"))
     return errors
 
 
@@ -178,7 +177,7 @@ def claim_status(new: Object, old: Object) -> list[FieldError]:
     if not values(new, "spec", "accessModes"):
         errors.append(required("Spec.accessModes"))
     for name, amount in sorted(sub(status, "capacity").items()):
-        errors += _basic(f"status.capacity[{name}]", amount)
+        errors += basic_amount(f"status.capacity[{name}]", amount)
     at = "status.allocatedResourceStatus"
     for name, state in sorted(sub(status, "allocatedResourceStatuses").items()):
         errors += _resource_key(at, name)
@@ -186,11 +185,12 @@ def claim_status(new: Object, old: Object) -> list[FieldError]:
             errors.append(unsupported(at, name, _RESIZE_STATES))
     for name, amount in sorted(sub(status, "allocatedResources").items()):
         where = f"status.allocatedResources[{name}]"
-        errors += _resource_key("status.allocatedResources", name) or _basic(where, amount)
+        errors += _resource_key("status.allocatedResources", name) or basic_amount(where, amount)
     return errors
 
 
-def _basic(at: str, amount: Any) -> list[FieldError]:
+def basic_amount(at: str, amount: Any) -> list[FieldError]:
+    """An amount from 0 on, as it is told of volumes."""
     found = parse(amount)
     whole = 0 if found is None else found.nanos // 10**9  # rounded away from 0
     return [invalid(at, whole, "must be a valid resource quantity")] if whole < 0 else []

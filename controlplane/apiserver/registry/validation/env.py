@@ -239,7 +239,7 @@ def volume_items(field: str, entries: list[Object], *, within: str) -> list[Fiel
             errors.append(required(f"{at}.key"))
         if not text(entry, "path"):
             errors.append(required(f"{at}.path"))
-        errors += local_path(f"{at}.path", text(entry, "path"))
+        errors += local_file_path(f"{at}.path", text(entry, "path"))
         mode = entry.get("mode")
         if isinstance(mode, int) and not 0 <= mode <= 0o777:
             errors.append(invalid(f"{at}.mode", mode, FILE_MODE))

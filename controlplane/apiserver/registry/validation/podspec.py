@@ -5,7 +5,10 @@ Source: pkg/apis/core/validation/validation.go (ValidatePodSpec, ValidatePodTemp
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
+
+import orjson
 
 from controlplane.apiserver.registry.objects import flag, integer, items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import containers as container_rules
@@ -39,8 +42,30 @@ DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _MAX_ANNOTATIONS = 256 * 1024
 
 
+_REMEMBERED = 8192
+_sound: set[bytes] = set()  # digests of specs with which nothing is wrong
+
+
 def pod_spec(at: str, spec: Object) -> list[FieldError]:
-    """The spec of a pod."""
+    """The spec of a pod.
+
+    Most writes of pods bring a spec that was looked at before: patches of metadata and status, pods of one template.
+    """
+    try:
+        digest = hashlib.blake2b(orjson.dumps(spec), digest_size=16).digest()
+    except TypeError:  # integers beyond 64 bits
+        return _pod_spec(at, spec)
+    if digest in _sound:
+        return []
+    errors = _pod_spec(at, spec)
+    if not errors:
+        if len(_sound) >= _REMEMBERED:
+            _sound.clear()
+        _sound.add(digest)
+    return errors
+
+
+def _pod_spec(at: str, spec: Object) -> list[FieldError]:
     known, errors = volumes(f"{at}.volumes", items(spec, "volumes"), claim_spec)
     claims = frozenset(text(c, "name") for c in items(spec, "resourceClaims"))
     errors += _resource_claims(f"{at}.resourceClaims", items(spec, "resourceClaims"))

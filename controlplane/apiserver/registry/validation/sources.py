@@ -19,7 +19,7 @@ Rule = Callable[[str, Object], list[FieldError]]
 HOST_PATH_TYPES = ("", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket")
 
 
-def _needs(*keys: str) -> Rule:
+def needs(*keys: str) -> Rule:
     """A source whose only rule is that these strings are there."""
 
     def rule(at: str, source: Object) -> list[FieldError]:
@@ -49,12 +49,17 @@ def _disk(at: str, source: Object, key: str) -> list[FieldError]:
     errors = [] if text(source, key) else [required(f"{at}.{key}")]
     partition = number(source, "partition")
     if not 0 <= partition <= 255:
-        errors.append(invalid(f"{at}.partition", partition, names.range_error(0, 255)))
+        errors.append(invalid(f"{at}.partition", partition, names.range_error(1, 255)))
     return errors
 
 
+def _gce_disk(at: str, source: Object) -> list[FieldError]:
+    """A disk of Google's cloud; what is wrong with it is told of a field by another name."""
+    return _disk(at.removesuffix("gcePersistentDisk") + "persistentDisk", source, "pdName")
+
+
 def _nfs(at: str, source: Object) -> list[FieldError]:
-    errors = _needs("server", "path")(at, source)
+    errors = needs("server", "path")(at, source)
     path = text(source, "path")
     if not path.startswith("/"):
         errors.append(invalid(f"{at}.path", path, "must be an absolute path"))
@@ -66,18 +71,18 @@ _EUI, _NAA = re.compile(r"eui\.[0-9a-fA-F]{16}$"), re.compile(r"naa\.[0-9a-fA-F]
 _FORMAT = {"iqn": _IQN, "eui": _EUI, "naa": _NAA}
 
 
-def _qualified_iscsi(at: str, name: str) -> list[FieldError]:
+def _qualified_iscsi(at: str, name: str, hint: str) -> list[FieldError]:
     wanted = _FORMAT.get(name[:3])
     if wanted is None:
-        return [invalid(at, name, "must be valid format starting with iqn, eui, or naa")]
+        return [invalid(at, name, f"must be valid format{hint}")]
     return [] if wanted.match(name) else [invalid(at, name, "must be valid format")]
 
 
-def iscsi(at: str, source: Object) -> list[FieldError]:
-    """An iSCSI disk."""
+def iscsi(at: str, source: Object, hint: str = " starting with iqn, eui, or naa") -> list[FieldError]:
+    """An iSCSI disk; `hint` is what is said of the forms that names have."""
     errors = [] if text(source, "targetPortal") else [required(f"{at}.targetPortal")]
     name = text(source, "iqn")
-    errors += _qualified_iscsi(f"{at}.iqn", name) if name else [required(f"{at}.iqn")]
+    errors += _qualified_iscsi(f"{at}.iqn", name, hint) if name else [required(f"{at}.iqn")]
     lun = number(source, "lun")
     if not 0 <= lun <= 255:
         errors.append(invalid(f"{at}.lun", lun, names.range_error(0, 255)))
@@ -86,7 +91,7 @@ def iscsi(at: str, source: Object) -> list[FieldError]:
         errors.append(required(f"{at}.secretRef"))
     initiator = source.get("initiatorName")
     if isinstance(initiator, str):
-        errors += _qualified_iscsi(f"{at}.initiatorname", initiator)
+        errors += _qualified_iscsi(f"{at}.initiatorname", initiator, hint)
     return errors
 
 
@@ -106,11 +111,12 @@ def _monitors(at: str, source: Object) -> list[FieldError]:
 
 
 def _rbd(at: str, source: Object) -> list[FieldError]:
-    return _monitors(at, source) + _needs("image")(at, source)
+    return _monitors(at, source) + needs("image")(at, source)
 
 
-def _cinder(at: str, source: Object) -> list[FieldError]:
-    errors = _needs("volumeID")(at, source)
+def cinder(at: str, source: Object) -> list[FieldError]:
+    """A volume of OpenStack."""
+    errors = needs("volumeID")(at, source)
     secret = dictionary(source, "secretRef")
     if secret is not None and not text(secret, "name"):
         errors.append(required(f"{at}.secretRef.name"))
@@ -154,9 +160,8 @@ def _flex(at: str, source: Object) -> list[FieldError]:
     driver = text(source, "driver")
     errors = [] if driver else [required(f"{at}.driver")]
     for key in strings(source, "options"):
-        name = key.partition("/")[0]
-        if name in ("kubernetes.io", "k8s.io") or name.endswith((".kubernetes.io", ".k8s.io")):
-            detail = '"kubernetes.io" and "k8s.io" namespaces are reserved'
+        if f".{key.partition('/')[0].lower()}".endswith((".kubernetes.io", ".k8s.io")):
+            detail = "kubernetes.io and k8s.io namespaces are reserved"
             errors.append(invalid(f"{at}.options[{key}]", key, detail))
     return errors
 
@@ -173,8 +178,7 @@ def _azure_disk(at: str, source: Object) -> list[FieldError]:
         errors.append(unsupported(f"{at}.cachingMode", mode, ("None", "ReadOnly", "ReadWrite")))
     if kind and kind not in ("Shared", "Dedicated", "Managed"):
         errors.append(unsupported(f"{at}.kind", kind, ("Dedicated", "Managed", "Shared")))
-    managed = uri.startswith("/subscriptions/")
-    if kind == "Managed" and not managed:
+    if kind == "Managed" and not uri.startswith("/subscriptions/"):
         errors.append(
             unsupported(
                 f"{at}.diskURI",
@@ -182,17 +186,18 @@ def _azure_disk(at: str, source: Object) -> list[FieldError]:
                 ("/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",),
             )
         )
-    if kind != "Managed" and managed:
+    if kind and kind != "Managed" and not uri.startswith("https://"):
         detail = ("https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",)
         errors.append(unsupported(f"{at}.diskURI", uri, detail))
     return errors
 
 
 def _scale_io(at: str, source: Object) -> list[FieldError]:
-    return _needs("gateway", "system", "volumeName")(at, source)
+    return needs("gateway", "system", "volumeName")(at, source)
 
 
-def _storage_os(at: str, source: Object) -> list[FieldError]:
+def storage_os(at: str, source: Object) -> list[FieldError]:
+    """A volume of StorageOS."""
     errors: list[FieldError] = []
     name = text(source, "volumeName")
     errors += check_names(f"{at}.volumeName", name, names.dns1123_label) if name else [required(f"{at}.volumeName")]
@@ -206,90 +211,36 @@ def _storage_os(at: str, source: Object) -> list[FieldError]:
 
 SHARED_SOURCES: dict[str, Rule] = {
     "hostPath": host_path,
-    "gcePersistentDisk": lambda at, source: _disk(at, source, "pdName"),
+    # What is wrong with one is told of "persistentDisk".
+    "gcePersistentDisk": lambda at, source: _disk(
+        at.removesuffix("gcePersistentDisk") + "persistentDisk", source, "pdName"
+    ),
     "awsElasticBlockStore": lambda at, source: _disk(at, source, "volumeID"),
     "nfs": _nfs,
     "iscsi": iscsi,
-    "glusterfs": _needs("endpoints", "path"),
+    "glusterfs": needs("endpoints", "path"),
     "flocker": _flocker,
     "rbd": _rbd,
-    "cinder": _cinder,
+    "cinder": cinder,
     "cephfs": _monitors,
     "quobyte": _quobyte,
     "fc": _fc,
     "flexVolume": _flex,
-    "azureFile": _needs("secretName", "shareName"),
-    "vsphereVolume": _needs("volumePath"),
-    "photonPersistentDisk": _needs("pdID"),
-    "portworxVolume": _needs("volumeID"),
+    "azureFile": needs("secretName", "shareName"),
+    "vsphereVolume": needs("volumePath"),
+    "photonPersistentDisk": needs("pdID"),
+    "portworxVolume": needs("volumeID"),
     "azureDisk": _azure_disk,
     "scaleIO": _scale_io,
-    "storageos": _storage_os,
+    "storageos": storage_os,
 }
 
 
 def csi_driver_name(at: str, driver: str) -> list[FieldError]:
     """The name of a CSI driver."""
+    errors: list[FieldError] = []
     if not driver:
-        return [required(at)]
+        errors.append(required(at))
     if len(driver) > 63:
-        return [FieldError("FieldValueTooLong", at, "Too long: may not be more than 63 bytes")]
-    return [invalid(at, driver, message) for message in names.dns1123_subdomain(driver.lower())]
-
-
-def persistent_csi(at: str, source: Object) -> list[FieldError]:
-    """The CSI source of a PersistentVolume."""
-    errors = csi_driver_name(f"{at}.driver", text(source, "driver"))
-    if not text(source, "volumeHandle"):
-        errors.append(required(f"{at}.volumeHandle"))
-    for key in (
-        "controllerPublishSecretRef",
-        "controllerExpandSecretRef",
-        "nodePublishSecretRef",
-        "nodeStageSecretRef",
-        "nodeExpandSecretRef",
-    ):
-        secret = dictionary(source, key)
-        if secret is None:
-            continue
-        for part in ("name", "namespace"):
-            if not text(secret, part):
-                errors.append(required(f"{at}.{key}.{part}"))
-    return errors
-
-
-def local_volume(at: str, source: Object) -> list[FieldError]:
-    """A disk of a node, as a PersistentVolume."""
-    path = text(source, "path")
-    return upward(f"{at}.path", path) if path else [required(f"{at}.path")]
-
-
-def persistent_cephfs(at: str, source: Object) -> list[FieldError]:
-    """CephFS as a PersistentVolume."""
-    return _monitors(at, source)
-
-
-def persistent_azure_file(at: str, source: Object) -> list[FieldError]:
-    """Azure File as a PersistentVolume."""
-    errors = _needs("secretName", "shareName")(at, source)
-    space = source.get("secretNamespace")
-    if isinstance(space, str) and not space:
-        errors.append(required(f"{at}.secretNamespace"))
-    return errors
-
-
-def persistent_glusterfs(at: str, source: Object) -> list[FieldError]:
-    """GlusterFS as a PersistentVolume."""
-    errors = _needs("endpoints", "path")(at, source)
-    space = source.get("endpointsNamespace")
-    if isinstance(space, str):
-        if not space:
-            errors.append(
-                invalid(
-                    f"{at}.endpointsNamespace",
-                    space,
-                    "if the endpointnamespace is set, it must be a valid namespace name",
-                )
-            )
-        errors += [invalid(f"{at}.endpointsNamespace", space, m) for m in names.dns1123_label(space)]
-    return errors
+        errors.append(FieldError("FieldValueTooLong", at, "Too long: may not be more than 63 bytes"))
+    return errors + [invalid(at, driver, message) for message in names.dns1123_subdomain(driver.lower())]

@@ -5,9 +5,11 @@ Source: pkg/apis/core/validation/validation.go, pkg/apis/storage/validation/vali
 
 from __future__ import annotations
 
+import posixpath
+
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import internal_forms
-from controlplane.apiserver.registry.validation.claims import VOLUME_MODES, access_modes
+from controlplane.apiserver.registry.validation.claims import VOLUME_MODES, access_modes, basic_amount
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -18,30 +20,14 @@ from controlplane.apiserver.registry.validation.parts import (
     same,
     unsupported,
 )
-from controlplane.apiserver.registry.validation.resources import not_negative_amount, parse
+from controlplane.apiserver.registry.validation.persistent_sources import PERSISTENT_SOURCES, persistent_source
+from controlplane.apiserver.registry.validation.resources import parse
 from controlplane.apiserver.registry.validation.scheduling import node_selector
-from controlplane.apiserver.registry.validation.sources import (
-    SHARED_SOURCES,
-    Rule,
-    csi_driver_name,
-    local_volume,
-    persistent_azure_file,
-    persistent_csi,
-    persistent_glusterfs,
-)
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
 from machinery.api.meta import Object
 
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
-_PERSISTENT: dict[str, Rule] = {
-    **{kind: rule for kind, rule in SHARED_SOURCES.items() if kind not in ("azureFile", "glusterfs", "flocker")},
-    "glusterfs": persistent_glusterfs,
-    "flocker": SHARED_SOURCES["flocker"],
-    "local": local_volume,
-    "azureFile": persistent_azure_file,
-    "csi": persistent_csi,
-}
 
 
 def volume(obj: Object) -> list[FieldError]:
@@ -51,39 +37,60 @@ def volume(obj: Object) -> list[FieldError]:
 
 def _volume_spec(at: str, spec: Object, *, inline: bool) -> list[FieldError]:
     errors: list[FieldError] = []
-    modes = values(spec, "accessModes")
+    modes = access_modes(f"{at}.accessModes", values(spec, "accessModes"), "")
+    policy, name, mode = (
+        text(spec, "persistentVolumeReclaimPolicy"),
+        text(spec, "storageClassName"),
+        spec.get("volumeMode"),
+    )
+    affinity = dictionary(spec, "nodeAffinity")
     if inline:
-        if modes:
-            errors += access_modes(f"{at}.accessModes", modes)
+        errors += [forbidden(f"{at}.{key}", _NOT_INLINE) for key in ("claimRef", "capacity") if spec.get(key)]
+        if spec.get("csi") is None:
+            errors.append(required(f"{at}.csi", "has to be specified in the context of inline volumes"))
+        errors += modes
+        if policy and policy != "Retain":
+            detail = "may only be Retain in the context of inline volumes"
+            errors.append(forbidden(f"{at}.persistentVolumeReclaimPolicy", detail))
+        if affinity is not None:
+            errors.append(forbidden(f"{at}.nodeAffinity", _NOT_INLINE))
     else:
-        errors += access_modes(f"{at}.accessModes", modes, "")
-        errors += _capacity(f"{at}.capacity", sub(spec, "capacity"))
-        policy = text(spec, "persistentVolumeReclaimPolicy")
+        errors += modes + _capacity(f"{at}.capacity", sub(spec, "capacity"))
         if policy and policy not in RECLAIM_POLICIES:
             errors.append(unsupported(f"{at}.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES))
-        affinity = dictionary(spec, "nodeAffinity")
         if affinity is not None:
-            required_terms = dictionary(affinity, "required")
-            where = f"{at}.nodeAffinity.required"
-            errors += (
-                [required(where, "must specify required node constraints")]
-                if required_terms is None
-                else node_selector(where, required_terms)
-            )
-    errors += _source(at, spec)
-    if sub(spec, "hostPath").get("path") == "/" and text(spec, "persistentVolumeReclaimPolicy") == "Recycle":
+            errors += _node_affinity(f"{at}.nodeAffinity.required", dictionary(affinity, "required"))
+    errors += persistent_source(at, spec)
+    if posixpath.normpath(text(spec, "hostPath", "path") or ".") in ("/", "//") and policy == "Recycle":
         detail = "may not be 'recycle' for a hostPath mount of '/'"
         errors.append(forbidden(f"{at}.persistentVolumeReclaimPolicy", detail))
-    if name := text(spec, "storageClassName"):
+    if name and inline:
+        errors.append(forbidden(f"{at}.storageClassName", _NOT_INLINE))
+    elif name:
         errors += check_names(f"{at}.storageClassName", name, names.dns1123_subdomain)
-    mode = spec.get("volumeMode")
-    if isinstance(mode, str) and mode not in VOLUME_MODES:
+    if isinstance(mode, str) and inline and mode != "Filesystem":
+        detail = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        errors.append(forbidden(f"{at}.volumeMode", detail))
+    elif isinstance(mode, str) and not inline and mode not in VOLUME_MODES:
         errors.append(unsupported(f"{at}.volumeMode", mode, VOLUME_MODES))
+    return errors + _volume_attributes(at, spec)
+
+
+_NOT_INLINE = "may not be specified in the context of inline volumes"
+
+
+def _node_affinity(at: str, terms: Object | None) -> list[FieldError]:
+    return [required(at, "must specify required node constraints")] if terms is None else node_selector(at, terms)
+
+
+def _volume_attributes(at: str, spec: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
     attributes = spec.get("volumeAttributesClassName")
     if isinstance(attributes, str):
         if not attributes:
             errors.append(required(f"{at}.volumeAttributesClassName", "an empty string is disallowed"))
-        errors += check_names(f"{at}.volumeAttributesClassName", attributes, names.dns1123_subdomain)
+        else:
+            errors += check_names(f"{at}.volumeAttributesClassName", attributes, names.dns1123_subdomain)
         if spec.get("csi") is None:
             errors.append(required(f"{at}.csi", "has to be specified when using volumeAttributesClassName"))
     return errors
@@ -96,19 +103,11 @@ def _capacity(at: str, capacity: Object) -> list[FieldError]:
     if "storage" not in capacity or len(capacity) > 1:
         errors.append(unsupported(at, dict(sorted(capacity.items())) or None, ("storage",)))
     for name, amount in sorted(capacity.items()):
-        errors += not_negative_amount(f"{at}[{name}]", amount)
+        errors += basic_amount(f"{at}[{name}]", amount)
         found = parse(amount)
         if found is not None and found.nanos <= 0:
             errors.append(invalid(f"{at}[{name}]", str(amount), "must be greater than zero"))
     return errors
-
-
-def _source(at: str, spec: Object) -> list[FieldError]:
-    kinds = [k for k in _PERSISTENT if isinstance(spec.get(k), dict)]
-    if not kinds:
-        return [required(at, "must specify a volume type")]
-    errors = _PERSISTENT[kinds[0]](f"{at}.{kinds[0]}", sub(spec, kinds[0]))
-    return errors + [forbidden(f"{at}.{k}", "may not specify more than 1 volume type") for k in kinds[1:]]
 
 
 def volume_update(new: Object, old: Object) -> list[FieldError]:
@@ -136,7 +135,7 @@ def volume_update(new: Object, old: Object) -> list[FieldError]:
 
 
 def _sources(spec: Object) -> Object:
-    return {kind: spec[kind] for kind in _PERSISTENT if kind in spec}
+    return {kind: spec[kind] for kind in PERSISTENT_SOURCES if kind in spec}
 
 
 def volume_status(new: Object, old: Object) -> list[FieldError]:
@@ -160,14 +159,13 @@ def _parameters(at: str, found: dict[str, str], *, may_be_empty: bool) -> list[F
     return errors
 
 
+def _provisioner(at: str, name: str) -> list[FieldError]:
+    return check_names(at, name, lambda n: names.qualified_name(n.lower())) if name else [required(at)]
+
+
 def storage_class(obj: Object) -> list[FieldError]:
     """A StorageClass."""
-    name = text(obj, "provisioner")
-    errors: list[FieldError] = []
-    if name:
-        errors += [invalid("provisioner", name, message) for message in names.qualified_name(name.lower())]
-    else:
-        errors.append(required("provisioner"))
+    errors = _provisioner("provisioner", text(obj, "provisioner"))
     errors += _parameters("parameters", strings(obj, "parameters"), may_be_empty=True)
     policy = obj.get("reclaimPolicy")
     if isinstance(policy, str) and policy and policy not in ("Delete", "Retain"):
@@ -257,7 +255,7 @@ def attachment_status(new: Object, old: Object) -> list[FieldError]:
 
 def attributes_class(obj: Object) -> list[FieldError]:
     """A VolumeAttributesClass."""
-    errors = csi_driver_name("driverName", text(obj, "driverName"))
+    errors = _provisioner("driverName", text(obj, "driverName"))
     return errors + _parameters("parameters", strings(obj, "parameters"), may_be_empty=False)
 
 

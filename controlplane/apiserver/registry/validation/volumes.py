@@ -6,6 +6,8 @@ Source: pkg/apis/core/validation/validation.go (ValidateVolumes, validateVolumeS
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
 
 from controlplane.apiserver.registry.objects import items, number, sub, text
 from controlplane.apiserver.registry.validation.env import (
@@ -155,14 +157,13 @@ def _projected(at: str, source: Object) -> list[FieldError]:
     for index, projection in enumerate(items(source, "sources")):
         where = f"{at}.sources[{index}]"
         kinds = [k for k in _PROJECTIONS if isinstance(projection.get(k), dict)]
-        for position, kind in enumerate(kinds):
-            if position:
-                errors.append(forbidden(where, MORE_THAN_ONE))
-                continue
-            errors += _PROJECTIONS[kind](f"{where}.{kind}", sub(projection, kind))
-            errors += _conflicts(f"{where}.{kind}", _paths(sub(projection, kind), kind), paths)
-        if not kinds:
-            errors.append(required(where, "must specify a volume type"))
+        for kind in kinds:
+            own = sub(projection, kind)
+            errors += _PROJECTIONS[kind](f"{where}.{kind}", own)
+            told = text(own, "name") if kind in ("secret", "configMap") else None
+            errors += _conflicts(at, _paths(own, kind), paths, told)
+        if len(kinds) > 1:
+            errors.append(forbidden(where, MORE_THAN_ONE))
     return errors
 
 
@@ -171,14 +172,15 @@ def _paths(projection: Object, kind: str) -> list[str]:
         return [text(i, "path") for i in items(projection, "items")]
     if kind == "podCertificate":
         return [text(projection, k) for k in ("credentialBundlePath", "keyPath", "certificateChainPath")]
-    return [text(projection, "path")]
+    return [text(projection, "path")] if kind == "clusterTrustBundle" else []
 
 
-def _conflicts(at: str, added: list[str], paths: set[str]) -> list[FieldError]:
+def _conflicts(at: str, added: list[str], paths: set[str], told: str | None) -> list[FieldError]:
+    """Paths that another source has too: the message shows them, or the name of the source in their place."""
     errors: list[FieldError] = []
     for path in filter(None, added):
         if path in paths:
-            errors.append(invalid(at, path, "conflicting duplicate paths"))
+            errors.append(invalid(at, path if told is None else told, "conflicting duplicate paths"))
         paths.add(path)
     return errors
 
@@ -194,6 +196,7 @@ def _projected_downward(at: str, projection: Object) -> list[FieldError]:
 
 def _token(at: str, projection: Object) -> list[FieldError]:
     errors: list[FieldError] = []
+    volume = at.rpartition(".sources[")[0]  # what is wrong with the path is told of the volume
     seconds = number(projection, "expirationSeconds")
     if seconds < 600:
         detail = "may not specify a duration less than 10 minutes"
@@ -203,8 +206,8 @@ def _token(at: str, projection: Object) -> list[FieldError]:
         errors.append(invalid(f"{at}.expirationSeconds", seconds, detail))
     path = text(projection, "path")
     if not path:
-        return [*errors, required(f"{at}.path")]
-    return errors + local_file_path(f"{at}.path", path)
+        return [*errors, required(f"{volume}.path")]
+    return errors + local_file_path(f"{volume}.path", path)
 
 
 def _trust_bundle(at: str, projection: Object) -> list[FieldError]:
@@ -333,42 +336,37 @@ _SOURCES: dict[str, _Rule] = {
     "projected": _projected,
     "scaleIO": SHARED_SOURCES["scaleIO"],
     "csi": _csi,
-    "image": _image,
 }
+_TOLD_AS: Final = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}
+"""Sources that have another name where they are one too many."""
 
 
 def _source(at: str, volume: Object, claim_spec: ClaimRule) -> list[FieldError]:
     errors: list[FieldError] = []
     count = 0
-    for kind, rule in _SOURCES.items():
+    rules: dict[str, _Rule] = {**_SOURCES, "ephemeral": partial(_ephemeral, claim_spec), "image": _image}
+    for kind, rule in rules.items():
         source = dictionary(volume, kind)
         if source is None:
             continue
         if count:
-            errors.append(forbidden(f"{at}.{kind}", MORE_THAN_ONE))
+            errors.append(forbidden(f"{at}.{_TOLD_AS.get(kind, kind)}", MORE_THAN_ONE))
         else:
             count += 1
             errors += rule(f"{at}.{kind}", source)
-    ephemeral = dictionary(volume, "ephemeral")
-    if ephemeral is not None:
-        if count:
-            errors.append(forbidden(f"{at}.ephemeral", MORE_THAN_ONE))
-        else:
-            count += 1
-            errors += _ephemeral(f"{at}.ephemeral", ephemeral, claim_spec)
     if not count:
         errors.append(required(at, "must specify a volume type"))
     return errors
 
 
-def _ephemeral(at: str, source: Object, claim_spec: ClaimRule) -> list[FieldError]:
+def _ephemeral(claim_spec: ClaimRule, at: str, source: Object) -> list[FieldError]:
     template = dictionary(source, "volumeClaimTemplate")
     if template is None:
         return [required(f"{at}.volumeClaimTemplate")]
     errors: list[FieldError] = []
     metadata = sub(template, "metadata")
     errors += [
-        forbidden(f"{at}.volumeClaimTemplate.metadata.{key}", "may not be set")
+        forbidden(f"{at}.volumeClaimTemplate.metadata.{key}", "cannot be set")
         for key in metadata
         if key not in ("labels", "annotations") and metadata[key]
     ]

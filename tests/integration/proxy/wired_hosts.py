@@ -1,3 +1,5 @@
+"""Hosts in namespaces for the tests of proxies, as fixtures."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
