@@ -1,7 +1,8 @@
 """Storage on etcd.
 
 A write whose answer is lost is settled by asking again: every write is conditional on a revision, so sending it twice
-does no harm, and what is found afterwards tells whether it took effect.
+does no harm, and the value that is found afterwards tells whether it took effect.  Of a deletion nothing is found:
+unless it is certain, its outcome is unknown.
 
 Source: etcd API (KV, Watch, Lease); k8s.io/apiserver/pkg/storage/etcd3.
 """
@@ -135,8 +136,8 @@ class EtcdStorage:
                 return revision
             found = response.responses[0].response_range.kvs
             if unsure:
-                if value is None and not found:
-                    return revision
+                # A key that is gone tells nothing: after an earlier attempt that failed, others may have written and
+                # deleted it.
                 if value is not None and found and found[0].value == value and found[0].mod_revision > expected:
                     return int(found[0].mod_revision)
                 if not found or found[0].mod_revision != expected:
