@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from lab import assembly, sweep
+from lab import assembly, mountpoints
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.errors import failing_as_one
 from lab.hosts import cgroups, links, namespaces
@@ -21,7 +21,7 @@ async def build(layout: Layout, topology: Topology, config: ClusterConfiguration
     layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.topology_file.write_text(topology.to_json())
-    sweep.make_mount_points(layout)
+    mountpoints.make(layout)
     assembly.name_hosts(layout, topology)
     trees = cgroups.hierarchies()
     with steps.step(f"hosts {', '.join(host.name for host in topology.hosts)}, their network and certificates"):

@@ -1,5 +1,6 @@
 """Where a lab keeps things on the machine.
 
+    /var/lib/navarch/mount-points         folders made on the machine for all labs to mount on
     /var/lib/navarch/LAB/                 state; gone after `down`
         topology.json, kubeconfig, tokens.csv
         hosts/HOST/root/…                 what the host sees as its own /etc/kubernetes, /var/lib/etcd, …
@@ -68,8 +69,8 @@ class Layout:
 
     @property
     def mount_points_file(self) -> Path:
-        """Folders `up` made on the machine for the hosts to mount on; `down` removes them."""
-        return self.state / "mount-points"
+        """Folders made on the machine for the hosts of all labs to mount on; the last lab's `down` removes them."""
+        return self.state.parent / "mount-points"
 
     @property
     def kubeconfig(self) -> Path:

@@ -14,11 +14,12 @@ import signal
 from pathlib import Path
 
 from agent.command import CommandError, run
+from lab import mountpoints
 from lab.conditions import until
 from lab.errors import LabError, NotRunning
 from lab.hosts import cgroups
 from lab.hosts.mounts import mounts_under
-from lab.hosts.namespaces import MACHINE, PRIVATE
+from lab.hosts.namespaces import MACHINE
 from lab.layout import Layout
 from lab.supervisor.control import Supervisor
 
@@ -117,10 +118,7 @@ async def _remove_cgroups(layout: Layout) -> None:
 
 
 def _remove_files(layout: Layout) -> None:
-    if layout.mount_points_file.exists():
-        for line in reversed(layout.mount_points_file.read_text().splitlines()):
-            with contextlib.suppress(OSError):  # somebody put something there, or another lab uses it
-                Path(line).rmdir()
+    mountpoints.remove(layout)
     for folder in (layout.runtime, layout.state):
         try:
             shutil.rmtree(folder)
@@ -131,15 +129,3 @@ def _remove_files(layout: Layout) -> None:
         finally:
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()
-
-
-def make_mount_points(layout: Layout) -> None:
-    """Make the folders on the machine that hosts mount their own on, where missing, and remember which were made."""
-    made = []
-    for folder in map(Path, PRIVATE):
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
-        made += [str(each) for each in reversed(missing)]
-    already = layout.mount_points_file.read_text().splitlines() if layout.mount_points_file.exists() else []
-    layout.mount_points_file.write_text("".join(f"{line}\n" for line in dict.fromkeys([*already, *made])))
-    for line in made:
-        Path(line).mkdir(exist_ok=True, mode=0o755)

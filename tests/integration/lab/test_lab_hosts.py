@@ -129,17 +129,3 @@ async def test_down_after_up_died_at_each_step(layout: Layout) -> None:
     cgroups.create(trees, f"{layout.cgroup}/w1/{SYSTEM_SLICE}")
     await sweep.sweep(layout)
     assert left_behind(layout) == []
-
-
-async def test_folders_made_on_the_machine_to_mount_on_are_removed_and_others_kept(
-    layout: Layout, tmp_path: Path
-) -> None:
-    layout.state.mkdir(parents=True)
-    full, empty = tmp_path / "full", tmp_path / "empty"
-    for folder in (full, empty):
-        folder.mkdir()
-    (full / "file").touch()
-    layout.mount_points_file.write_text(f"{full}\n{empty}\n")
-    await sweep.sweep(layout)
-    assert full.exists()
-    assert not empty.exists()
