@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.handlers import deletion, patching, read, virtual, watching, write
+from controlplane.apiserver.handlers import create, deletion, patching, read, update, virtual, watching
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource, not_found
@@ -63,7 +63,7 @@ async def _object(api: Api, exchange: Exchange, served: Served) -> Response:
         reader = virtual.READERS.get(served.type)
         return await (reader.get(api, exchange) if reader else read.get(api, exchange))
     if verb == "update":
-        return await write.update(api, exchange)
+        return await update.update(api, exchange)
     if verb == "patch":
         return await patching.patch(api, exchange)
     return await deletion.delete(api, exchange)
@@ -88,7 +88,7 @@ async def _collection(api: Api, exchange: Exchange, served: Served) -> Response:
             return await special(api, exchange)
         if (kind, "") in api.extensions.virtual:
             return await virtual.create(api, exchange)
-        return await write.create(api, exchange)
+        return await create.create(api, exchange)
     elif method == "DELETE" and "deletecollection" in verbs and not everywhere:
         return await deletion.delete_collection(api, exchange)
     raise no_such_method()
@@ -106,7 +106,7 @@ async def _subresource(api: Api, exchange: Exchange, served: Served, subresource
     if verb == "get":
         return await read.get(api, exchange)
     if verb == "update":
-        return await write.update(api, exchange)
+        return await update.update(api, exchange)
     if verb == "patch":
         return await patching.patch(api, exchange)
     raise no_such_method()

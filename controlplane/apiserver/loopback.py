@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import orjson
 
-from controlplane.apiserver.handlers import deletion, write
+from controlplane.apiserver.handlers import create, deletion, update
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.forms import json_of, present
 from controlplane.apiserver.handlers.options import DeleteOptions, WriteOptions
 from controlplane.apiserver.handlers.read import find
-from controlplane.apiserver.handlers.write import Writer
+from controlplane.apiserver.handlers.writer import Writer
 from controlplane.apiserver.loopback_user import MANAGER, USER
 from controlplane.apiserver.request import RequestInfo
 from machinery.api.meta import Object, name_of, namespace_of
@@ -63,7 +63,7 @@ class LoopbackClient:
         served = self.api.resources.of(resource)
         made = self._decoded(resource, obj)
         namespace = namespace or namespace_of(obj)
-        record = await write.create_object(self.api, served, made, namespace, self._writer())
+        record = await create.create_object(self.api, served, made, namespace, self._writer())
         created: Object = orjson.loads(json_of(record, served))
         return created
 
@@ -88,8 +88,8 @@ class LoopbackClient:
             served.strategy.default(made)
             return made
 
-        rules = write.rules_of(self.api, served, subresource)
-        written = await write.change_object(self.api, served, info, produce, rules, self._writer())
+        rules = update.rules_of(self.api, served, subresource)
+        written = await update.change_object(self.api, served, info, produce, rules, self._writer())
         changed: Object = orjson.loads(json_of(written.record, served))
         return changed
 

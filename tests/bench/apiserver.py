@@ -174,7 +174,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--apibench", type=Path, default=ROOT.parent / "shared/bench/apibench.py")
+    parser.add_argument("--apibench", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=6, help="length of each measure")
     parser.add_argument("--only", default="", help="measures, separated by commas")
     parser.add_argument("--flag", action="append", default=[], help="a further flag for the API server; may come again")

@@ -10,7 +10,7 @@ import orjson
 from controlplane.apiserver.handlers import metadata, yamlbody
 from controlplane.apiserver.handlers.exchange import Exchange
 from controlplane.apiserver.handlers.options import WriteOptions
-from controlplane.apiserver.handlers.write import check_name
+from controlplane.apiserver.handlers.writer import check_name
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
 from machinery.api.patch import apply

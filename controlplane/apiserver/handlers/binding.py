@@ -15,7 +15,8 @@ from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import manager_of, write_options
-from controlplane.apiserver.handlers.write import key_of, options_object, wrong_uid
+from controlplane.apiserver.handlers.update import wrong_uid
+from controlplane.apiserver.handlers.writer import key_of, options_object
 from controlplane.apiserver.objects import Remove
 from machinery.api import fielderror
 from machinery.api.catalogue import PODS

@@ -22,7 +22,7 @@ from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import DeleteOptions, delete_options
 from controlplane.apiserver.handlers.read import list_options, present_to_select, read_page
 from controlplane.apiserver.handlers.selection import selection
-from controlplane.apiserver.handlers.write import key_of
+from controlplane.apiserver.handlers.writer import key_of
 from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.request import User
 from controlplane.apiserver.resources import Served

@@ -19,7 +19,8 @@ from controlplane.apiserver.handlers.deletion import check_preconditions, delete
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.options import DeleteOptions, write_options
-from controlplane.apiserver.handlers.write import Writer, change_object, key_of, options_object, rules_of
+from controlplane.apiserver.handlers.update import change_object, rules_of
+from controlplane.apiserver.handlers.writer import Writer, key_of, options_object
 from controlplane.apiserver.loopback_user import MANAGER, USER
 from controlplane.apiserver.request import RequestInfo
 from machinery.api import labels

@@ -16,7 +16,8 @@ from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.options import WriteOptions, write_options
-from controlplane.apiserver.handlers.write import change_object, check_name, expected_of, rules_of, writer_of
+from controlplane.apiserver.handlers.update import change_object, rules_of
+from controlplane.apiserver.handlers.writer import check_name, expected_of, writer_of
 from controlplane.apiserver.resources import Served
 from machinery.api import goconvert, goorder, jsontext
 from machinery.api.meta import Object

@@ -21,7 +21,7 @@ from controlplane.apiserver.handlers.failures import not_found
 from controlplane.apiserver.handlers.forms import present
 from controlplane.apiserver.handlers.options import invalid_options, not_supported, parse_integer, parse_revision
 from controlplane.apiserver.handlers.selection import Selection, selection
-from controlplane.apiserver.handlers.write import key_of
+from controlplane.apiserver.handlers.writer import key_of
 from controlplane.apiserver.resources import Served
 from controlplane.apiserver.routing import Query
 from machinery.api import fielderror, jsontext

@@ -20,7 +20,8 @@ from controlplane.apiserver.handlers.forms import viewed
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
 from controlplane.apiserver.handlers.read import find
-from controlplane.apiserver.handlers.write import change_object, check_name, rules_of, writer_of
+from controlplane.apiserver.handlers.update import change_object, rules_of
+from controlplane.apiserver.handlers.writer import check_name, writer_of
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.resources import ScalePaths, Served
 from machinery.api import catalogue, fielderror, jsonpath, labels, schema

@@ -16,7 +16,7 @@ from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Call
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.options import write_options
-from controlplane.apiserver.handlers.write import options_object
+from controlplane.apiserver.handlers.writer import options_object
 from controlplane.apiserver.resources import Served
 from machinery.api import catalogue, schema
 from machinery.api.resource import ResourceType

@@ -14,7 +14,7 @@ from controlplane.apiserver.registry.rules import (
     prepare_update,
 )
 from controlplane.apiserver.registry.strategy import Strategy
-from controlplane.apiserver.registry.validation import admission as rules
+from controlplane.apiserver.registry.validation import policies, webhooks
 from machinery.api import catalogue
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
@@ -24,8 +24,8 @@ from machinery.api.resource import ResourceType
 def _webhooks(*, mutating: bool) -> Strategy:
     return Strategy(
         default=partial(default_webhooks, mutating=mutating),
-        validate=partial(rules.webhooks, mutating=mutating),
-        validate_update=lambda new, old: rules.webhooks(new, mutating=mutating),
+        validate=partial(webhooks.webhooks, mutating=mutating),
+        validate_update=lambda new, old: webhooks.webhooks(new, mutating=mutating),
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("webhooks",)),
         allow_unconditional_update=False,
@@ -46,14 +46,14 @@ def _spec(default: Callable[[Object], None], validate: Callable[[Object], list[F
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.MUTATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=True),
     catalogue.VALIDATINGWEBHOOKCONFIGURATIONS: _webhooks(mutating=False),
-    catalogue.MUTATINGADMISSIONPOLICIES: _spec(default_policy, rules.mutating_policy),
-    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, rules.mutating_binding),
+    catalogue.MUTATINGADMISSIONPOLICIES: _spec(default_policy, policies.mutating_policy),
+    catalogue.MUTATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, policies.mutating_binding),
     catalogue.VALIDATINGADMISSIONPOLICIES: replace(
-        _spec(default_policy, rules.validating_policy),
+        _spec(default_policy, policies.validating_policy),
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
     ),
-    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, rules.validating_binding),
+    catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, policies.validating_binding),
 }

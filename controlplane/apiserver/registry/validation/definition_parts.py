@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from controlplane.apiserver.registry.objects import sub, text, values
-from controlplane.apiserver.registry.validation.admission import url_errors, webhook_service
+from controlplane.apiserver.registry.validation.webhooks import url_errors, webhook_service
 from machinery import pki
 from machinery.api import meta, names
 from machinery.api.fielderror import FieldError, duplicate, forbidden, invalid, not_supported, required, too_many

@@ -1,207 +1,45 @@
-"""Creating and changing objects: the way of a write from the decoded object to storage.
+"""Changing objects: the new state (a body, or a patch applied) → managers → mutating admission → resourceVersion,
+`prepare_update`, validation → validating admission → storage; again from the start if the object has changed meanwhile.
 
-    create:  metadata, defaults, managers → mutating admission → identity, `prepare_create`, validation
-             → validating admission → storage
-    change:  the new state (a body, or a patch applied) → managers → mutating admission → resourceVersion,
-             `prepare_update`, validation → validating admission → storage; again from the start if the object has
-             changed meanwhile
-
-Source: k8s.io/apiserver/pkg/endpoints/handlers/{create,update}.go, pkg/registry/generic/registry/store.go.
+Source: k8s.io/apiserver/pkg/endpoints/handlers/update.go, pkg/registry/generic/registry/store.go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import decoding, encoding, metadata, negotiated
 from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN
 from controlplane.apiserver.handlers.api import Api
+from controlplane.apiserver.handlers.create import validate_new
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import already_exists, conflict, not_found
+from controlplane.apiserver.handlers.failures import conflict, not_found
 from controlplane.apiserver.handlers.forms import present, storable, viewed
 from controlplane.apiserver.handlers.managers import settle_times, updated_managers
-from controlplane.apiserver.handlers.options import WriteOptions, manager_of, parse_object_revision, write_options
+from controlplane.apiserver.handlers.options import parse_object_revision, write_options
+from controlplane.apiserver.handlers.writer import (
+    Writer,
+    check_name,
+    expected_of,
+    invalid,
+    key_of,
+    operation_of,
+    set_managers,
+    ttl_of,
+    writer_of,
+)
 from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo, User
 from controlplane.apiserver.resources import Served
-from machinery.api import catalogue, fielderror, names, rawtext
+from machinery.api import catalogue, fielderror, rawtext
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
-from machinery.errors import BadRequest, Conflict, Forbidden, Invalid, StatusError
-
-_NAME_CHECKS = {"rbac.authorization.k8s.io": names.path_segment}
-_GENERATED_TRIES = 8  # names made from generateName that are tried before AlreadyExists is told
-
-
-@dataclass(slots=True)
-class Writer:
-    """Who writes, and how."""
-
-    user: User
-    options: WriteOptions
-    manager: str
-    """The name for managedFields."""
-    warnings: list[str] = field(default_factory=list)
-    audit_annotations: dict[str, str] = field(default_factory=dict)
-
-
-def writer_of(exchange: Exchange, options: WriteOptions) -> Writer:
-    """The writer of a request."""
-    manager = manager_of(options.manager, exchange)
-    return Writer(exchange.user, options, manager, exchange.warnings, exchange.audit_annotations)
-
-
-def expected_of(served: Served) -> decoding.Expected:
-    """What a body for this resource should hold."""
-    kind = served.type
-    return decoding.Expected(kind.group, kind.version, kind.kind, served.schema)
-
-
-def key_of(served: Served, namespace: str, name: str) -> str:
-    """The key in a collection. (The namespace of a request for a Namespace is that itself.)"""
-    return f"{namespace}/{name}" if served.type.namespaced else name
-
-
-def options_object(kind: str, options: WriteOptions) -> Object:
-    """Write options as the object that admission sees."""
-    made: Object = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
-    if options.dry_run:
-        made["dryRun"] = ["All"]
-    if options.manager:
-        made["fieldManager"] = options.manager
-    return made
-
-
-def ttl_of(api: Api, served: Served) -> int:
-    """How long an object lives by itself; 0: for ever."""
-    return int(api.settings.event_ttl_seconds) if served.stored == catalogue.EVENTS else 0
-
-
-async def create(api: Api, exchange: Exchange) -> Answer:
-    """POST to a collection."""
-    served = exchange.served
-    form = negotiated.form(exchange)
-    options = write_options(exchange.query, "CreateOptions")
-    body = await exchange.body()
-    obj = decoding.decode(exchange, body, expected_of(served), api.resources, options.validation)
-    record = await create_object(api, served, obj, exchange.info.namespace, writer_of(exchange, options))
-    return encoding.one(record, served, form, negotiated.include(exchange, form), 201)
-
-
-async def create_object(api: Api, served: Served, obj: Object, namespace: str, writer: Writer) -> Record:
-    """Create from a decoded object (the caller's own, in the served version)."""
-    meta = obj["metadata"]
-    metadata.wipe(meta)
-    metadata.match_namespace(meta, namespace, namespaced=served.type.namespaced)
-    if meta.get("resourceVersion") and parse_object_revision(meta["resourceVersion"]):
-        raise StatusError.plain("resourceVersion should not be set on objects to be created")
-    meta.pop("resourceVersion", None)
-    metadata.tidy_owners(meta, writer.warnings, after_admission=False)
-    served.strategy.default(obj)
-    _set_managers(meta, updated_managers(None, obj, writer.manager, "", served, api.now()))
-    if served.view is not None:
-        obj = served.view.to_stored(obj)
-    operation = _operation(served, "CREATE", "", namespace, meta.get("name") or "", writer, obj, None, "CreateOptions")
-    await api.admission.admit(operation)
-    return await _store_new(api, served, operation, writer)
-
-
-def _operation(
-    served: Served,
-    verb: str,
-    subresource: str,
-    namespace: str,
-    name: str,
-    writer: Writer,
-    new: Object | None,
-    old: Object | None,
-    options: str,
-) -> Operation:
-    return Operation(
-        verb,
-        served.type,
-        subresource,
-        namespace,
-        name,
-        writer.user,
-        new,
-        old,
-        options_object(options, writer.options),
-        writer.options.dry_run,
-        writer.warnings,
-        writer.audit_annotations,
-    )
-
-
-async def _store_new(api: Api, served: Served, operation: Operation, writer: Writer) -> Record:
-    obj = operation.object
-    assert obj is not None
-    meta = obj["metadata"]
-    generate = not meta.get("name") and bool(meta.get("generateName"))
-    metadata.tidy_owners(meta, writer.warnings, after_admission=True)
-    for attempt in range(_GENERATED_TRIES):
-        if generate:
-            meta.pop("name", None)
-        metadata.fill(meta, api.now())
-        context = api.context(writer.user, operation.namespace, meta.get("name") or "", dry_run=writer.options.dry_run)
-        grant = NOTHING_TAKEN
-        if api.allocator.handles(served.stored):
-            grant = await api.allocator.take(obj, None, context)
-        try:
-            served.stored_strategy.prepare_create(obj, context)
-            _validate_new(served, obj, writer)
-            await api.admission.validate(operation)
-            key = key_of(served, operation.namespace, meta["name"])
-            stored = await storable(obj, served)
-            record = await api.objects.create(
-                served.prefix, key, stored, ttl_seconds=ttl_of(api, served), dry_run=writer.options.dry_run
-            )
-        except BaseException:
-            await grant.give_back()
-            raise
-        if record is not None:
-            await (grant.give_back() if writer.options.dry_run else grant.keep())
-            await present((record,), served)
-            return record
-        await grant.give_back()
-        if not generate or attempt == _GENERATED_TRIES - 1:
-            break
-    raise await _exists(api, served, operation.namespace, meta["name"], generate=generate)
-
-
-def _validate_new(served: Served, obj: Object, writer: Writer) -> None:
-    strategy = served.stored_strategy
-    meta = obj["metadata"]
-    check = strategy.validate_name or _NAME_CHECKS.get(served.type.group)
-    errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
-    errors += strategy.validate(obj)
-    if errors:
-        raise invalid(served, meta.get("name") or "", errors)
-    strategy.settle(obj)
-    writer.warnings.extend(strategy.warnings(obj, None))
-
-
-def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
-    """The 422 for an object of this resource, under the name of the kind that is stored."""
-    return fielderror.invalid_object(served.stored.group, served.stored.kind, name, errors)
-
-
-async def _exists(api: Api, served: Served, namespace: str, name: str, *, generate: bool) -> Exception:
-    error = already_exists(served.type, name)
-    present = await api.objects.latest(served.prefix, key_of(served, namespace, name))
-    if present is not None and present.object["metadata"].get("deletionTimestamp"):
-        error.message = f"object is being deleted: {error.message}"
-    if generate:
-        error.message = f"{error.message}, the server was not able to generate a unique name for the object"
-    return error
-
+from machinery.errors import Conflict, Forbidden
 
 Produce = Callable[[Object | None], Awaitable[Object]]
-"""From the present object in the served version (shared; None: absent) to the new one (the caller's own)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,15 +115,6 @@ def wrong_uid(api: Api, served: Served, namespace: str, name: str, uid: str, old
         f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
         f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}",
     )
-
-
-def check_name(obj: Object, info: RequestInfo) -> None:
-    """Raise BadRequest if the object is not the one that the URL names."""
-    name = obj["metadata"].get("name") or ""
-    if not name:
-        raise BadRequest(f"the name of the object ({info.name} based on URL) was undeterminable: name must be provided")
-    if name != info.name:
-        raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({info.name})")
 
 
 async def change_object(
@@ -387,10 +216,10 @@ async def _new_by_update(
         raise not_found(served.type, info.name) if rules.manage else conflict(served.type, info.name)
     now = api.now()
     managers = rules.manage or _ordinary(served, writer, "")
-    _set_managers(meta, managers(None, obj, now))
+    set_managers(meta, managers(None, obj, now))
     if served.view is not None:
         obj = served.view.to_stored(obj)
-    operation = _operation(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
+    operation = operation_of(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
     await api.admission.admit(operation)
     assert operation.object is not None
     obj = operation.object
@@ -402,7 +231,7 @@ async def _new_by_update(
     if not rules.subresource:
         await grants.take(served, obj, None, context)
     served.stored_strategy.prepare_create(obj, context)
-    _validate_new(served, obj, writer)
+    validate_new(served, obj, writer)
     await api.admission.validate(operation)
     return obj
 
@@ -427,10 +256,10 @@ async def _changed(
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     obj = await produce(shown)
     managers = rules.manage or _ordinary(served, writer, rules.subresource)
-    _set_managers(obj["metadata"], managers(shown, obj, now))
+    set_managers(obj["metadata"], managers(shown, obj, now))
     if served.view is not None:
         obj = served.view.to_stored(obj)
-    operation = _operation(
+    operation = operation_of(
         served, "UPDATE", rules.subresource, info.namespace, info.name, writer, obj, old, rules.options
     )
     await api.admission.admit(operation)
@@ -468,13 +297,6 @@ def _as_sent(current: Record, served: Served) -> Object:
 
 def _ordinary(served: Served, writer: Writer, subresource: str) -> Callable[[Object | None, Object, str], list[Object]]:
     return lambda old, new, now: updated_managers(old, new, writer.manager, subresource, served, now)
-
-
-def _set_managers(meta: Object, managers: list[Object]) -> None:
-    if managers:
-        meta["managedFields"] = managers
-    else:
-        meta.pop("managedFields", None)
 
 
 def _check_revision(served: Served, name: str, meta: Object, current: Record, rules: Rules) -> None:
