@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 250
 
 _DEPTH: Final = "exceeded max depth"
 
+_MOST_DIGITS = 308  # of a number that a float can hold
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -54,9 +55,10 @@ def loads(data: bytes, *, duplicates: bool = False) -> tuple[Any, bool]:
 
 
 def repeats(data: bytes, value: Any) -> bool:
-    """Whether a text has a key twice in some object; `value` is what orjson read from it."""
+    """Whether a text has a key twice in some object; `value` is what was read from it."""
     # Each member has a colon, and strings without escapes have the same colons in the text and in the value.
-    if b"\\" not in data and orjson.dumps(value).count(b":") == data.count(b":"):
+    simple = b"\\" not in data and not _LONG_NUMBER.search(data)  # orjson writes no integers over 64 bits
+    if simple and orjson.dumps(value).count(b":") == data.count(b":"):
         return False
     return _has_duplicates(pairs(data))
 
@@ -104,12 +106,18 @@ def _plain(value: Any) -> Any:
 def _decode(data: bytes, make: Any) -> Any:
     text = data.decode("utf-8", "replace")
     if "\\u" not in text:
-        return json.loads(text, object_pairs_hook=make)
+        return json.loads(text, object_pairs_hook=make, parse_int=_whole)
 
     def build(members: list[tuple[str, Any]]) -> Any:
         return make([(_SURROGATE.sub("\ufffd", k), _mended(v)) for k, v in members])
 
-    return _mended(json.loads(text, object_pairs_hook=build))
+    return _mended(json.loads(text, object_pairs_hook=build, parse_int=_whole))
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise JSONError(f"json: cannot unmarshal number {text} into Go value of type float64")
+    return int(text)
 
 
 def _mended(value: Any) -> Any:

@@ -84,7 +84,7 @@ def _walk(text: str, at: int, ways: Paths, value: Any) -> tuple[Any, int]:
     at = _blank(text, at)
     if not ways:
         _, end = _decode(text, at)
-        short = isinstance(value, dict) and len(text[at:end].encode()) == len(orjson.dumps(value))
+        short = isinstance(value, dict) and len(text[at:end].encode()) == len(dumps(value))
         return (value if short or not isinstance(value, dict) else Spaced(value)), end
     if text[at] == "{" and isinstance(value, dict):
         return _members(text, at, ways, value)
@@ -127,7 +127,10 @@ def _items(text: str, at: int, ways: Paths, value: list[Any]) -> tuple[list[Any]
 
 def dumps(value: Any) -> bytes:
     """JSON, in which parts that are `Spaced` have a blank."""
-    return orjson.dumps(value, default=_special, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+    try:
+        return orjson.dumps(value, default=_special, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except TypeError:
+        return orjson.dumps(_with_floats(value), default=_special, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
 
 
 def _special(value: Any) -> Any:
@@ -140,3 +143,14 @@ def _special(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def _with_floats(value: Any) -> Any:
+    """Integers over 64 bits as Go reads them where no type says otherwise: as floats."""
+    if value.__class__ is int:
+        return value if -(2**63) <= value < 2**64 else float(value)
+    if isinstance(value, dict):
+        return value.__class__({key: _with_floats(inner) for key, inner in value.items()})
+    if isinstance(value, list):
+        return value.__class__([_with_floats(inner) for inner in value])
+    return value

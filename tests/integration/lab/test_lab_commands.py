@@ -36,7 +36,7 @@ def navarch(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (["enter", "w1"], 1, "there is no lab"),
         (["stop", "w1"], 1, "there is no lab"),
         (["up", "--workers", "99"], 1, "--workers 99: choose 0 to 50"),
-        (["up", "--proxy-mode", "ipvs"], 2, "choose from"),
+        (["up", "--proxy-mode", "userspace"], 2, "choose from"),
         (["up", "--colour"], 2, "unrecognized arguments: --colour"),
         (["fly"], 2, "invalid choice: 'fly'"),
         (["join"], 1, "needs --certificates-from"),

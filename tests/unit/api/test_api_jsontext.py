@@ -1,10 +1,11 @@
 import re
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machinery.api import jsontext
+from machinery.api import jsontext, rawtext
 
 
 def test_big_integers_stay_exact() -> None:
@@ -74,3 +75,16 @@ def test_any_text_is_read_or_refused(text: bytes) -> None:
             jsontext.loads(text, duplicates=True)
     else:
         jsontext.loads(text, duplicates=True)
+
+
+BIG = 123456789012345678901234567890
+
+
+def test_integers_over_64_bits_are_read_looked_through_and_written_as_floats() -> None:
+    once, twice = b'{"a":%d}' % BIG, b'{"a":%d,"a":1}' % BIG
+    assert jsontext.loads(once, duplicates=True) == ({"a": BIG}, False)
+    assert jsontext.loads(twice, duplicates=True) == ({"a": 1}, True)
+    assert not jsontext.repeats(once, {"a": BIG})
+    assert orjson.loads(rawtext.dumps({"a": [BIG, 1, 2**64 - 1]})) == {"a": [float(BIG), 1, 2**64 - 1]}
+    with pytest.raises(jsontext.JSONError, match=r"cannot unmarshal number 1+ into Go value of type float64"):
+        jsontext.loads(b"[" + b"1" * 400 + b"]")
