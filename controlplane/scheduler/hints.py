@@ -112,11 +112,13 @@ class Hints:
         }
 
     def interested(self, plugins: Collection[str], event: str) -> bool:
-        """Whether one of the plugins waits for such an event at all."""
-        return any((hints := self._plugins.get(plugin)) is None or event in hints for plugin in plugins)
+        """Whether one of the plugins waits for such an event at all; without any (there was no node), all may help."""
+        return not plugins or any((hints := self._plugins.get(plugin)) is None or event in hints for plugin in plugins)
 
     def may_help(self, pod: Pod, plugins: Collection[str], change: Change) -> bool:
-        """Whether the change may let the pod past one of the plugins that turned it away."""
+        """Whether the change may let the pod past one of the plugins that turned it away, if any has."""
+        if not plugins:
+            return True
         for plugin in plugins:
             hints = self._plugins.get(plugin)
             if hints is None:

@@ -46,6 +46,19 @@ async def test_an_unschedulable_pod_waits_for_something_that_may_help_it() -> No
     assert entry.attempts == 2
 
 
+async def test_a_pod_that_no_plugin_turned_away_is_helped_by_anything() -> None:
+    """There was no node, say: whatever comes may change that."""
+    queue = make(initial_backoff_seconds=0)
+    queue.add(pod("a"))
+    entry = await queue.get()
+    queue.unschedulable(entry, frozenset())
+    queue.cluster_changed(ANYTHING)
+    assert (await queue.get()) is entry
+    queue.cluster_changed(ANYTHING)
+    queue.unschedulable(entry, frozenset())
+    assert (await queue.get()) is entry
+
+
 async def test_help_that_came_during_the_attempt_is_not_missed() -> None:
     queue = make(initial_backoff_seconds=0)
     queue.add(pod("a"))
