@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from machinery.errors import NavarchError
+from machinery.errors import NavarchError, first_error
 
 
 class LabError(NavarchError):
@@ -24,10 +24,7 @@ async def failing_as_one() -> AsyncIterator[asyncio.TaskGroup]:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as failures:
-        ours, others = failures.split(NavarchError)
-        if ours is None or others is not None:
+        error = first_error(failures)
+        if error is None:
             raise
-        error: BaseException = ours
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
         raise error from None

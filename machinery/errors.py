@@ -29,6 +29,18 @@ class NavarchError(Exception):
     """Root of everything raised on purpose."""
 
 
+def first_error(group: BaseExceptionGroup[BaseException]) -> NavarchError | None:
+    """The first error of a group, however deep: the one to tell. None if something in it was not raised on purpose."""
+    ours, others = group.split(NavarchError)
+    if ours is None or others is not None:
+        return None
+    error: BaseException = ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, NavarchError)
+    return error
+
+
 class SettingsError(NavarchError):
     """Something the user configured is wrong."""
 

@@ -46,7 +46,7 @@ from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.storage.contract import Storage
 from controlplane.apiserver.storage.measured import MeasuredStorage
 from machinery.clock import Clock, SystemClock
-from machinery.errors import NavarchError, SettingsError
+from machinery.errors import NavarchError, SettingsError, first_error
 from machinery.log import get_logger
 
 log = get_logger(__name__)
@@ -296,12 +296,9 @@ async def _attempt(hook: StartHook, loopback: LoopbackClient, reader: CacheReade
     except NavarchError as exc:
         return str(exc)
     except BaseExceptionGroup as group:
-        ours, defects = group.split(NavarchError)
-        if ours is None or defects is not None:
+        first = first_error(group)
+        if first is None:
             raise
-        first: BaseException = ours
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
         return str(first)
     return None
 
