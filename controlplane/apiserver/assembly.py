@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.apiserver.admission import factory as admission
@@ -34,11 +33,7 @@ _START_SECONDS = 60.0  # how long etcd may take to answer at the start. Source: 
 
 def etcd_storage(settings: Settings) -> EtcdStorage:
     """Storage on the etcd of the settings."""
-
-    def read(path: str) -> bytes | None:
-        return Path(path).read_bytes() if path else None
-
-    tls = TLS(read(settings.etcd_cafile), read(settings.etcd_certfile), read(settings.etcd_keyfile))
+    tls = TLS(settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile)
     return EtcdStorage(settings.etcd_servers, tls)
 
 
