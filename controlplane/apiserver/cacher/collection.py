@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
+from controlplane.apiserver.cacher.selected import Selectors, Test
 from machinery.errors import Expired
 
 FRESH_SECONDS = (
@@ -35,6 +36,7 @@ class Collection:
         self._events: deque[Event] = deque()
         self._complete_after = revision  # watches from this revision on find all they need in the ring
         self._subscribers: dict[object, tuple[Deliver, Callable[[], None]]] = {}
+        self._selectors = Selectors(self)
         self._undelivered: list[Event] = []
         self._next_round = 0.0  # when the next round of deliveries may begin (loop's clock)
         self._round: asyncio.TimerHandle | None = None
@@ -43,20 +45,15 @@ class Collection:
         """The object with this key (`namespace/name` or `name`)."""
         return self.records.get(key)
 
-    def keys(self, namespace: str = "") -> Sequence[str]:
-        """Keys in order, of all or of one namespace; a copy."""
-        if not namespace:
-            return self._keys[:]
-        first = bisect_left(self._keys, namespace + "/")
-        return self._keys[first : bisect_left(self._keys, namespace + "0", first)]  # "0" comes after "/"
+    def selected(self, text: str, owner: object, test: Test, namespace: str = "", start: str = "") -> list[Record]:
+        """Like `list`, only those that pass a test; equal texts of the same owner mean equal tests."""
+        records = self.records
+        return [records[key] for key in _between(self._selectors.keys(text, owner, test), namespace, start)]
 
     def list(self, namespace: str = "", start: str = "") -> list[Record]:
-        """Records in the order of their keys, from the key `start` on."""
-        keys = self.keys(namespace)
-        if start:
-            keys = keys[bisect_left(keys, start) :]
+        """Records in the order of their keys, of all or of one namespace, from the key `start` on."""
         records = self.records
-        return [records[key] for key in keys]
+        return [records[key] for key in _between(self._keys, namespace, start)]
 
     def load(self, records: Iterable[Record]) -> None:
         """Fill the empty collection."""
@@ -153,6 +150,7 @@ class Collection:
         """Start anew from a listing, because events were missed: watches end, and none resumes from before."""
         self._events.clear()
         self._undelivered.clear()
+        self._selectors.clear()
         self._complete_after = revision
         self.load(records)
         self.changed = revision
@@ -160,3 +158,14 @@ class Collection:
         self._subscribers.clear()
         for _, closed in ended:
             closed()
+
+
+def _between(keys: Sequence[str], namespace: str, start: str) -> Sequence[str]:
+    """Of keys in order those of one namespace ("": of all) and not before `start`."""
+    first, last = 0, len(keys)
+    if namespace:
+        first = bisect_left(keys, namespace + "/")
+        last = bisect_left(keys, namespace + "0", first)  # "0" comes after "/"
+    if start:
+        first = bisect_left(keys, start, first, last)
+    return keys[first:last]

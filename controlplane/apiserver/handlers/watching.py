@@ -176,8 +176,7 @@ class _Stream:
         snapshot = options.initial or (options.initial is None and not revision)
         try:
             if snapshot:
-                records = self._collection.list(self._chosen.namespace)
-                chosen = [record for record in records if self._chosen.selects(record)]
+                chosen = self._chosen.of(self._collection, self._served)
                 self._sink.send([self._told(ADDED, record) for record in chosen])
                 self._sent[0] += len(chosen)
                 self._reached = now
