@@ -19,6 +19,7 @@ from controlplane.apiserver.storage.contract import Storage
 from controlplane.apiserver.storage.etcd.endpoints import TLS
 from controlplane.apiserver.storage.etcd.storage import EtcdStorage
 from controlplane.apiserver.tls import server_context
+from machinery import collector
 from machinery.clock import SystemClock
 from machinery.errors import SettingsError, StorageUnavailable
 from machinery.log import get_logger
@@ -78,21 +79,10 @@ async def serve(settings: Settings) -> None:
                 group.create_task(_reload_encryption(settings, encrypting))
             await server.ready()
             log.info("ready")
-            _settle()
+            collector.settled()
             await asyncio.Event().wait()
     finally:
         await storage.close()
-
-
-def _settle() -> None:
-    """Have the garbage collector leave alone what was made at the start, and look less often at the rest.
-
-    Objects in the cache are many, live long and are no cycles: walking them all again and again finds nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    gc.enable()
 
 
 async def _until_etcd_answers(storage: EtcdStorage) -> None:
