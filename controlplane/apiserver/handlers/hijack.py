@@ -40,6 +40,14 @@ class Refused:
     body: bytes
 
 
+class DialError(ServiceUnavailable):
+    """The peer can't be reached, or does not answer."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.why = why
+
+
 class _Pipe(asyncio.Protocol):
     """One peer: what comes from it is written to the other."""
 
@@ -93,11 +101,21 @@ class _Pipe(asyncio.Protocol):
         self.closed.set()
 
 
-async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answered | Refused:
-    """Send an upgrade request to the peer; if it agrees, join the two connections until either ends.
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A peer that has changed protocols: what it answered, and what it has said since."""
+
+    transport: asyncio.Transport
+    head: bytes
+    headers: list[tuple[str, str]]
+    early: bytes
+
+
+async def upgrade(peer: Peer, request_head: bytes) -> Upgraded | Refused:
+    """Send an upgrade request to the peer. Of what it agrees to, the caller gives the transport a protocol, at once.
 
     Raises:
-        ServiceUnavailable: the peer can't be reached, or does not answer.
+        DialError: it can't be reached, or does not answer.
     """
     loop = asyncio.get_running_loop()
     upstream = _Head()
@@ -111,7 +129,7 @@ async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answere
                 server_hostname=(peer.server_name or peer.host) if peer.tls is not None else None,
             )
     except (OSError, TimeoutError, ssl.SSLError) as exc:
-        raise ServiceUnavailable(f"error dialing backend: {exc or 'timed out'}") from exc
+        raise DialError("error dialing backend", str(exc) or "timed out") from exc
     assert upstream.transport is not None
     try:
         upstream.transport.write(request_head)
@@ -119,29 +137,36 @@ async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answere
             head = await upstream.head()
     except (TimeoutError, ConnectionError) as exc:
         upstream.transport.abort()
-        raise ServiceUnavailable(f"error sending request: {exc or 'timed out'}") from exc
+        raise DialError("error sending request", str(exc) or "timed out") from exc
     status, headers = _parse(head)
-    if status != 101:
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return Refused(status, headers, await upstream.body(headers))
-        except (TimeoutError, ConnectionError):
-            return Refused(status, headers, b"")
-        finally:
-            upstream.transport.abort()
-    return await _join(exchange, upstream, head)
+    if status == 101:
+        return Upgraded(upstream.transport, head, headers, upstream.rest())
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return Refused(status, headers, await upstream.body(headers))
+    except (TimeoutError, ConnectionError):
+        return Refused(status, headers, b"")
+    finally:
+        upstream.transport.abort()
 
 
-async def _join(exchange: Exchange, upstream: _Head, head: bytes) -> Answered:
-    client = _Pipe()
-    transport = exchange.raw.take_over(client, head)
-    back = _Pipe()
-    assert upstream.transport is not None
+async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answered | Refused:
+    """Send an upgrade request to the peer; if it agrees, join the two connections until either ends.
+
+    Raises:
+        DialError: the peer can't be reached, or does not answer.
+    """
+    found = await upgrade(peer, request_head)
+    return found if isinstance(found, Refused) else await _join(exchange, found)
+
+
+async def _join(exchange: Exchange, upstream: Upgraded) -> Answered:
+    client, back = _Pipe(), _Pipe()
     upstream.transport.set_protocol(back)
     back.connection_made(upstream.transport)
-    rest = upstream.rest()
-    if rest:
-        back.data_received(rest)
+    if upstream.early:
+        back.data_received(upstream.early)
+    transport = exchange.raw.take_over(client, upstream.head)
     back.join(client)
     client.join(back)
     try:

@@ -59,7 +59,7 @@ def is_websocket(exchange: Exchange) -> bool:
     return exchange.headers.get("Upgrade", "").lower() == "websocket"
 
 
-def _forwarded(exchange: Exchange) -> CIMultiDict[str]:
+def forwarded(exchange: Exchange) -> CIMultiDict[str]:
     """The client's headers, but for those between it and this server, and those that prove who it is."""
     dropped = {part.strip().lower() for part in exchange.headers.get("Connection", "").split(",")}
     headers: CIMultiDict[str] = CIMultiDict()
@@ -73,7 +73,8 @@ def _forwarded(exchange: Exchange) -> CIMultiDict[str]:
     return headers
 
 
-def _authority(peer: Peer) -> str:
+def authority(peer: Peer) -> str:
+    """Host and port as a URL has them."""
     return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
 
 
@@ -97,18 +98,26 @@ async def forward(
     return await fetch(exchange, peer, path, headers, receive or relay)
 
 
-async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
-    sent = [("Host", _authority(peer)), ("Connection", "Upgrade"), ("Upgrade", exchange.headers["Upgrade"])]
-    sent += [*_forwarded(exchange).items(), *headers]
-    if exchange.method in ("POST", "PUT", "PATCH"):
+def upgrade_head(method: str, peer: Peer, path: str, protocol: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a request to the peer for another protocol. Raises BadRequest."""
+    sent = [("Host", authority(peer)), ("Connection", "Upgrade"), ("Upgrade", protocol), *headers]
+    if method in ("POST", "PUT", "PATCH"):
         sent.append(("Content-Length", "0"))
     try:
-        head = request_head(exchange.method, path, sent)
+        return request_head(method, path, sent)
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
+
+
+async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
+    sent = [*forwarded(exchange).items(), *headers]
+    head = upgrade_head(exchange.method, peer, path, exchange.headers["Upgrade"], sent)
     found = await splice(exchange, peer, head)
-    if not isinstance(found, Refused):
-        return found
+    return refused(found) if isinstance(found, Refused) else found
+
+
+def refused(found: Refused) -> Answer:
+    """The answer of a peer that did not change protocols, for the client."""
     kind = next((v for k, v in found.headers if k.lower() == "content-type"), "text/plain")
     return Answer(found.body, kind, found.status)
 
@@ -118,8 +127,8 @@ async def fetch(
 ) -> Answer | Answered:
     """As `forward`, where the client's wish for another protocol is not the peer's business."""
     scheme = "https" if peer.tls is not None else "http"
-    url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
-    sent = _forwarded(exchange)
+    url = URL(f"{scheme}://{authority(peer)}{path}", encoded=True)
+    sent = forwarded(exchange)
     sent.extend(headers)
     body: Any = None
     if exchange.raw.has_body:
