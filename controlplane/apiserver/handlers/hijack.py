@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+from controlplane.apiserver.dialing import DialError, why_not_dialled
 from controlplane.apiserver.handlers.exchange import Exchange
 from controlplane.apiserver.http.request import Answered
 from machinery.errors import ServiceUnavailable
@@ -38,14 +39,6 @@ class Refused:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
-
-
-class DialError(ServiceUnavailable):
-    """The peer can't be reached, or does not answer."""
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
-        self.why = why
 
 
 class _Pipe(asyncio.Protocol):
@@ -129,7 +122,7 @@ async def upgrade(peer: Peer, request_head: bytes) -> Upgraded | Refused:
                 server_hostname=(peer.server_name or peer.host) if peer.tls is not None else None,
             )
     except (OSError, TimeoutError, ssl.SSLError) as exc:
-        raise DialError("error dialing backend", str(exc) or "timed out") from exc
+        raise DialError("error dialing backend", why_not_dialled(exc, peer.host, peer.port)) from exc
     assert upstream.transport is not None
     try:
         upstream.transport.write(request_head)
@@ -137,7 +130,7 @@ async def upgrade(peer: Peer, request_head: bytes) -> Upgraded | Refused:
             head = await upstream.head()
     except (TimeoutError, ConnectionError) as exc:
         upstream.transport.abort()
-        raise DialError("error sending request", str(exc) or "timed out") from exc
+        raise DialError("error sending request", str(exc) or "i/o timeout") from exc
     status, headers = _parse(head)
     if status == 101:
         return Upgraded(upstream.transport, head, headers, upstream.rest())

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from multidict import CIMultiDict
 from yarl import URL
 
+from controlplane.apiserver.dialing import Unreachable, bracketed, why
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
 from controlplane.apiserver.handlers.rewriting import LARGEST_PAGE_BYTES, Rewriting
 from controlplane.apiserver.handlers.wirestream import SUBPROTOCOLS
 from controlplane.apiserver.http import websocket
 from controlplane.apiserver.http.request import Answered
-from machinery.errors import BadRequest, ServiceUnavailable, StatusError
+from machinery.errors import BadRequest, StatusError
 from machinery.imports import deferred
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def forwarded(exchange: Exchange) -> CIMultiDict[str]:
 
 def authority(peer: Peer) -> str:
     """Host and port as a URL has them."""
-    return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+    return f"{bracketed(peer.host)}:{peer.port}"
 
 
 async def forward(
@@ -151,7 +152,7 @@ async def fetch(
                 server_hostname=peer.server_name,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
+            raise Unreachable(why(exc)) from exc
         async with answer:
             return await receive(exchange, answer)
 
@@ -221,7 +222,7 @@ async def _page(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
             if len(data) > LARGEST_PAGE_BYTES:
                 return bytes(data), False
     except aiohttp.ClientError as exc:
-        raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
+        raise Unreachable(why(exc)) from exc
     return bytes(data), True
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from controlplane.apiserver.admission.contract import Operation
+from controlplane.apiserver.dialing import Unreachable
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
@@ -20,6 +21,7 @@ from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
 from controlplane.apiserver.handlers.permission import may_create
 from controlplane.apiserver.handlers.proxying import (
+    authority,
     fetch,
     forward,
     is_upgrade,
@@ -37,7 +39,7 @@ from machinery.api import fielderror
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
-from machinery.errors import BadRequest, ServiceUnavailable
+from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 
 Response = Answer | Answered
 
@@ -155,7 +157,11 @@ async def log(api: Api, exchange: Exchange) -> Response:
         lambda status, text: peer_failure("pods/log", info.name, status, text),
         messages if is_websocket(exchange) else relay,
     )
-    return await fetch(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path, (), receive)
+    path = f"{path}?{urlencode(asked)}" if asked else path
+    try:
+        return await fetch(exchange, peer, path, (), receive)
+    except Unreachable as exc:
+        raise StatusError.plain(f'Get "https://{authority(peer)}{path}": {exc.why}') from exc
 
 
 def _segments(*parts: str) -> str:

@@ -179,6 +179,12 @@ class WebSocket(asyncio.Protocol):
         self.end(code)
         self.transport.close()
 
+    def eof_received(self) -> bool:
+        """The client sends no more: it has gone, even if the end of TLS is not yet agreed on."""
+        self._writable.set()
+        self.closed.set()
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         if self._timer is not None:

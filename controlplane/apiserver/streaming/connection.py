@@ -96,6 +96,11 @@ class Upstream(asyncio.Protocol):
         if not self._client.transport.is_closing():
             self._client.transport.resume_reading()
 
+    def eof_received(self) -> bool:
+        """The peer says no more."""
+        self.closed.set()
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         self.closed.set()

@@ -16,8 +16,9 @@ from typing import Any
 
 import orjson
 
+from controlplane.apiserver.dialing import DialError
 from controlplane.apiserver.handlers.exchange import Exchange
-from controlplane.apiserver.handlers.hijack import DialError, Peer, Refused, upgrade
+from controlplane.apiserver.handlers.hijack import Peer, Refused, upgrade
 from controlplane.apiserver.handlers.proxying import authority, upgrade_head
 from controlplane.apiserver.http import websocket
 from controlplane.apiserver.http.request import Answered

@@ -165,8 +165,14 @@ async def test_a_node_that_is_gone_or_silent_is_told() -> None:
     async with cluster() as (_, _, client):
         await put_closed_node(client)
         async with client.get("/api/v1/namespaces/default/pods/web/log") as answer:
-            assert answer.status == 503
-            assert "error trying to reach service" in (await answer.json())["message"]
+            why = "dial tcp 127.0.0.1:1: connect: connection refused"
+            told = f'Get "https://127.0.0.1:1/containerLogs/default/web/c": {why}'
+            assert (answer.status, (await answer.json())["message"]) == (500, told)
+        headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+        url = "/api/v1/namespaces/default/pods/web/exec?command=ls&stdout=true"
+        async with client.post(url, headers=headers) as answer:
+            told = f"error dialing backend: {why}"
+            assert (answer.status, (await answer.json())["message"]) == (500, told)
         async with client.delete("/api/v1/nodes/node1"):
             pass
         async with client.get("/api/v1/namespaces/default/pods/web/log") as answer:
