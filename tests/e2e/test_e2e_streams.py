@@ -43,9 +43,14 @@ class Streamer:
     environment: dict[str, str]
     namespace: str
 
-    def start(self, *argv: str, **streams: int) -> subprocess.Popen[bytes]:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-        return subprocess.Popen([self.program, "-n", self.namespace, *argv], env=self.environment, **pipes)
+    def start(self, *argv: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self.program, "-n", self.namespace, *argv],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
 
     def __call__(self, *argv: str, stdin: bytes = b"", status: int = 0, seconds: float = 60) -> bytes:
         """Run it; its output. The exit status must be `status`."""
