@@ -43,13 +43,13 @@ class Streamer:
     environment: dict[str, str]
     namespace: str
 
-    def start(self, *argv: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, streams: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [self.program, "-n", self.namespace, *argv],
             env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
+            stdin=streams,
+            stdout=streams,
+            stderr=streams,
         )
 
     def __call__(self, *argv: str, stdin: bytes = b"", status: int = 0, seconds: float = 60) -> bytes:
@@ -197,7 +197,7 @@ def test_a_terminal_and_its_size(streamer: Streamer, eventually: Eventually) -> 
         return look
 
     size(33, 101)
-    with streamer.start("exec", "-it", "s", "--", "sh", stdin=theirs, stdout=theirs, stderr=theirs) as running:
+    with streamer.start("exec", "-it", "s", "--", "sh", streams=theirs) as running:
         eventually(shows(b"33 101", b"stty size\n"), 30, "the terminal's size")
         size(44, 122)
         running.send_signal(signal.SIGWINCH)
