@@ -23,6 +23,7 @@ from agent.kubelet.container import credentialproviders
 from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.errors import StartError
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.model import RUNNING
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.eviction.manager import EvictionManager
@@ -33,6 +34,8 @@ from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
 from agent.kubelet.node.shutdown import Shutdown
 from agent.kubelet.plugins.csidrivers import CsiDrivers
+from agent.kubelet.plugins.deviceplugins import DevicePlugins
+from agent.kubelet.plugins.devicerecords import DeviceRecords
 from agent.kubelet.plugins.devices import DeviceManager
 from agent.kubelet.plugins.dra import DraManager
 from agent.kubelet.plugins.podresources import PodResources
@@ -44,8 +47,11 @@ from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
-from agent.kubelet.resources.cpus import CpuManager, read_topology
+from agent.kubelet.resources.cpus import CpuManager
+from agent.kubelet.resources.memory import MemoryManager
 from agent.kubelet.resources.sharing import CpuSharing
+from agent.kubelet.resources.topology import Topology, read_topology
+from agent.kubelet.resources.topologymanager import TopologyManager
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.slots import Slots
 from agent.kubelet.telling import Teller
@@ -79,6 +85,7 @@ class Host:
     cgroups: PodCgroups
     node: NodeFacts
     inputs: NodeInputs
+    topology: Topology
 
 
 @dataclass
@@ -109,7 +116,8 @@ async def look_at_host(options: Options) -> Host:
     limit = may_use if settings.enforce_allocatable else has
     cgroups.set_up(limit["cpu"].milli_value(), has["memory"].value() - _reserved_memory(settings))
     node = NodeFacts(options.node_name, facts.memory_bytes, ips, may_use)
-    return Host(options, facts, cgroups, node, NodeInputs(options, facts, ips, has, may_use))
+    topology = await asyncio.to_thread(read_topology, memory_bytes=facts.memory_bytes)
+    return Host(options, facts, cgroups, node, NodeInputs(options, facts, ips, has, may_use), topology)
 
 
 def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack: contextlib.AsyncExitStack) -> Parts:
@@ -134,9 +142,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     services = informers.of(SERVICES) if informers is not None else None
     drivers = CsiDrivers(client, options.node_name, lambda: registrar.node if registrar is not None else None)
     csi = CsiVolumes(options.root_dir, drivers, CsiObjects(client, tokens, options.node_name))
-    devices = DeviceManager(
-        os.path.join(options.root_dir, "device-plugins"), clock, lambda: _devices_changed(host.node, devices, registrar)
-    )
+    devices, cpus, memory = _placed(host, view, clock, lambda: _devices_changed(host.node, devices, registrar))
     claims = DraManager(options.root_dir, client, options.node_name)
     kit = Kit(
         settings=settings,
@@ -164,7 +170,9 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         devices=devices,
         claims=claims,
         user_namespaces=UserNamespaces(options.root_dir),
-        cpus=CpuManager(options.root_dir, settings, read_topology()),
+        cpus=cpus,
+        memory=memory,
+        topology=TopologyManager(settings, host.topology, (devices, cpus, memory)),
         active_pods=lambda: manager.active_pods,
     )
     manager = PodManager(kit, mirrors, lambda: (registrar.node if registrar else None) or {})
@@ -181,8 +189,29 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     return parts
 
 
+def _placed(
+    host: Host, view: RuntimeView, clock: Clock, on_change: Callable[[], None]
+) -> tuple[DeviceManager, CpuManager, MemoryManager]:
+    """Those who give pods what has a place on the machine. Raises SettingsError."""
+    options, settings, topology = host.options, host.options.settings, host.topology
+    directory = os.path.join(options.root_dir, "device-plugins")
+    records = DeviceRecords(directory)
+
+    def is_running(uid: str, name: str) -> bool:
+        status = view.pod(uid).container(name)
+        return status is not None and status.state == RUNNING
+
+    plugins = DevicePlugins(directory, clock, records, on_change)
+    kept = capacity.kept_from_pods(host.inputs.capacity, settings)
+    return (
+        DeviceManager(plugins, records, sorted(topology.nodes), is_running),
+        CpuManager(options.root_dir, settings, topology),
+        MemoryManager(options.root_dir, settings, topology, kept),
+    )
+
+
 def _devices_changed(node: NodeFacts, devices: DeviceManager, registrar: NodeRegistrar | None) -> None:
-    node.allocatable = {**node.allocatable, **devices.amounts()[1]}
+    node.allocatable = {**node.allocatable, **devices.plugins.amounts()[1]}
     if registrar is not None:
         registrar.poke()
 
@@ -190,7 +219,7 @@ def _devices_changed(node: NodeFacts, devices: DeviceManager, registrar: NodeReg
 def _add_plugins(parts: Parts, drivers: CsiDrivers, csi: CsiVolumes, stack: contextlib.AsyncExitStack) -> None:
     """Drivers of volumes, devices and dynamic resources, and what tells others who has what."""
     kit, registrar = parts.kit, parts.registrar
-    handlers: dict[str, PluginHandler] = {CSI: drivers, DEVICE: kit.devices, DRA: kit.claims}
+    handlers: dict[str, PluginHandler] = {CSI: drivers, DEVICE: kit.devices.plugins, DRA: kit.claims}
     directory = os.path.join(kit.root_dir, "plugins_registry")
     registry = PluginRegistry(directory, handlers, kit.clock)
     stack.push_async_callback(drivers.close)
@@ -204,13 +233,13 @@ def _add_plugins(parts: Parts, drivers: CsiDrivers, csi: CsiVolumes, stack: cont
         await registry.run()
 
     if registrar is not None:
-        registrar.of_plugins = kit.devices.amounts
+        registrar.of_plugins = kit.devices.plugins.amounts
         registrar.volumes_in_use = lambda: [
             f"kubernetes.io/csi/{driver}^{handle}" for driver, handle, inline in csi.in_use() if not inline
         ]
     parts.tasks |= {
         "plugins": follow_plugins,
-        "device plugins": kit.devices.run,
+        "device plugins": kit.devices.plugins.run,
         "pod resources": PodResources(kit).run,
         "shared CPUs": CpuSharing(kit).run,
     }

@@ -22,6 +22,8 @@ from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
 from agent.kubelet.resources.cpus import CpuManager
+from agent.kubelet.resources.memory import MemoryManager
+from agent.kubelet.resources.topologymanager import TopologyManager
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
@@ -73,6 +75,8 @@ class Kit:
     devices: DeviceManager
     claims: DraManager
     cpus: CpuManager
+    memory: MemoryManager
+    topology: TopologyManager
     user_namespaces: UserNamespaces
     active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
 

@@ -45,8 +45,6 @@ class PodManager:
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
         self._node = node
-        # Who gives a pod that is taken something of its own.
-        self._choosers = (kit.cpus.admit, kit.devices.admit)
         self.gates: list[Callable[[Object], Verdict | None]] = []  # who else has a say in what pods the node takes
 
     # -- asked from outside ------------------------------------------------------------------------------------------
@@ -168,12 +166,9 @@ class PodManager:
             # What runs was taken before the kubelet started again: nobody is thrown out for that.
             runs = self._kit.view.pod(worker.uid).has_live_parts
             verdict = None if runs else self._judge(self._kit.allocations.pod(pod))
-            verdict = verdict or next((v for v in (choose(pod) for choose in self._choosers) if v is not None), None)
+            verdict = verdict or self._kit.topology.admit(pod)
             if verdict is not None:
-                self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
                 worker.reject(verdict)
-                self._kit.devices.forget(worker.uid)
-                self._kit.cpus.forget(worker.uid)
             else:
                 self._kit.allocations.admit(pod)
         self._start(worker)
@@ -291,6 +286,8 @@ class PodManager:
             await kit.volumes.tear_down(uid)
         for uid in kit.cgroups.known() - known:
             kit.cgroups.remove(uid)
+        for uid in kit.topology.known() - known:
+            kit.topology.forget(uid)
         await asyncio.to_thread(remove_orphan_logs, kit.settings.pod_logs_dir, kit.log_links_dir, known)
 
 

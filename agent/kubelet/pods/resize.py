@@ -116,7 +116,12 @@ class Resizing:
         if not kit.allocations.differs(pod):
             self._refused = None
             return kit.allocations.pod(pod)
-        refused = refusal(pod, others, kit.node.allocatable, exclusive=kit.cpus.exclusive_reason(pod))
+        refused = refusal(
+            pod,
+            others,
+            kit.node.allocatable,
+            exclusive=kit.cpus.exclusive_reason(pod) or kit.memory.exclusive_reason(pod),
+        )
         generation = pod["metadata"].get("generation") or 0
         if refused is None:
             kit.allocations.resize(pod, _running(pod, runtime))
