@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.cri.client import CriClient
 from agent.kubelet.backoff import Backoff
@@ -24,6 +23,7 @@ from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.errors import StartError
 from agent.kubelet.container.images import ImageManager
 from agent.kubelet.container.model import RUNNING
+from agent.kubelet.container.resources import Rules
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.eviction.manager import EvictionManager
@@ -53,6 +53,8 @@ from agent.kubelet.resources.sharing import CpuSharing
 from agent.kubelet.resources.topology import Topology, read_topology
 from agent.kubelet.resources.topologymanager import TopologyManager
 from agent.kubelet.runtimeclass import RuntimeClasses
+from agent.kubelet.server.checkpoint import DIRECTORY as CHECKPOINTS
+from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
 from agent.kubelet.telling import Teller
 from agent.kubelet.volumes.csi import CsiVolumes
@@ -71,7 +73,7 @@ from machinery.errors import SettingsError, StatusError, TransportError
 from machinery.events import EventRecorder
 
 _CRASH_SECONDS = 10.0
-_OWN_DIRS = ("pods", "plugins", "plugins_registry", "seccomp", "device-plugins", "pod-resources")
+_OWN_DIRS = ("pods", "plugins", "plugins_registry", "seccomp", "device-plugins", "pod-resources", CHECKPOINTS)
 
 Run = Callable[[], Awaitable[None]]
 
@@ -83,6 +85,7 @@ class Host:
     options: Options
     facts: machine.Machine
     cgroups: PodCgroups
+    rules: Rules
     node: NodeFacts
     inputs: NodeInputs
     topology: Topology
@@ -112,12 +115,32 @@ async def look_at_host(options: Options) -> Host:
     ips = await asyncio.to_thread(machine.default_address, options.node_ips)
     has = capacity.capacity(facts, settings, _disk_bytes(options.root_dir))
     may_use = capacity.allocatable(has, settings)
-    cgroups = PodCgroups(settings, Hierarchy.detect())
+    hierarchy = Hierarchy.detect()
+    if settings.swap_behavior == "LimitedSwap" and not hierarchy.unified:
+        raise SettingsError(
+            "invalid configuration: memorySwap.swapBehavior LimitedSwap is not supported with cgroup v1"
+        )
+    cgroups = PodCgroups(settings, hierarchy)
     limit = may_use if settings.enforce_allocatable else has
     cgroups.set_up(limit["cpu"].milli_value(), has["memory"].value() - _reserved_memory(settings))
     node = NodeFacts(options.node_name, facts.memory_bytes, ips, may_use)
     topology = await asyncio.to_thread(read_topology, memory_bytes=facts.memory_bytes)
-    return Host(options, facts, cgroups, node, NodeInputs(options, facts, ips, has, may_use), topology)
+    inputs = NodeInputs(options, facts, ips, has, may_use)
+    return Host(options, facts, cgroups, _rules(settings, facts, hierarchy), node, inputs, topology)
+
+
+def _rules(settings: Settings, facts: machine.Machine, hierarchy: Hierarchy) -> Rules:
+    return Rules(
+        memory_bytes=facts.memory_bytes,
+        swap_bytes=facts.swap_bytes,
+        unified=hierarchy.unified,
+        can_limit_swap=hierarchy.can_limit_swap(),
+        limited_swap=settings.swap_behavior == "LimitedSwap",
+        page_sizes=hierarchy.page_sizes(),
+        cfs_quota=settings.cpu_cfs_quota,
+        period_seconds=settings.cpu_cfs_period_seconds,
+        single_process_oom_kill=settings.single_process_oom_kill,
+    )
 
 
 def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack: contextlib.AsyncExitStack) -> Parts:
@@ -144,6 +167,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     csi = CsiVolumes(options.root_dir, drivers, CsiObjects(client, tokens, options.node_name))
     devices, cpus, memory = _placed(host, view, clock, lambda: _devices_changed(host.node, devices, registrar))
     claims = DraManager(options.root_dir, client, options.node_name)
+    host.cgroups.has_exclusive_cpus = cpus.has_exclusive
     kit = Kit(
         settings=settings,
         root_dir=options.root_dir,
@@ -161,6 +185,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         probes=probes,
         statuses=StatusManager(client, mirrors.get),
         cgroups=host.cgroups,
+        rules=host.rules,
         teller=teller,
         crashes=Backoff(min(_CRASH_SECONDS, settings.crash_loop_max_seconds), settings.crash_loop_max_seconds),
         slots=Slots(max(2, os.cpu_count() or 1)),
@@ -169,7 +194,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         allocations=Allocations(options.root_dir),
         devices=devices,
         claims=claims,
-        user_namespaces=UserNamespaces(options.root_dir),
+        user_namespaces=UserNamespaces(options.root_dir, settings.user_ids_per_pod),
         cpus=cpus,
         memory=memory,
         topology=TopologyManager(settings, host.topology, (devices, cpus, memory)),
@@ -303,6 +328,6 @@ def _disk_bytes(path: str) -> int:
     return found.f_blocks * found.f_frsize
 
 
-def _reserved_memory(settings: Any) -> int:
+def _reserved_memory(settings: Settings) -> int:
     reserved = capacity.reservations(settings).get("memory")
     return reserved.value() if reserved is not None else 0

@@ -11,6 +11,7 @@ from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.resources import Rules
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.plugins.devices import DeviceManager
@@ -66,6 +67,7 @@ class Kit:
     probes: ProbeManager
     statuses: StatusManager
     cgroups: PodCgroups
+    rules: Rules
     teller: Teller
     crashes: Backoff
     slots: Slots

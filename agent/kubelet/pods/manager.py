@@ -41,6 +41,7 @@ class PodManager:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, list[Object]] = {}  # static pods whose predecessors of the same name still end
+        self._static: dict[str, Mapping[str, Object]] = {}  # by source and uid
         self._group: asyncio.TaskGroup | None = None
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
@@ -133,8 +134,10 @@ class PodManager:
                     self._kit.statuses.touch(worker.uid)  # a new mirror shows nothing yet
                 worker.probe_changed()
 
-    def static_changed(self, wanted: Mapping[str, Object]) -> None:
-        """These are all static pods now, by uid."""
+    def static_changed(self, source: str, found: Mapping[str, Object]) -> None:
+        """These are all static pods of a source (file, http) now, by uid."""
+        self._static[source] = found
+        wanted = {uid: pod for pods in self._static.values() for uid, pod in pods.items()}
         for uid, worker in self._workers.items():
             if spec.is_static(worker.pod) and uid not in wanted:
                 worker.remove()
@@ -148,7 +151,7 @@ class PodManager:
                 self._want(pod, changed=True)
         kept = {meta.key_of(pod) for pod in wanted.values()}
         self._waiting = {key: pods for key, pods in self._waiting.items() if key in kept}
-        self.ready("file")
+        self.ready(source)
 
     def _want(self, pod: Object, *, changed: bool) -> None:
         uid = meta.uid_of(pod)

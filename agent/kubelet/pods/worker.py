@@ -287,6 +287,10 @@ class PodWorker:
                 await self._hooks.stop_all(pod, runtime, self.grace_seconds)
                 if not plan.create_sandbox:
                     return False
+            if plan.reset:
+                self.reporter.publish(pod)  # tells that all containers restart, before they do
+                await self._hooks.reset(pod, runtime, plan.reset, self.grace_seconds)
+                return True
             for kill in plan.kills:
                 await self._hooks.stop(pod, kill.container, self._kill_grace(kill), message=kill.message)
         except CriError as error:
