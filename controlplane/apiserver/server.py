@@ -225,7 +225,7 @@ class ApiServer:
         if flow is not None:
             self._spawn(flow.adjust_regularly)
             self._spawn(lambda: keep_statuses(flow, self.reader, self.loopback, self.api.clock))
-        if self._pools.service is not None:
+        if self._pools.service is not None and self._pools.announced:
             self._spawn(self._pools.service.run)
         if self._identity is not None:
             self._spawn(self._identity.keep)
