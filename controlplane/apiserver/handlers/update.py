@@ -220,7 +220,7 @@ async def _new_by_update(
     if not rules.subresource:
         await grants.take(served, obj, None, context)
     served.stored_strategy.prepare_create(obj, context)
-    validate_new(served, obj, writer)
+    await validate_new(served, obj, writer, context)
     await api.admission.validate(operation)
     return obj
 
@@ -268,6 +268,7 @@ async def _changed(
     metadata.keep(obj["metadata"], old["metadata"])
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
     errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
+    errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
     if errors:
         raise invalid(served, obj["metadata"].get("name") or "", errors)
