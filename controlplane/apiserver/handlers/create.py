@@ -27,6 +27,7 @@ from controlplane.apiserver.handlers.writer import (
     ttl_of,
     writer_of,
 )
+from controlplane.apiserver.registry import gated
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
@@ -80,6 +81,7 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
         if api.allocator.handles(served.stored):
             grant = await api.allocator.take(obj, None, context)
         try:
+            gated.drop(served.stored, obj, None)
             served.stored_strategy.prepare_create(obj, context)
             await validate_new(served, obj, writer, context)
             await api.admission.validate(operation)

@@ -32,6 +32,7 @@ from controlplane.apiserver.handlers.writer import (
     writer_of,
 )
 from controlplane.apiserver.objects import Remove, Written
+from controlplane.apiserver.registry import gated
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo
 from controlplane.apiserver.resources import Served
@@ -219,6 +220,7 @@ async def _new_by_update(
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     if not rules.subresource:
         await grants.take(served, obj, None, context)
+    gated.drop(served.stored, obj, None)
     served.stored_strategy.prepare_create(obj, context)
     await validate_new(served, obj, writer, context)
     await api.admission.validate(operation)
@@ -264,6 +266,7 @@ async def _changed(
         meta["generation"] = old["metadata"]["generation"]
     if not rules.subresource:
         await grants.take(served, obj, old, context)
+    gated.drop(served.stored, obj, old)
     rules.prepare(obj, old, context)
     metadata.keep(obj["metadata"], old["metadata"])
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
