@@ -13,7 +13,9 @@ Source: Herlihy and Wing, "Linearizability" (1990); Lowe, "Testing for lineariza
 
 from __future__ import annotations
 
+import heapq
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -79,6 +81,8 @@ class _Register:
         self._operations = operations
         self._told: list[str] = []
         self._writes: dict[Position, _Write] = {}
+        unsure = (op for op in operations if op.kind is Kind.DELETE and op.outcome is Outcome.UNKNOWN)
+        self._unsure_deletes = {op.expected for op in unsure}
 
     def problems(self) -> list[str]:
         """What is wrong with it."""
@@ -125,10 +129,7 @@ class _Register:
                 self._told.append(f"the write at {position} expected {write.expected} and followed {before}")
 
     def _perhaps_deleted(self, position: Position) -> bool:
-        return any(
-            op.kind is Kind.DELETE and op.outcome is Outcome.UNKNOWN and op.expected == position[0]
-            for op in self._operations
-        )
+        return position[0] in self._unsure_deletes
 
     def _place_reads(self) -> list[tuple[Position, float, float, bool]]:
         values = {op.value: op for op in self._operations if op.kind in (Kind.CREATE, Kind.UPDATE)}
@@ -160,21 +161,39 @@ class _Register:
                 self._told.append(f"{what}: {position}, begun at {begun:.3f}, after {latest} was known")
 
     def _place_absences(self, placed: list[tuple[Position, float, float, bool]]) -> None:
+        """Each read of nothing has a place between what had ended before it and what began after it."""
         reads = [o for o in self._operations if o.kind is Kind.READ and o.outcome is Outcome.DONE and not o.value]
+        absences = sorted(self._absences())
+        begins, lowest_from = _lowest_by_begin(placed)
+        ends = [(ended, position) for position, _, ended, _ in placed]
+        heapq.heapify(ends)
+        lowest = NOTHING
         for op in sorted(reads, key=lambda one: one.begun):
-            lowest = max((p for p, _, ended, _ in placed if ended < op.begun), default=NOTHING)
-            highest = min((p for p, begun, _, _ in placed if begun > op.ended), default=(math.inf, 0))
-            fitting = [p for p in self._absences() if lowest <= p <= highest]
-            if not fitting:
+            while ends and ends[0][0] < op.begun:
+                lowest = max(lowest, heapq.heappop(ends)[1])
+            highest = lowest_from[bisect_right(begins, op.ended)]
+            at = bisect_left(absences, lowest)
+            if at == len(absences) or absences[at] > highest:
                 self._told.append(f"nothing was read, where something between {lowest} and {highest} was: {op}")
             else:
-                placed.append((min(fitting), op.begun, op.ended, False))
+                heapq.heappush(ends, (op.ended, absences[at]))
 
     def _absences(self) -> Iterable[Position]:
         yield NOTHING
         for op in self._operations:
             if op.kind is Kind.DELETE and op.outcome is not Outcome.REFUSED:
                 yield (op.expected, 1)
+
+
+def _lowest_by_begin(
+    placed: Sequence[tuple[Position, float, float, bool]],
+) -> tuple[list[float], list[tuple[float, int]]]:
+    """The times at which operations began, in order, and for each the lowest position of it and those after it."""
+    by_begin = sorted((begun, position) for position, begun, _, _ in placed)
+    lowest: list[tuple[float, int]] = [(math.inf, 0)]
+    for _, position in reversed(by_begin):
+        lowest.append(min(lowest[-1], position))
+    return [begun for begun, _ in by_begin], lowest[::-1]
 
 
 @dataclass(frozen=True, slots=True)
