@@ -43,10 +43,14 @@ class Streamer:
     environment: dict[str, str]
     namespace: str
 
-    def start(self, *argv: str, ends: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
-        """Run it; `ends` are its input and its outputs."""
-        command = [self.program, "-n", self.namespace, *argv]
-        return subprocess.Popen(command, env=self.environment, stdin=ends, stdout=ends, stderr=ends)
+    def start(self, *argv: str, streams: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self.program, "-n", self.namespace, *argv],
+            env=self.environment,
+            stdin=streams,
+            stdout=streams,
+            stderr=streams,
+        )
 
     def __call__(self, *argv: str, stdin: bytes = b"", status: int = 0, seconds: float = 60) -> bytes:
         """Run it; its output. The exit status must be `status`."""
@@ -193,7 +197,7 @@ def test_a_terminal_and_its_size(streamer: Streamer, eventually: Eventually) -> 
         return look
 
     size(33, 101)
-    with streamer.start("exec", "-it", "s", "--", "sh", ends=theirs) as running:
+    with streamer.start("exec", "-it", "s", "--", "sh", streams=theirs) as running:
         eventually(shows(b"33 101", b"stty size\n"), 30, "the terminal's size")
         size(44, 122)
         running.send_signal(signal.SIGWINCH)

@@ -1,4 +1,4 @@
-"""Which container has which devices: kept in a file, for containers keep theirs over restarts of the kubelet."""
+"""Which container has which devices, and which resources are plugins': kept in a file, over restarts of the kubelet."""
 
 from __future__ import annotations
 
@@ -23,14 +23,27 @@ class DeviceRecords:
 
     def __init__(self, directory: str) -> None:
         self._file = JsonFile(Path(directory, _FILE))
-        self._pods: dict[str, dict[str, dict[str, Object]]] = self._file.read() or {}
+        kept = self._file.read() or {}
+        self._pods: dict[str, dict[str, dict[str, Object]]] = kept.get("pods") or {}
+        self._registered: list[str] = kept.get("registered") or []
 
     def is_own(self, path: str) -> bool:
         """Whether this is the file of records."""
         return Path(path) == self._file.path
 
     def _save(self) -> None:
-        self._file.write(self._pods)
+        self._file.write({"pods": self._pods, "registered": self._registered})
+
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The resources that plugins have had, in this run or an earlier one."""
+        return tuple(self._registered)
+
+    def register(self, resource: str) -> None:
+        """A plugin has this resource."""
+        if resource not in self._registered:
+            self._registered.append(resource)
+            self._save()
 
     def taken(self, resource: str) -> set[str]:
         """Ids of a resource that some container has."""

@@ -120,6 +120,7 @@ class DeviceManager:
         if before is not None:
             await self._stop(before)
         resource = self._resources[name] = _Resource(name, PluginChannel(path), options)
+        self._records.register(name)
         if before is not None:
             resource.devices = before.devices
         resource.task = asyncio.create_task(self._watch(resource), name=f"device plugin {name}")
@@ -150,8 +151,9 @@ class DeviceManager:
     # -- the node's capacity -----------------------------------------------------------------------------------------
 
     def amounts(self) -> tuple[dict[str, Quantity], dict[str, Quantity]]:
-        """(capacity, allocatable) of all resources of plugins."""
-        capacity, allocatable = {}, {}
+        """(capacity, allocatable) of all resources of plugins; none where the plugin is not back since a restart."""
+        capacity = dict.fromkeys(self._records.registered, quantity.ZERO)
+        allocatable = dict(capacity)
         for name, resource in list(self._resources.items()):
             if resource.gone_at is not None and self._clock.monotonic() - resource.gone_at > _GRACE_SECONDS:
                 capacity[name] = allocatable[name] = quantity.ZERO

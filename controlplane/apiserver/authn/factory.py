@@ -12,6 +12,9 @@ from controlplane.apiserver.authn.impersonation import Impersonation
 from controlplane.apiserver.authn.issuer import TokenIssuer, discovery_document, key_set
 from controlplane.apiserver.authn.keys import VerificationKey, load_signing_key, load_verification_keys
 from controlplane.apiserver.authn.legacy import LegacyTokens
+from controlplane.apiserver.authn.oidc import configuration
+from controlplane.apiserver.authn.oidc.authenticator import IssuedTokens
+from controlplane.apiserver.authn.oidc.model import Anonymous, AuthenticationConfiguration
 from controlplane.apiserver.authn.requestheader import FrontProxy
 from controlplane.apiserver.authn.reviews import TokenReviews, self_subject_review
 from controlplane.apiserver.authn.serviceaccount import ServiceAccountTokens
@@ -47,14 +50,17 @@ def build(
     clock = clock or SystemClock()
     audiences = tuple(settings.api_audiences) or tuple(settings.service_account_issuers[:1])
     keys = verification_keys(settings)
+    configured = _configured(settings)
+    issued = [IssuedTokens(issuer, clock) for issuer in configured.issuers]
     legacy = LegacyTokens(loopback, clock)
-    tokens = Tokens(_token_kinds(settings, reader, keys, audiences, legacy), audiences)
+    tokens = Tokens([*_token_kinds(settings, reader, keys, audiences, legacy), *issued], audiences)
 
     async def track(api: Loopback, reader: Reader) -> None:
         await ensure_namespaces(api)
         await legacy.track()
 
-    chain = Chain(_ways(settings), tokens, anonymous=settings.anonymous_auth)
+    anonymous = configured.anonymous or Anonymous(settings.anonymous_auth)
+    chain = Chain(_ways(settings), tokens, anonymous=anonymous.enabled, anonymous_paths=anonymous.paths)
     virtual: dict[tuple[ResourceType, str], VirtualHandler] = {
         (TOKENREVIEWS, ""): TokenReviews(tokens),
         (SELFSUBJECTREVIEWS, ""): self_subject_review,
@@ -79,6 +85,15 @@ def build(
         paths=_discovery(settings, keys),
         start_hooks={"start-legacy-token-tracking-controller": track},
     )
+
+
+def _configured(settings: Settings) -> AuthenticationConfiguration:
+    """Other identity providers. Raises SettingsError."""
+    if not settings.authentication_config:
+        return configuration.from_flags(settings)
+    if settings.oidc_issuer_url or settings.oidc_client_id:
+        raise SettingsError("authentication-config file and oidc-* flags are mutually exclusive")
+    return configuration.load(settings.authentication_config, settings.service_account_issuers)
 
 
 def verification_keys(settings: Settings) -> tuple[VerificationKey, ...]:
