@@ -118,6 +118,8 @@ FLAGS = (
     Flag("etcd-servers", strings, [], "List of etcd servers to connect with."),
     Flag("event-ttl", duration, 3600.0, "Amount of time to retain events."),
     Flag("external-hostname", str, "", "The hostname to use when generating externalized URLs."),
+    Flag("identity-lease-duration-seconds", int, 3600, "How long the server's own Lease is good, in seconds."),
+    Flag("identity-lease-renew-interval-seconds", int, 10, "How often that is renewed, in seconds."),
     Flag("kubelet-certificate-authority", str, "", "CA that kubelets' serving certificates are verified with."),
     Flag("kubelet-client-certificate", str, "", "Client certificate for kubelets."),
     Flag("kubelet-client-key", str, "", "Key of the client certificate for kubelets."),
@@ -215,8 +217,6 @@ HARMLESS = (
     "goaway-chance",
     "help",
     "http2-max-streams-per-connection",
-    "identity-lease-duration-seconds",
-    "identity-lease-renew-interval-seconds",
     "kubelet-port",
     "kubelet-read-only-port",
     "kubernetes-service-node-port",
@@ -303,6 +303,9 @@ def parse(arguments: Sequence[str]) -> Settings:
         raise SettingsError("--endpoint-reconciler-type: only lease and none are supported")
     if values["tls-min-version"] not in ("", "VersionTLS12", "VersionTLS13"):
         raise SettingsError("--tls-min-version: only VersionTLS12 and VersionTLS13 are supported")
+    for name in ("identity-lease-duration-seconds", "identity-lease-renew-interval-seconds"):
+        if values[name] <= 0:
+            raise SettingsError(f"--{name} should be a positive number, but value '{values[name]}' provided")
     _check_audit(values)
     _check_authorization(values)
     made: dict[str, Any] = {}

@@ -53,6 +53,9 @@ class Settings:
     """How long watches may go on after that."""
     external_hostname: str = ""
     cors_allowed_origins: tuple[str, ...] = ()
+    identity_lease_duration_seconds: int = 3600
+    """For how long the server's own Lease is good; it is renewed every `identity_lease_renew_interval_seconds`."""
+    identity_lease_renew_interval_seconds: int = 10
     endpoint_reconciler_type: str = "lease"
     """`lease` keeps the Endpoints of the Service `kubernetes`; `none` leaves them to others."""
 

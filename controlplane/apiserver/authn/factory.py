@@ -11,6 +11,7 @@ from controlplane.apiserver.authn.contract import Authenticator
 from controlplane.apiserver.authn.impersonation import Impersonation
 from controlplane.apiserver.authn.issuer import TokenIssuer, discovery_document, key_set
 from controlplane.apiserver.authn.keys import VerificationKey, load_signing_key, load_verification_keys
+from controlplane.apiserver.authn.legacy import LegacyTokens
 from controlplane.apiserver.authn.oidc import configuration
 from controlplane.apiserver.authn.oidc.authenticator import IssuedTokens
 from controlplane.apiserver.authn.oidc.model import Anonymous, AuthenticationConfiguration
@@ -21,6 +22,7 @@ from controlplane.apiserver.authn.tokenfile import TokenFile
 from controlplane.apiserver.authn.tokenrequest import TokenRequests
 from controlplane.apiserver.authn.webhook import TokenWebhook
 from controlplane.apiserver.authn.x509 import ClientCertificates, Peers, load_authorities
+from controlplane.apiserver.bootstrap.reconcile import ensure_namespaces
 from controlplane.apiserver.handlers.contract import (
     Authorize,
     Extensions,
@@ -50,7 +52,13 @@ def build(
     keys = verification_keys(settings)
     configured = _configured(settings)
     issued = [IssuedTokens(issuer, clock) for issuer in configured.issuers]
-    tokens = Tokens([*_token_kinds(settings, reader, clock, keys, audiences), *issued], audiences)
+    legacy = LegacyTokens(loopback, clock)
+    tokens = Tokens([*_token_kinds(settings, reader, keys, audiences, legacy), *issued], audiences)
+
+    async def track(api: Loopback, reader: Reader) -> None:
+        await ensure_namespaces(api)
+        await legacy.track()
+
     anonymous = configured.anonymous or Anonymous(settings.anonymous_auth)
     chain = Chain(_ways(settings), tokens, anonymous=anonymous.enabled, anonymous_paths=anonymous.paths)
     virtual: dict[tuple[ResourceType, str], VirtualHandler] = {
@@ -75,6 +83,7 @@ def build(
         impersonate=Impersonation(authorize),
         virtual=virtual,
         paths=_discovery(settings, keys),
+        start_hooks={"start-legacy-token-tracking-controller": track},
     )
 
 
@@ -130,11 +139,12 @@ def _ways(settings: Settings) -> Sequence[Authenticator]:
 def _token_kinds(
     settings: Settings,
     reader: Reader,
-    clock: Clock,
     keys: Sequence[VerificationKey],
     audiences: Sequence[str],
+    legacy: LegacyTokens,
 ) -> Sequence[TokenAuthenticator]:
     kinds: list[TokenAuthenticator] = []
+    clock = legacy.clock
     if settings.token_auth_file:
         kinds.append(TokenFile(settings.token_auth_file))
     if keys:
@@ -146,6 +156,7 @@ def _token_kinds(
                 reader,
                 clock,
                 lookup=settings.service_account_lookup,
+                legacy=legacy,
             )
         )
     if settings.enable_bootstrap_token_auth:

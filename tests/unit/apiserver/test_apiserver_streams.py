@@ -78,6 +78,7 @@ async def test_logs_come_from_the_kubelet_as_they_are_written() -> None:
     [
         ("container=other", 400, "container other is not valid for pod web"),
         ("tailLines=-1", 422, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("stream=Stdout", 422, "stream: Forbidden: may not be specified"),
         ("limitBytes=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
     ],
 )
