@@ -145,9 +145,11 @@ class PodManager:
             if spec.is_static(worker.pod) and uid not in wanted:
                 worker.remove()
         for uid, pod in wanted.items():
-            if uid in self._workers:
-                continue
             key = meta.key_of(pod)
+            if uid in self._workers:
+                if self._workers[uid].is_removed:  # taken away and brought back before it has ended
+                    self._waiting[key] = [pod]
+                continue
             if any(meta.key_of(w.pod) == key for w in self._workers.values()):
                 self._waiting[key] = [pod]
             else:

@@ -124,6 +124,11 @@ class PodWorker:
         self._grace_seconds = seconds if self._grace_seconds is None else min(seconds, self._grace_seconds)
 
     @property
+    def is_removed(self) -> bool:
+        """Whether the pod is no longer wanted."""
+        return self._gone
+
+    @property
     def is_ending(self) -> bool:
         """Whether the pod is being terminated, or has been."""
         return self._gone or self._verdict is not None or meta.is_deleting(self.pod) or self.is_ended
