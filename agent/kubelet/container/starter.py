@@ -164,7 +164,8 @@ class Starter:
     ) -> pb.ContainerConfig:
         kit, pod = self._kit, start.pod
         ips = kit.node.ips if spec.is_host_network(pod) else kit.view.pod(meta.uid_of(pod)).ips
-        values = await environment.build(pod, container, kit.facts(tuple(ips)), kit.references, kit.services())
+        facts = kit.facts(tuple(ips))
+        values = await environment.build(pod, container, facts, kit.references, kit.services(), start.volumes)
         for reason, message in values.warnings:
             tell("Warning", reason, message)
         previous = runtime.container(container["name"])
