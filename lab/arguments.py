@@ -48,7 +48,11 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     logs.add_argument("host", metavar="HOST")
     logs.add_argument("component", metavar="COMPONENT")
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing what is added")
-    for verb, what in (("stop", "stop components of a host, or all of them"), ("start", "start them again")):
+    kill = verbs.add_parser("kill", help="send a signal to a component of a host", allow_abbrev=False)
+    kill.add_argument("host", metavar="HOST")
+    kill.add_argument("component", metavar="COMPONENT")
+    kill.add_argument("-s", "--signal", default="KILL", metavar="SIGNAL", help="KILL, STOP, CONT, … (default KILL)")
+    for verb, what in (("stop", "stop components of a host, or all that runs on it"), ("start", "start them again")):
         each = verbs.add_parser(verb, help=what, allow_abbrev=False)
         each.add_argument("host", metavar="HOST")
         each.add_argument("components", nargs="*", metavar="COMPONENT")
@@ -80,10 +84,21 @@ def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )
     certs = verbs.add_parser("certs", help="check or renew this machine's certificates", allow_abbrev=False)
     certs.add_argument("action", choices=("check-expiration", "renew"))
-    for each in (init, join, certs):
+    addons = verbs.add_parser(
+        "addons", help="put roles, configuration, kube-proxy, network and DNS into a new cluster", allow_abbrev=False
+    )
+    mark = verbs.add_parser("mark-control-plane", help="label and taint Nodes as control planes", allow_abbrev=False)
+    mark.add_argument("nodes", nargs="*", metavar="NODE", help="default: this host's")
+    for each in (addons, mark):
+        each.add_argument("--kubeconfig", metavar="FILE", help="default: the one that init or join has written")
+        each.add_argument("--timeout", type=float, default=240.0, metavar="SECONDS", help="how long to wait (240)")
+    images = verbs.add_parser("images", help="the images that hosts need", allow_abbrev=False)
+    images.add_argument("action", choices=("list", "save"))
+    images.add_argument("file", nargs="?", metavar="FILE", help="save: the archive to write, for ctr images import")
+    for each in (init, join, certs, addons, mark, images):
         each.add_argument("--config", metavar="FILE", help="kubeadm's configuration (ClusterConfiguration, …)")
-    for each in (init, join):
+    for each in (init, join, addons, mark):
         each.add_argument("--node-name", metavar="NAME", help="this host's name as a Node (default: its hostname)")
         each.add_argument("--apiserver-advertise-address", metavar="ADDRESS", help="this host's address")
-    for each in (init, join, certs):
+    for each in (init, join, certs, addons, mark):
         each.add_argument("--root", default="/", metavar="DIR", help="where the host's file system is (default /)")

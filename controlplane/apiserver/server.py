@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from controlplane.apiserver import resources as served_resources
+from controlplane.apiserver import runtimeconfig
 from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.app import App
@@ -94,7 +95,7 @@ class ApiServer:
         self.storage = MeasuredStorage(storage, prefix)
         self._tls = tls
         self.cacher = Cacher(self.storage, prefix)
-        self.resources = served_resources.built_in()
+        self.resources = served_resources.built_in(runtimeconfig.disabled(settings.runtime_config))
         objects = Objects(self.cacher)
         self.reader = CacheReader(self.resources, objects)
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)

@@ -36,7 +36,7 @@ def test(suite: str) -> int:
     if suite == "consistency":
         os.environ.setdefault("NAVARCH_CONSISTENCY_SECONDS", "600")
     if suite == "all":
-        clients.prepare_kubectl("new")
+        clients.prepare_kubectl("oldest", "new")
         for check in CHECKS:
             console.rule(" ".join(check), style="dim")
             statuses.append(_run(_program(check)))

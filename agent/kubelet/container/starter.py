@@ -164,8 +164,8 @@ class Starter:
     ) -> pb.ContainerConfig:
         kit, pod = self._kit, start.pod
         ips = kit.node.ips if spec.is_host_network(pod) else kit.view.pod(meta.uid_of(pod)).ips
-        facts = kit.facts(tuple(ips))
-        values = await environment.build(pod, container, facts, kit.references, kit.services(), start.volumes)
+        facts, services = kit.facts(tuple(ips)), kit.services(pod)
+        values = await environment.build(pod, container, facts, kit.references, services, start.volumes)
         for reason, message in values.warnings:
             tell("Warning", reason, message)
         previous = runtime.container(container["name"])

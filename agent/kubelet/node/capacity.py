@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from agent.kubelet.node.machine import Machine
 from agent.kubelet.resources.cpuset import CpuSet, parse_set
 from agent.kubelet.settings import Settings
-from machinery.api import quantity
+from machinery.api import podresources, quantity
+from machinery.api.meta import Object
 from machinery.api.quantity import BINARY_SI, Quantity
 from machinery.errors import SettingsError
 
@@ -103,6 +104,23 @@ def threshold_amount(text: str, of_total: Quantity) -> Quantity:
         return quantity.parse(text)
     except ValueError as error:
         raise SettingsError(f"eviction threshold {text!r}: {error}") from error
+
+
+def with_advertised(reported: Object, has: Amounts, usable: Amounts) -> tuple[Object, Object]:
+    """(capacity, allocatable) as the API shows them, with the extended resources that others put in `reported`.
+
+    Whoever gives a node a resource of their own writes its capacity; all of it can be used. What they took away again
+    is None in allocatable. Source: Advertise Extended Resources for a Node.
+    """
+    capacity_shown, usable_shown = shown(has), shown(usable)
+    before = reported.get("capacity") or {}
+    others = {name: amount for name, amount in before.items() if _of_others(name, capacity_shown)}
+    gone = [n for n in reported.get("allocatable") or {} if _of_others(n, capacity_shown) and n not in others]
+    return {**capacity_shown, **others}, {**usable_shown, **others, **dict.fromkeys(gone)}
+
+
+def _of_others(name: str, ours: Object) -> bool:
+    return name not in ours and podresources.is_extended(name)
 
 
 def shown(amounts: Amounts) -> dict[str, str]:

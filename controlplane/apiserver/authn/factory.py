@@ -11,6 +11,9 @@ from controlplane.apiserver.authn.contract import Authenticator
 from controlplane.apiserver.authn.impersonation import Impersonation
 from controlplane.apiserver.authn.issuer import TokenIssuer, discovery_document, key_set
 from controlplane.apiserver.authn.keys import VerificationKey, load_signing_key, load_verification_keys
+from controlplane.apiserver.authn.oidc import configuration
+from controlplane.apiserver.authn.oidc.authenticator import IssuedTokens
+from controlplane.apiserver.authn.oidc.model import Anonymous, AuthenticationConfiguration
 from controlplane.apiserver.authn.requestheader import FrontProxy
 from controlplane.apiserver.authn.reviews import TokenReviews, self_subject_review
 from controlplane.apiserver.authn.serviceaccount import ServiceAccountTokens
@@ -45,8 +48,11 @@ def build(
     clock = clock or SystemClock()
     audiences = tuple(settings.api_audiences) or tuple(settings.service_account_issuers[:1])
     keys = verification_keys(settings)
-    tokens = Tokens(_token_kinds(settings, reader, clock, keys, audiences), audiences)
-    chain = Chain(_ways(settings), tokens, anonymous=settings.anonymous_auth)
+    configured = _configured(settings)
+    issued = [IssuedTokens(issuer, clock) for issuer in configured.issuers]
+    tokens = Tokens([*_token_kinds(settings, reader, clock, keys, audiences), *issued], audiences)
+    anonymous = configured.anonymous or Anonymous(settings.anonymous_auth)
+    chain = Chain(_ways(settings), tokens, anonymous=anonymous.enabled, anonymous_paths=anonymous.paths)
     virtual: dict[tuple[ResourceType, str], VirtualHandler] = {
         (TOKENREVIEWS, ""): TokenReviews(tokens),
         (SELFSUBJECTREVIEWS, ""): self_subject_review,
@@ -70,6 +76,15 @@ def build(
         virtual=virtual,
         paths=_discovery(settings, keys),
     )
+
+
+def _configured(settings: Settings) -> AuthenticationConfiguration:
+    """Other identity providers. Raises SettingsError."""
+    if not settings.authentication_config:
+        return configuration.from_flags(settings)
+    if settings.oidc_issuer_url or settings.oidc_client_id:
+        raise SettingsError("authentication-config file and oidc-* flags are mutually exclusive")
+    return configuration.load(settings.authentication_config, settings.service_account_issuers)
 
 
 def verification_keys(settings: Settings) -> tuple[VerificationKey, ...]:

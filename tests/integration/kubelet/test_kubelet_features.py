@@ -58,7 +58,7 @@ async def test_one_container_that_ends_restarts_all(node: TestNode) -> None:
     async def settled() -> Object | None:
         status = (await node.client.get(PODS, name, node.namespace)).get("status") or {}
         counts = {s["name"]: s["restartCount"] for s in status.get("containerStatuses") or ()}
-        running = all("running" in s["state"] for s in status.get("containerStatuses") or ({"state": {}},))
+        running = all("running" in s["state"] for s in status.get("containerStatuses") or ())
         return status if running and counts == {"source": 2, "other": 2} else None
 
     status = await eventually(settled, "both containers to run for the third time", 60)

@@ -95,6 +95,17 @@ def test_what_pods_may_use_of_the_node() -> None:
     assert found["hugepages-2Mi"] == "1Gi"
 
 
+def test_resources_that_others_give_a_node_can_be_used() -> None:
+    reported = {
+        "capacity": {"cpu": "1", "example.com/dongle": "4", "hugepages-64Ki": "0"},
+        "allocatable": {"cpu": "1", "example.com/taken-away": "2"},
+    }
+    ours = {"cpu": quantity.of(8), "example.com/device": quantity.ZERO}
+    has, usable = capacity.with_advertised(reported, ours, ours)
+    assert has == {"cpu": "8", "example.com/device": "0", "example.com/dongle": "4"}
+    assert usable == {**has, "example.com/taken-away": None}
+
+
 def test_conditions_of_the_node_keep_their_times() -> None:
     first = conditions.build(frozenset(), [], [], "t1")
     assert {c["type"]: (c["status"], c["reason"]) for c in first}["Ready"] == ("True", "KubeletReady")
