@@ -15,6 +15,7 @@ import grpc
 
 from agent.cri import api_pb2 as pb
 from agent.cri.errors import map_error
+from agent.cri.figures import Operation
 
 _Answer = TypeVar("_Answer")
 
@@ -41,6 +42,7 @@ class CriClient:
         ]
         self._timeout_seconds = timeout_seconds
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._operations: dict[str, Operation] = {}
         self._runtime = grpc.aio.insecure_channel(_target(endpoint), options=options)
         separate = image_endpoint not in ("", endpoint)
         self._images = (
@@ -79,8 +81,12 @@ class CriClient:
         service: str = "RuntimeService",
     ) -> _Answer:
         limit = self._timeout_seconds if timeout_seconds == 0 else timeout_seconds
+        operation = self._operations.get(name)
+        if operation is None:
+            operation = self._operations[name] = Operation(name)
         try:
-            return await self._method(service, name, answer)(request, timeout=limit)  # type: ignore[no-any-return]
+            with operation.counted():
+                return await self._method(service, name, answer)(request, timeout=limit)  # type: ignore[no-any-return]
         except grpc.aio.AioRpcError as error:
             raise map_error(error) from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from agent.kubelet import metrics
 from agent.kubelet.cgroups.hierarchy import Hierarchy, Limits
 from agent.kubelet.container import resources
 from agent.kubelet.node.capacity import amounts
@@ -163,8 +164,10 @@ class PodCgroups:
         if not self._enabled:
             return
         group = self.group_of(pod)
-        self._hierarchy.create(group)
-        self._hierarchy.limit(group, self.limits_of(pod))
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("create")):
+            self._hierarchy.create(group)
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("update")):
+            self._hierarchy.limit(group, self.limits_of(pod))
 
     def widen(self, pod: Object) -> None:
         """Raise the pod's limits to what it may use now, and lower none. Raises OSError."""
@@ -219,11 +222,12 @@ class PodCgroups:
     def remove(self, uid: str) -> bool:
         """Remove a pod's group, killing what is left in it; False if it has to be tried again."""
         gone = True
-        for kind in _CLASSES:
-            group = self._pod_group(kind, uid)
-            if any(True for _ in self._existing(group)) and not self._hierarchy.remove(group):
-                self._hierarchy.kill(group)
-                gone = self._hierarchy.remove(group)
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("destroy")):
+            for kind in _CLASSES:
+                group = self._pod_group(kind, uid)
+                if any(True for _ in self._existing(group)) and not self._hierarchy.remove(group):
+                    self._hierarchy.kill(group)
+                    gone = self._hierarchy.remove(group)
         return gone
 
     def _existing(self, group: str) -> Iterable[str]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
 from agent.kubelet.plugins.api import deviceplugin_pb2 as pb
 from agent.kubelet.plugins.channel import PluginChannel
 from agent.kubelet.plugins.devicerecords import DeviceRecords
@@ -125,6 +126,7 @@ class DevicePlugins:
         if before is not None:
             resource.devices = before.devices
         resource.task = asyncio.create_task(self._watch(resource, channel), name=f"device plugin {name}")
+        metrics.DEVICE_REGISTRATIONS.labels(name).inc()
         log.info("device plugin registered", resource=name, socket=path)
 
     async def _stop(self, resource: Resource) -> None:

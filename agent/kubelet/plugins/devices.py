@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
 from agent.kubelet.plugins import devicechoice
 from agent.kubelet.plugins.api import deviceplugin_pb2 as pb
 from agent.kubelet.plugins.channel import PluginChannel
@@ -161,7 +162,8 @@ class DeviceManager:
                 await self._prefer(resource, resource.channel, uid, container)
                 ids = self._records.ids(uid, container, name)
                 request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
-                answer = await resource.channel.call(f"{PLUGIN}/Allocate", request, pb.AllocateResponse)
+                with metrics.timed(metrics.DEVICE_ALLOCATION.labels(name)):
+                    answer = await resource.channel.call(f"{PLUGIN}/Allocate", request, pb.AllocateResponse)
             except CriError as error:
                 raise AdmissionError(str(error)) from error
             if not answer.container_responses:

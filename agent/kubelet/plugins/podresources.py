@@ -9,6 +9,7 @@ import asyncio
 import os
 from typing import Any
 
+from agent.kubelet import metrics
 from agent.kubelet.kit import Kit
 from agent.kubelet.plugins.api import podresources_pb2 as pb
 from agent.kubelet.plugins.dra import ClaimError, claim_names, devices_of
@@ -43,15 +44,18 @@ class PodResources:
             await self._server.stop()
 
     async def _list(self, _: pb.ListPodResourcesRequest) -> pb.ListPodResourcesResponse:
+        self._count()
         return pb.ListPodResourcesResponse(pod_resources=[self._of_pod(pod) for pod in self._kit.active_pods()])
 
     async def _get(self, request: pb.GetPodResourcesRequest) -> pb.GetPodResourcesResponse:
+        self._count()
         for pod in self._kit.active_pods():
             if (meta.name_of(pod), meta.namespace_of(pod)) == (request.pod_name, request.pod_namespace):
                 return pb.GetPodResourcesResponse(pod_resources=self._of_pod(pod))
         raise Refused(f"pod {request.pod_name} in namespace {request.pod_namespace} not found", missing=True)
 
     async def _allocatable(self, _: pb.AllocatableResourcesRequest) -> pb.AllocatableResourcesResponse:
+        self._count()
         made = pb.AllocatableResourcesResponse(cpu_ids=sorted(self._kit.cpus.allocatable))
         for name, devices in self._kit.devices.plugins.devices().items():
             for device in devices:
@@ -61,6 +65,10 @@ class PodResources:
         for block in self._kit.memory.allocatable:
             _add_memory(made.memory, block)
         return made
+
+    @staticmethod
+    def _count() -> None:
+        metrics.POD_RESOURCES_REQUESTS.labels("v1").inc()
 
     def _of_pod(self, pod: Object) -> pb.PodResources:
         made = pb.PodResources(name=meta.name_of(pod), namespace=meta.namespace_of(pod))

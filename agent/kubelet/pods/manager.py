@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from agent.kubelet import metrics
 from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import Starter
@@ -194,6 +195,7 @@ class PodManager:
             lacking = preemption.missing(pod, others, kit.node.allocatable)
             for victim in preemption.victims(pod, others, lacking) or ():
                 kit.teller.pod(victim, "Warning", preemption.REASON, preemption.MESSAGE)
+                metrics.PREEMPTIONS.labels(next(iter(sorted(lacking)), "")).inc()
                 told = conditions.make(
                     conditions.DISRUPTION_TARGET,
                     True,
@@ -269,6 +271,7 @@ class PodManager:
 
     def _adopt_orphan(self, runtime: RuntimePod) -> None:
         """Nobody wants this pod: end it."""
+        metrics.ORPHANS.inc()
         log.info("ending pod that nobody wants", pod=f"{runtime.namespace}/{runtime.name}", uid=runtime.uid)
         pod: Object = {
             "apiVersion": "v1",

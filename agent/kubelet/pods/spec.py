@@ -51,6 +51,31 @@ def is_app(pod: Object, container: Object) -> bool:
     return any(c["name"] == container["name"] for c in containers(pod))
 
 
+def container_type(pod: Object, container: Object) -> str:
+    """How metrics call the kind of a container."""
+    if is_app(pod, container):
+        return "container"
+    own = any(c["name"] == container["name"] for c in init_containers(pod))
+    return "init_container" if own else "ephemeral_container"
+
+
+# How volume plugins call themselves where that isn't the field's name.
+_PLUGINS = {
+    "emptyDir": "empty-dir",
+    "hostPath": "host-path",
+    "downwardAPI": "downward-api",
+    "configMap": "configmap",
+    "persistentVolumeClaim": "csi",
+    "ephemeral": "csi",
+}
+
+
+def volume_plugin(volume: Object) -> str:
+    """The volume plugin of one of spec.volumes."""
+    kind = next((name for name in volume if name != "name"), "emptyDir")
+    return f"kubernetes.io/{_PLUGINS.get(kind, kind)}"
+
+
 def ended_before(pod: Object, container: Object) -> Iterator[str]:
     """Names of the init containers that have ended for good when this container starts."""
     for earlier in init_containers(pod):

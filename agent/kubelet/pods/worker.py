@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
 from agent.kubelet.container.lifecycle import Hooks, grace_of
 from agent.kubelet.container.model import RuntimePod
@@ -29,8 +30,10 @@ from agent.kubelet.pods.plan import LIVENESS_PROBE, STARTUP_PROBE, Kill, Plan, P
 from agent.kubelet.pods.preparation import Preparation
 from agent.kubelet.pods.reporter import Reporter
 from agent.kubelet.pods.resize import Resizing
+from agent.kubelet.pods.startup import Startup
 from agent.kubelet.pods.status import Verdict, Waiting
 from agent.kubelet.resources.topologymanager import AdmissionError
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -66,6 +69,8 @@ class PodWorker:
         self._due_in: float = kit.settings.sync_seconds
         self._seen: RuntimePod | None = None
         self._dirty = True
+        self._startup = Startup(pod, kit.clock)
+        self._operation = "create"  # what the next sync is for
         self.is_ended = False  # nothing runs any more; volumes and groups are gone
 
     # -- told from outside -------------------------------------------------------------------------------------------
@@ -74,6 +79,7 @@ class PodWorker:
         """The pod's object changed."""
         self.pod = pod
         self._dirty = True
+        self._operation = "update"
         self._preparation.expire()  # labels and annotations may be in its files
         if meta.is_deleting(pod):
             self.shorten_grace(grace_of(pod))
@@ -146,6 +152,7 @@ class PodWorker:
 
     async def run(self) -> None:
         """Live through the pod's whole life."""
+        self._startup.began(self.pod)
         if self._rejection is None:
             await self._interruptible(self._ask_for_devices())
         if self._rejection is not None:
@@ -192,7 +199,9 @@ class PodWorker:
 
     async def _sync_once(self) -> bool:
         """One sync, which a deletion interrupts; whether the pod has come to its end."""
-        found = await self._interruptible(self._sync())
+        operation, self._operation = self._operation, "sync"
+        with metrics.timed(metrics.POD_WORKER.labels(operation)):
+            found = await self._interruptible(self._sync())
         if found is None:
             return False  # interrupted: the loop sees why
         (due,) = found
@@ -248,6 +257,7 @@ class PodWorker:
         runtime = self._seen = kit.view.pod(self.uid)
         status = self.reporter.publish(pod)
         kit.probes.follow(pod, runtime, status)
+        self._startup.seen(pod, status, kit.images.pull_seconds)
         return None if status["phase"] in TERMINAL else self._due_in
 
     def _due(self, seconds: float) -> None:
@@ -382,6 +392,11 @@ class PodWorker:
         if isinstance(error, ContainerConfigError):
             self._preparation.expire()
         return _RETRY_SECONDS
+
+    @property
+    def volumes(self) -> Mapping[str, MountedVolume]:
+        """The pod's volumes that are ready."""
+        return self._preparation.volumes or {}
 
     @property
     def log_directory(self) -> str:

@@ -7,6 +7,7 @@ Source: Control CPU Management Policies on the Node; kubelet's cm/cpumanager (po
 
 from __future__ import annotations
 
+from agent.kubelet import metrics
 from agent.kubelet.pods import qos, spec
 from agent.kubelet.resources import cpuoptions
 from agent.kubelet.resources.assignment import Manner, NotEnough, take_distributed, take_packed
@@ -212,20 +213,26 @@ class CpuManager:
         count = wanted(pod, container) if self.is_static else 0
         if not count or spec.is_over(pod, container, self._state.given.get(uid, {})):
             return
-        if cpuoptions.FULL in self._options:
-            self._check_cores(count)
-        has = self.exclusive(uid, name)
-        if not has:
-            try:
-                has = self._choose(count, hint.mask, self._reusable_of(pod))
-            except NotEnough as error:
-                raise AdmissionError(str(error)) from error
+        metrics.CPU_REQUESTS.inc()
+        with metrics.CPU_ERRORS.count_exceptions(AdmissionError):
+            has = self._find(pod, container, count, hint)
+        if name not in self._state.given.get(uid, {}):
             self._state.shared -= has
             self._state.given.setdefault(uid, {})[name] = has
             self._file.save(self._state)
         ends = not spec.is_app(pod, container) and not spec.is_sidecar(container)
         before = self._reusable_of(pod)
         self._reusable = (uid, before | has if ends else before - has)
+
+    def _find(self, pod: Object, container: Object, count: int, hint: Hint) -> CpuSet:
+        """The CPUs that a container has, or is to have. Raises AdmissionError."""
+        if cpuoptions.FULL in self._options:
+            self._check_cores(count)
+        try:
+            has = self.exclusive(meta.uid_of(pod), container["name"])
+            return has or self._choose(count, hint.mask, self._reusable_of(pod))
+        except NotEnough as error:
+            raise AdmissionError(str(error)) from error
 
     def _check_cores(self, count: int) -> None:
         threads = self._machine.cpus_per_core

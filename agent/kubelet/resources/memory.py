@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 
+from agent.kubelet import metrics
 from agent.kubelet.pods import qos, spec
 from agent.kubelet.resources.hints import Hint, Hints, mask_of, masks, nodes_of
 from agent.kubelet.resources.memorystate import Block, MemoryStateFile, NodeState, Table
@@ -176,8 +177,10 @@ class MemoryManager:
         if spec.is_over(pod, container, self._state.blocks.get(uid, {})):
             return
         has, asked = self.blocks(uid, name), wanted(container)
+        metrics.MEMORY_REQUESTS.inc()
         if not has and asked:
-            has = self._choose(pod, asked, hint)
+            with metrics.MEMORY_ERRORS.count_exceptions(AdmissionError):
+                has = self._choose(pod, asked, hint)
             self._state.blocks.setdefault(uid, {})[name] = has
             self._shorten_init(pod, container, has)
             self._file.save(self._state)

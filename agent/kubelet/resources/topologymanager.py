@@ -7,9 +7,11 @@ Source: Control Topology Management Policies on a Node; kubelet's cm/topologyman
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from agent.kubelet import metrics
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.status import Verdict
 from agent.kubelet.resources.hints import ANY, NONE, Hint, Hints, Merger
@@ -74,11 +76,16 @@ class TopologyManager:
 
     def admit(self, pod: Object) -> Verdict | None:
         """Give a pod what it asks for; why it can't have it."""
+        metrics.TOPOLOGY_REQUESTS.inc()
+        began = time.perf_counter()
         try:
             self._admit(pod)
         except AdmissionError as error:
+            metrics.TOPOLOGY_ERRORS.inc()
             self.forget(meta.uid_of(pod))
             return error.verdict()
+        finally:
+            metrics.TOPOLOGY_MILLISECONDS.observe(1000 * (time.perf_counter() - began))
         return None
 
     def _admit(self, pod: Object) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
@@ -28,6 +28,7 @@ from agent.kubelet.pods.manager import PodManager
 from agent.kubelet.server import figures, streaming
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.checkpoint import Checkpoints
+from agent.kubelet.server.counting import counted
 from agent.kubelet.server.statistics import Statistics
 from machinery.api import meta
 from machinery.api.meta import Object, parse_time
@@ -100,7 +101,7 @@ class KubeletServer:
         settings = self._kit.settings
         self.port = await self._serve(self.app, settings.port, self._tls)
         if settings.read_only_port:
-            public = web.Application()
+            public = web.Application(middlewares=[_counted_only])
             self._add_public_routes(public)
             await self._serve(public, settings.read_only_port, None)
         return self
@@ -129,8 +130,9 @@ class KubeletServer:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = await self._guard.check(request)
-        return refusal if refusal is not None else await handler(request)
+        with counted(request, "readwrite"):
+            refusal = await self._guard.check(request)
+            return refusal if refusal is not None else await handler(request)
 
     # -- simple ones -------------------------------------------------------------------------------------------------
 
@@ -159,8 +161,8 @@ class KubeletServer:
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        figures.refresh(self._kit)
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        text = figures.exposition(self._kit, self._manager)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _configz(self, request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps({"kubeletconfig": self._configuration}), content_type="application/json")
@@ -299,6 +301,12 @@ class KubeletServer:
         except CriError as error:
             return web.Response(status=500, text=f"{error}\n")
         return web.Response(body=answer.stdout + answer.stderr, content_type="text/plain")
+
+
+@web.middleware
+async def _counted_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    with counted(request, "readonly"):
+        return await handler(request)
 
 
 def _flag(request: web.Request, name: str) -> bool:
