@@ -112,6 +112,8 @@ class Settings:
     service_node_port_range: tuple[int, int] = (30000, 32767)
     """First and last port of a NodePort."""
     enable_aggregator_routing: bool = False
+    components: tuple[str, ...] = ("scheduler", "controller-manager")
+    """Those of this host whose health `kubectl get componentstatuses` asks for; no flag of upstream's."""
 
     # kubelets
     kubelet_client_certificate: str = ""

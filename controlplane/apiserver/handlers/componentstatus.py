@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from controlplane.apiserver.cacher.record import Record
+from controlplane.apiserver.dialing import why
 from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
@@ -57,7 +58,7 @@ async def list_(api: Api, exchange: Exchange) -> Answer:
 
 def names(api: Api) -> Sequence[str]:
     """The components that have a status."""
-    return sorted([*_PORTS, *(f"etcd-{i}" for i in range(len(api.settings.etcd_servers)))])
+    return sorted([*api.settings.components, *(f"etcd-{i}" for i in range(len(api.settings.etcd_servers)))])
 
 
 async def _record(api: Api, name: str) -> Record:
@@ -88,7 +89,7 @@ async def _component(port: int) -> tuple[bool, str, str]:
             text = await response.text()
             return response.status == 200, text, "" if response.status == 200 else f"unhealthy: {response.status}"
     except (aiohttp.ClientError, TimeoutError) as exc:
-        return False, f'Get "{url}": {exc}', ""
+        return False, f'Get "{url}": {why(exc)}', ""
 
 
 async def _etcd(api: Api) -> tuple[bool, str, str]:

@@ -105,9 +105,9 @@ class Upstream(asyncio.Protocol):
         """The end."""
         self.closed.set()
 
-    async def ended(self) -> None:
-        """Return when the peer or the client has gone."""
-        waits = [asyncio.ensure_future(end.wait()) for end in (self.closed, self._client.closed)]
+    async def ended(self, *others: asyncio.Event) -> None:
+        """Return when the peer or the client has gone, or one of the others is set."""
+        waits = [asyncio.ensure_future(end.wait()) for end in (self.closed, self._client.closed, *others)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

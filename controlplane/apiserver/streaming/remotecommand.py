@@ -83,11 +83,7 @@ async def _run(client: ClientSocket, peer: Peer, path: str, wanted: Wanted) -> d
     upstream = Upstream(found, client, spdy.data_received)
     try:
         client.serve(session.message)
-        ending = asyncio.ensure_future(upstream.ended())
-        finished = asyncio.ensure_future(session.finished.wait())
-        await asyncio.wait([ending, finished], return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        finished.cancel()
+        await upstream.ended(session.finished)
     finally:
         client.source = None
         found.transport.close()

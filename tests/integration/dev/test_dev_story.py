@@ -32,6 +32,7 @@ def refused(*arguments: str) -> str:
 def test_workloads_run_on_hollow_nodes() -> None:
     with running_cluster(hollow_nodes=2) as dev:
         kubectl(dev, "wait", "--for=condition=Ready", "node", "--all", WAIT)
+        assert get(dev, "service", "kubernetes")["spec"]["clusterIP"] == "10.96.0.1"
         kubectl(dev, "create", "deployment", "web", "--image=nginx", "--replicas=3")
         kubectl(dev, "expose", "deployment", "web", "--port=80")
         kubectl(dev, "rollout", "status", "deployment/web", WAIT)

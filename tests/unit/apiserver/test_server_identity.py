@@ -12,6 +12,8 @@ from controlplane.apiserver.settings import Settings
 from controlplane.apiserver.testing import RunningServer, running_apiserver
 from machinery.api.catalogue import CONFIGMAPS, LEASES, SECRETS
 from machinery.api.meta import Object, labels_of, name_of
+from machinery.client.config import ClientConfig
+from machinery.client.rest import Client
 from machinery.testing.clock import FakeClock
 
 CLUSTER = Settings(etcd_servers=("https://127.0.0.1:2379",))
@@ -93,3 +95,20 @@ async def test_a_use_is_noted_once_a_day() -> None:
         assert await loopback.get(SECRETS, "t", "default") == used
         await tokens.note_use(secret)  # a conflict, that nobody is told of
         assert await loopback.get(SECRETS, "t", "default") == used
+
+
+async def _components(settings: Settings) -> list[Object]:
+    async with running_apiserver(settings) as server:
+        config = ClientConfig(server.url, ca_data=server.ca, token=server.token)
+        async with Client(config, user_agent="test") as client:
+            return list((await client.request("GET", "/api/v1/componentstatuses"))["items"])
+
+
+async def test_components_of_this_host_are_asked_how_they_are() -> None:
+    found = await _components(Settings())
+    assert [name_of(one) for one in found] == ["controller-manager", "scheduler"]
+    for one in found:
+        (told,) = one["conditions"]
+        assert told["status"] == "True" or told["message"].startswith('Get "https://127.0.0.1:102')
+        assert "SSLContext" not in told["message"]
+    assert await _components(Settings(components=())) == []
