@@ -16,6 +16,8 @@ from machinery.errors import MethodNotAllowed
 Response = Answer | Answered
 
 _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+_PROXIED = frozenset({("proxy", "HEAD"), ("proxy", "OPTIONS")})
+"""What is passed on although no verb of the resource is named for it."""
 
 
 async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
@@ -96,7 +98,7 @@ async def _collection(api: Api, exchange: Exchange, served: Served) -> Response:
 
 async def _subresource(api: Api, exchange: Exchange, served: Served, subresource: Subresource) -> Response:
     verb = _VERBS.get(exchange.method, "")
-    if verb not in subresource.verbs:
+    if verb not in subresource.verbs and (subresource.name, exchange.method) not in _PROXIED:
         raise no_such_method()
     special = SUBRESOURCES.get((served.stored, subresource.name)) or SUBRESOURCES.get((None, subresource.name))
     if special is not None:

@@ -42,6 +42,33 @@ def _port(text: str) -> int:
     return number
 
 
+def _pair(text: str) -> list[tuple[str, str]]:
+    claim, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("key=value is needed")
+    return [(claim, value)]
+
+
+def _switches(text: str) -> list[tuple[str, str]]:
+    found = []
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if value.lower() not in ("", "true", "false", "1", "0"):
+            raise ValueError(f"{part!r}: true or false is needed")
+        found.append((name.strip(), "false" if value.lower() in ("false", "0") else "true"))
+    return found
+
+
+def _sni(text: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    files, colon, patterns = text.partition(":")
+    certificate, comma, key = files.partition(",")
+    if not comma or not certificate or not key:
+        raise ValueError("expected comma separated certificate and key file paths")
+    if colon and not patterns:
+        raise ValueError("empty names list")
+    return [(certificate, key, tuple(patterns.split(",")) if patterns else ())]
+
+
 FLAGS = (
     Flag("admission-control-config-file", str, "", "File with admission control configuration."),
     Flag("advertise-address", str, "", "The IP address on which to advertise the apiserver to the cluster."),
@@ -61,7 +88,10 @@ FLAGS = (
     Flag("audit-webhook-mode", str, "batch", "How audit events are sent to the webhook: batch."),
     Flag("audit-policy-file", str, "", "Path to the file that defines the audit policy configuration."),
     Flag("authentication-token-webhook-config-file", str, "", "kubeconfig of the token authentication webhook."),
-    Flag("authorization-mode", strings, ["AlwaysAllow"], "Ordered list of authorizers."),
+    Flag("authentication-config", str, "", "File with Authentication Configuration: trusted issuers of tokens."),
+    Flag("authorization-config", str, "", "File with Authorization Configuration: the authorizers in order."),
+    Flag("authorization-mode", strings, [], "Ordered list of authorizers."),
+    Flag("authorization-policy-file", str, "", "Policy of --authorization-mode=ABAC, a JSON object a line."),
     Flag("authorization-webhook-config-file", str, "", "kubeconfig of the authorization webhook."),
     Flag("bind-address", str, "0.0.0.0", "The IP address on which to listen for the --secure-port port."),
     Flag("cert-dir", str, "/var/run/kubernetes", "Where a self-signed certificate is put if none is given."),
@@ -88,6 +118,8 @@ FLAGS = (
     Flag("etcd-servers", strings, [], "List of etcd servers to connect with."),
     Flag("event-ttl", duration, 3600.0, "Amount of time to retain events."),
     Flag("external-hostname", str, "", "The hostname to use when generating externalized URLs."),
+    Flag("identity-lease-duration-seconds", int, 3600, "How long the server's own Lease is good, in seconds."),
+    Flag("identity-lease-renew-interval-seconds", int, 10, "How often that is renewed, in seconds."),
     Flag("kubelet-certificate-authority", str, "", "CA that kubelets' serving certificates are verified with."),
     Flag("kubelet-client-certificate", str, "", "Client certificate for kubelets."),
     Flag("kubelet-client-key", str, "", "Key of the client certificate for kubelets."),
@@ -101,6 +133,15 @@ FLAGS = (
     Flag("max-mutating-requests-inflight", int, 200, "Concurrency of mutating requests."),
     Flag("max-requests-inflight", int, 400, "Concurrency of other requests."),
     Flag("min-request-timeout", int, 1800, "Seconds that a watch without a timeout lives at least."),
+    Flag("oidc-ca-file", str, "", "CA that the OpenID issuer's certificate is verified with."),
+    Flag("oidc-client-id", str, "", "The client ID of the OpenID Connect client, which tokens must be for."),
+    Flag("oidc-groups-claim", str, "", "OpenID Connect claim of the user's groups."),
+    Flag("oidc-groups-prefix", str, "", "Is put before all groups."),
+    Flag("oidc-issuer-url", str, "", "The URL of the OpenID issuer; only https is accepted."),
+    Flag("oidc-required-claim", _pair, [], "A key=value pair that tokens must have; may come again."),
+    Flag("oidc-signing-algs", strings, ["RS256"], "Allowed JOSE asymmetric signing algorithms."),
+    Flag("oidc-username-claim", str, "sub", "OpenID Connect claim of the user's name."),
+    Flag("oidc-username-prefix", str, "", "Is put before names; - for none; by default the issuer's URL and #."),
     Flag("profiling", boolean, True, "Enable profiling via web interface host:port/debug/pprof/."),
     Flag("proxy-client-cert-file", str, "", "Certificate to prove who the aggregator is."),
     Flag("proxy-client-key-file", str, "", "Key to prove who the aggregator is."),
@@ -111,6 +152,7 @@ FLAGS = (
     Flag("requestheader-group-headers", strings, [], "Headers to inspect for groups."),
     Flag("requestheader-uid-headers", strings, [], "Headers to inspect for UIDs."),
     Flag("requestheader-username-headers", strings, [], "Headers to inspect for usernames."),
+    Flag("runtime-config", _switches, [], "Group versions to turn on or off: batch/v1=false, api/beta=true, …"),
     Flag("secure-port", _port, 6443, "The port on which to serve HTTPS."),
     Flag("service-account-extend-token-expiration", boolean, True, "Extend the expiry of projected tokens."),
     Flag("service-account-issuer", strings, [], "Identifier of the service account token issuer; may come again."),
@@ -128,12 +170,22 @@ FLAGS = (
     Flag("tls-cipher-suites", strings, [], "Cipher suites for TLS 1.2."),
     Flag("tls-min-version", str, "", "VersionTLS12 or VersionTLS13."),
     Flag("tls-private-key-file", str, "", "Key of --tls-cert-file."),
+    Flag("tls-sni-cert-key", _sni, [], "A certificate and key for some host names: cert,key[:name,…]; may come again."),
     Flag("token-auth-file", str, "", "File of static tokens."),
     Flag("v", _log_level, 0, "number for the log level verbosity"),
 )
 
 HARMLESS = (
+    "allow-metric-labels",
+    "allow-metric-labels-manifest",
     "apiserver-count",
+    "audit-log-batch-buffer-size",
+    "audit-log-batch-max-size",
+    "audit-log-batch-max-wait",
+    "audit-log-batch-throttle-burst",
+    "audit-log-batch-throttle-enable",
+    "audit-log-batch-throttle-qps",
+    "audit-log-version",
     "audit-webhook-batch-buffer-size",
     "audit-webhook-batch-throttle-burst",
     "audit-webhook-batch-throttle-enable",
@@ -153,6 +205,8 @@ HARMLESS = (
     "default-unreachable-toleration-seconds",
     "default-watch-cache-size",
     "delete-collection-workers",
+    "disable-http2-serving",
+    "disabled-metrics",
     "enable-garbage-collector",
     "enable-logs-handler",
     "etcd-count-metric-poll-period",
@@ -163,8 +217,6 @@ HARMLESS = (
     "goaway-chance",
     "help",
     "http2-max-streams-per-connection",
-    "identity-lease-duration-seconds",
-    "identity-lease-renew-interval-seconds",
     "kubelet-port",
     "kubelet-read-only-port",
     "kubernetes-service-node-port",
@@ -185,6 +237,7 @@ HARMLESS = (
     "storage-media-type",
     "strict-transport-security-directives",
     "target-ram-mb",
+    "tls-curve-preferences",
     "vmodule",
     "watch-cache",
     "watch-cache-sizes",
@@ -194,6 +247,9 @@ HARMLESS = (
 _FILES = (
     "audit-policy-file",
     "audit-webhook-config-file",
+    "authentication-config",
+    "authorization-config",
+    "authorization-policy-file",
     "client-ca-file",
     "encryption-provider-config",
     "etcd-cafile",
@@ -202,6 +258,7 @@ _FILES = (
     "kubelet-certificate-authority",
     "kubelet-client-certificate",
     "kubelet-client-key",
+    "oidc-ca-file",
     "proxy-client-cert-file",
     "proxy-client-key-file",
     "requestheader-client-ca-file",
@@ -246,7 +303,11 @@ def parse(arguments: Sequence[str]) -> Settings:
         raise SettingsError("--endpoint-reconciler-type: only lease and none are supported")
     if values["tls-min-version"] not in ("", "VersionTLS12", "VersionTLS13"):
         raise SettingsError("--tls-min-version: only VersionTLS12 and VersionTLS13 are supported")
+    for name in ("identity-lease-duration-seconds", "identity-lease-renew-interval-seconds"):
+        if values[name] <= 0:
+            raise SettingsError(f"--{name} should be a positive number, but value '{values[name]}' provided")
     _check_audit(values)
+    _check_authorization(values)
     made: dict[str, Any] = {}
     for name, value in values.items():
         if name in _CHECKED_ONLY:
@@ -292,6 +353,14 @@ def _check_audit(values: dict[str, Any]) -> None:
             raise SettingsError(f"--{name} {values[name]} can't be a negative number")
     if values["max-requests-inflight"] < 0 or values["max-mutating-requests-inflight"] < 0:
         raise SettingsError("--max-requests-inflight and --max-mutating-requests-inflight can not be negative value")
+
+
+def _check_authorization(values: dict[str, Any]) -> None:
+    older = [name for name in ("authorization-mode", "authorization-webhook-config-file") if values[name]]
+    if values["authorization-config"] and older:
+        told = "can not be specified when --authorization-mode or --authorization-webhook-* flags are defined"
+        raise SettingsError(f"--authorization-config {told}")
+    values["authorization-mode"] = values["authorization-mode"] or ["AlwaysAllow"]
 
 
 def _check_ranges(ranges: list[str]) -> None:

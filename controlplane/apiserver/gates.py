@@ -107,7 +107,7 @@ class Passage:
     async def _authenticate(self) -> User:
         metrics, clock = self._gates.api.metrics, self._gates.api.clock
         raw = self.exchange.raw
-        credentials = Credentials(raw.peer_certificates, raw.headers, raw.remote)
+        credentials = Credentials(raw.peer_certificates, raw.headers, raw.remote, self.exchange.info.path)
         begun = clock.monotonic()
         try:
             for authenticator in self._gates.api.extensions.authenticators:

@@ -26,11 +26,15 @@ def _reachable(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """Made from the settings; `service` is None where the server is not to announce itself."""
+    """Made from the settings; `service` is None where no address is told that the server has.
+
+    It is `announced` as an endpoint of that Service if others can reach it.
+    """
 
     allocator: ServiceAllocator
     repair: Repair
     service: KubernetesService | None
+    announced: bool
     clock: Clock
 
     @classmethod
@@ -42,11 +46,13 @@ class Pools:
         addresses = Addresses(ranges, reader, loopback)
         ports = NodePorts(storage, prefix, settings.service_node_port_range)
         service = None
-        if settings.endpoint_reconciler_type == "lease" and _reachable(settings.advertise_address):
+        if settings.endpoint_reconciler_type == "lease" and settings.advertise_address:
             service = KubernetesService(
                 loopback, storage, prefix, settings.advertise_address, settings.secure_port, ranges[0], clock
             )
-        return cls(ServiceAllocator(addresses, ports), Repair(loopback, addresses, ports, clock), service, clock)
+        repair = Repair(loopback, addresses, ports, clock)
+        announced = service is not None and _reachable(settings.advertise_address)
+        return cls(ServiceAllocator(addresses, ports), repair, service, announced, clock)
 
     def start_hooks(self) -> dict[str, StartHook]:
         """What must be there before the server is ready."""

@@ -30,6 +30,8 @@ class Credentials:
     peer_certificates: tuple[bytes, ...]  # DER, the client's own first, as it showed them: not verified
     headers: MultiMapping[str]  # names without regard to case; some (Impersonate-Group) come several times
     peer_address: str = ""
+    path: str = ""
+    """What is asked for: some paths may be open to everybody."""
 
 
 @dataclass(frozen=True, slots=True)

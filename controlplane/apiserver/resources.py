@@ -89,12 +89,14 @@ class Resources:
 
     _by_path: dict[tuple[str, str, str], Served] = field(default_factory=dict)
     generation: int = 0
+    hidden: frozenset[tuple[str, str]] = frozenset()
+    """Groups and versions that clients do not see; the server itself still works with what is in them."""
     changed: list[Callable[[], None]] = field(default_factory=list)
     """Called after each change: caches made from this (discovery, OpenAPI) are then dropped."""
 
     def find(self, group: str, version: str, plural: str) -> Served | None:
         """The resource at a path."""
-        return self._by_path.get((group, version, plural))
+        return None if (group, version) in self.hidden else self._by_path.get((group, version, plural))
 
     def of(self, resource: ResourceType) -> Served:
         """A resource that is known to be served. Raises KeyError."""
@@ -102,12 +104,16 @@ class Resources:
 
     def all(self) -> Iterable[Served]:
         """Everything served, in the order of registration."""
-        return self._by_path.values()
+        if not self.hidden:
+            return self._by_path.values()
+        return [s for s in self._by_path.values() if (s.type.group, s.type.version) not in self.hidden]
 
     def group_versions(self) -> dict[str, list[str]]:
         """Versions of each group, the preferred first; groups in the order of registration."""
         found: dict[str, list[str]] = {}
         for group, version, _ in self._by_path:
+            if (group, version) in self.hidden:
+                continue
             versions = found.setdefault(group, [])
             if version not in versions:
                 versions.append(version)
@@ -128,10 +134,10 @@ class Resources:
             callback()
 
 
-def built_in() -> Resources:
-    """The built-in resources."""
+def built_in(hidden: frozenset[tuple[str, str]] = frozenset()) -> Resources:
+    """The built-in resources; clients do not see those of `hidden` groups and versions."""
     schemas = schema.load()
-    resources = Resources()
+    resources = Resources(hidden=hidden)
     made = []
     for resource in BUILT_IN:
         view = VIEWS.get(resource)

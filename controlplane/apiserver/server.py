@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from controlplane.apiserver import resources as served_resources
+from controlplane.apiserver import runtimeconfig
 from controlplane.apiserver.admitting import Admission
 from controlplane.apiserver.aggregation.aggregator import Aggregator
 from controlplane.apiserver.app import App
@@ -37,6 +39,7 @@ from controlplane.apiserver.handlers.openapi import OpenAPI
 from controlplane.apiserver.handlers.paths import VERSION, Paths
 from controlplane.apiserver.handlers.zpages import ZPages
 from controlplane.apiserver.http.server import HttpServer
+from controlplane.apiserver.identity import Identity
 from controlplane.apiserver.loopback import LoopbackClient
 from controlplane.apiserver.objects import Objects
 from controlplane.apiserver.pools import Pools
@@ -63,6 +66,7 @@ _BEGUN = (
     "crd-informer-synced",
     "generic-apiserver-start-informers",
     "kube-apiserver-autoregistration",
+    "start-apiserver-admission-initializer",
     "start-apiextensions-controllers",
     "start-apiextensions-informers",
     "start-cluster-authentication-info-controller",
@@ -70,6 +74,10 @@ _BEGUN = (
     "start-service-ip-repair-controllers",
     "storage-object-count-tracker-hook",
     "storage-readiness",
+)
+_IDENTITY = (
+    "start-kube-apiserver-identity-lease-controller",
+    "start-kube-apiserver-identity-lease-garbage-collector",
 )
 
 
@@ -94,7 +102,7 @@ class ApiServer:
         self.storage = MeasuredStorage(storage, prefix)
         self._tls = tls
         self.cacher = Cacher(self.storage, prefix)
-        self.resources = served_resources.built_in()
+        self.resources = served_resources.built_in(runtimeconfig.disabled(settings.runtime_config))
         objects = Objects(self.cacher)
         self.reader = CacheReader(self.resources, objects)
         self.api = Api(settings, self.resources, objects, self.reader, clock or SystemClock(), self._authorize)
@@ -111,6 +119,7 @@ class ApiServer:
         self._done: set[str] = set()
         self._ready = asyncio.Event()
         self._stopping = False
+        self._identity = self._lease() if settings.etcd_servers else None  # without etcd there are no others to tell
         self.port = settings.secure_port
         self._flow = self._flow_control() if settings.enable_priority_and_fairness else None
         self._auditor = auditor(settings, self.api.clock)
@@ -119,6 +128,11 @@ class ApiServer:
         self._group: asyncio.TaskGroup | None = None
         self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _lease(self) -> Identity:
+        settings = self.settings
+        times = (settings.identity_lease_duration_seconds, settings.identity_lease_renew_interval_seconds)
+        return Identity(self.loopback, self.reader, self.api.clock, socket.gethostname(), *times)
 
     def _flow_control(self) -> FlowControl:
         settings = self.settings
@@ -157,12 +171,12 @@ class ApiServer:
         }
         for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
-        return Health(checks, {"informer-sync": well, "shutdown": shutdown})
+        return Health(checks, {"etcd-readiness": etcd, "informer-sync": well, "shutdown": shutdown})
 
     def _begun(self) -> Sequence[str]:
         """What the server begins by itself, by the names of upstream's hooks; done once it serves."""
         flow = ("priority-and-fairness-config-consumer", "priority-and-fairness-filter") if self._flow else ()
-        return (*_BEGUN, *flow)
+        return (*_BEGUN, *flow, *(_IDENTITY if self._identity else ()))
 
     def _hook_check(self, name: str) -> Check:
         async def check() -> None:
@@ -212,8 +226,11 @@ class ApiServer:
         if flow is not None:
             self._spawn(flow.adjust_regularly)
             self._spawn(lambda: keep_statuses(flow, self.reader, self.loopback, self.api.clock))
-        if self._pools.service is not None:
+        if self._pools.service is not None and self._pools.announced:
             self._spawn(self._pools.service.run)
+        if self._identity is not None:
+            self._spawn(self._identity.keep)
+            self._spawn(self._identity.collect)
         self._done.update(self._begun())
         self._announce()
         return self

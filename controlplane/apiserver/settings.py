@@ -30,6 +30,8 @@ class Settings:
     secure_port: int = 6443
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
+    tls_sni_cert_key: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """Further certificates: files of certificate and key, and the host names they are shown for (none: their own)."""
     tls_min_version: str = ""
     """VersionTLS12 or VersionTLS13; "": TLS 1.2."""
     tls_cipher_suites: tuple[str, ...] = ()
@@ -51,6 +53,9 @@ class Settings:
     """How long watches may go on after that."""
     external_hostname: str = ""
     cors_allowed_origins: tuple[str, ...] = ()
+    identity_lease_duration_seconds: int = 3600
+    """For how long the server's own Lease is good; it is renewed every `identity_lease_renew_interval_seconds`."""
+    identity_lease_renew_interval_seconds: int = 10
     endpoint_reconciler_type: str = "lease"
     """`lease` keeps the Endpoints of the Service `kubernetes`; `none` leaves them to others."""
 
@@ -76,16 +81,30 @@ class Settings:
     proxy_client_cert_file: str = ""
     proxy_client_key_file: str = ""
     authentication_token_webhook_config_file: str = ""
+    authentication_config: str = ""
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_ca_file: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_required_claim: tuple[tuple[str, str], ...] = ()
+    oidc_signing_algs: tuple[str, ...] = ("RS256",)
 
     # authorisation
     authorization_modes: tuple[str, ...] = ("AlwaysAllow",)
     authorization_webhook_config_file: str = ""
+    authorization_policy_file: str = ""
+    authorization_config: str = ""
 
     # admission
     enable_admission_plugins: tuple[str, ...] = ()
     disable_admission_plugins: tuple[str, ...] = ()
     admission_control_config_file: str = ""
     allow_privileged: bool = False
+    runtime_config: tuple[tuple[str, str], ...] = ()
+    """Group versions (`batch/v1`, `api/beta`) and whether they are served."""
 
     # cluster
     service_cluster_ip_ranges: tuple[str, ...] = ("10.0.0.0/24",)

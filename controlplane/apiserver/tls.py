@@ -15,6 +15,7 @@ import ctypes
 import ssl
 from pathlib import Path
 
+from controlplane.apiserver.servingcertificates import Pair, ServingCertificates
 from controlplane.apiserver.settings import Settings
 from machinery import pki
 from machinery.errors import SettingsError
@@ -27,15 +28,23 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     certificate, key = settings.tls_cert_file, settings.tls_private_key_file
     if not certificate:
         certificate, key = _self_signed(settings)
+    pairs = [Pair(certificate, key), *(Pair(*given) for given in settings.tls_sni_cert_key)]
+    return ServingCertificates(pairs, lambda pair: _context(settings, pair)).context
+
+
+def _context(settings: Settings, pair: Pair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.tls_min_version == "VersionTLS13":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(pair.certificate, pair.key)
     except (ssl.SSLError, OSError) as exc:
-        raise SettingsError(f"--tls-cert-file {certificate}, --tls-private-key-file {key}: {_told(exc)}") from exc
+        files = f"--tls-cert-file {pair.certificate}, --tls-private-key-file {pair.key}"
+        if (pair.certificate, pair.key, pair.names) in settings.tls_sni_cert_key:
+            files = f"--tls-sni-cert-key {pair.certificate},{pair.key}"
+        raise SettingsError(f"{files}: {_told(exc)}") from exc
     for flag, path in (
         ("--client-ca-file", settings.client_ca_file),
         ("--requestheader-client-ca-file", settings.requestheader_client_ca_file),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from controlplane.controllers.hashing import content_hash, normalised
 from machinery.api.catalogue import CONTROLLERREVISIONS, DAEMONSETS, STATEFULSETS
@@ -42,8 +43,20 @@ def in_order(revisions: Iterable[Object]) -> list[Object]:
 
 
 def template_patch(owner: Object) -> Object:
-    """What a revision keeps: a patch that replaces the owner's template."""
-    return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    """What a revision keeps: a patch that replaces the owner's template.
+
+    Byte by byte what upstream's controllers write, which compare it so: theirs goes through Go's maps.
+    """
+    patch: Object = _as_go_map({"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}})
+    return patch
+
+
+def _as_go_map(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_go_map(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [_as_go_map(item) for item in value]
+    return value
 
 
 def template_of(revision: Object) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from importlib import import_module
 
 from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.authn import factory as authn
@@ -32,8 +33,8 @@ _SERVICES = "10.96.0.0/12"
 
 
 async def run(settings: DevSettings, home: Home, on_ready: Callable[[int], None]) -> None:
-    """Run everything until cancelled; `on_ready` is told the port when the API server is ready, hollow nodes are
-    registered and the other components have begun.
+    """Run everything until cancelled; `on_ready` is told the port when the API server is ready and hollow nodes are
+    registered. The other components begin a moment later: what they are made of takes as long to load as all before.
 
     Raises:
         LabError: the port can't be had.
@@ -42,12 +43,14 @@ async def run(settings: DevSettings, home: Home, on_ready: Callable[[int], None]
     storage: Storage = MemoryStorage() if settings.store == "memory" else open_storage(home.store)
     try:
         async with _api_server(settings, home, storage) as server, asyncio.TaskGroup() as group:
-            interval, clock = server.settings.etcd_compaction_interval_seconds, SystemClock()
-            group.create_task(compact_regularly(storage, server.cacher.prefix, interval, clock))
+            interval, cacher = server.settings.etcd_compaction_interval_seconds, server.cacher
+            group.create_task(compact_regularly(storage, cacher.prefix, interval, SystemClock(), cacher.forget_before))
             await _make_account(server)
             home.write_kubeconfig(server.port)
-            await _start_components(settings, home, server.port, group)
+            if settings.hollow_nodes:
+                await _start_nodes(settings.hollow_nodes, home, server.port, group)
             on_ready(server.port)
+            await _start_components(home, server.port, group)
             await asyncio.Event().wait()
     finally:
         await storage.close()
@@ -76,18 +79,18 @@ async def _make_account(server: ApiServer) -> None:
         await server.loopback.create(SERVICEACCOUNTS, {"metadata": metadata})
 
 
-async def _start_components(settings: DevSettings, home: Home, port: int, group: asyncio.TaskGroup) -> None:
-    # Imported here: the API server is up and answers while these load.
-    from lab.dev.components import control, schedule
+async def _start_nodes(count: int, home: Home, port: int, group: asyncio.TaskGroup) -> None:
+    from lab.dev.hollow.nodes import HollowNodes  # what it needs is not loaded where there are none
 
-    if settings.hollow_nodes:
-        from lab.dev.hollow.nodes import HollowNodes
+    nodes = HollowNodes(count, SystemClock())
+    group.create_task(nodes.run(home.client(port, HOLLOW_NODES)))
+    await nodes.registered.wait()
 
-        nodes = HollowNodes(settings.hollow_nodes, SystemClock())
-        group.create_task(nodes.run(home.client(port, HOLLOW_NODES)))
-        await nodes.registered.wait()
-    group.create_task(schedule(home.client(port, SCHEDULER)))
-    group.create_task(control(home.client(port, CONTROLLERS), home.pki))
+
+async def _start_components(home: Home, port: int, group: asyncio.TaskGroup) -> None:
+    components = await asyncio.to_thread(import_module, "lab.dev.components")  # the API server answers meanwhile
+    group.create_task(components.schedule(home.client(port, SCHEDULER)))
+    group.create_task(components.control(home.client(port, CONTROLLERS), home.pki))
 
 
 def _api_settings(port: int, home: Home) -> Settings:

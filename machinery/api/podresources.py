@@ -22,6 +22,11 @@ def is_sidecar(container: Object) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
+def is_extended(name: str) -> bool:
+    """Whether a resource is one that device plugins or administrators bring, by the look of its name."""
+    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+
+
 def of_container(container: Object, which: str = "requests") -> Resources:
     """A container's requests or limits, parsed."""
     return _parsed((container.get("resources") or {}).get(which))

@@ -14,7 +14,7 @@ from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
 from agent.kubelet.container import containerconfig, dns, environment, sandboxconfig
 from agent.kubelet.container.containerconfig import ContainerInputs
-from agent.kubelet.container.deviceneeds import DeviceNeeds
+from agent.kubelet.container.deviceneeds import DeviceNeeds, Placement
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
 from agent.kubelet.container.lifecycle import Hooks
@@ -167,8 +167,7 @@ class Starter:
                 settings=kit.settings,
                 root_dir=kit.root_dir,
                 pod_dir=pod_dir,
-                memory_capacity_bytes=kit.node.memory_bytes,
-                unified_cgroups=kit.cgroups.unified,
+                rules=kit.rules,
                 image=image,
                 environment=values.values,
                 pod_ips=ips,
@@ -186,8 +185,13 @@ class Starter:
             responses = await kit.devices.before_start(pod, container)
         except CriError as error:
             raise ContainerConfigError(f"device plugin: PreStartContainer: {error}") from error
-        cpuset = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
-        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), cpuset)
+        uid, name = meta.uid_of(pod), container["name"]
+        kit.cpus.started(pod, container)
+        kit.memory.started(pod, container)
+        placement = Placement(
+            kit.cpus.cpuset(uid, name), kit.memory.mems(uid, name), bool(kit.cpus.exclusive(uid, name))
+        )
+        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), placement)
 
     @staticmethod
     def _target(container: Object, runtime: RuntimePod) -> str:

@@ -192,13 +192,18 @@ class NodeRegistrar:
         before = (node.get("status") or {}).get("conditions") or []
         now = meta.format_time(self._clock.now())
         of_plugins = self.of_plugins()
+        has, usable = capacity.with_advertised(
+            node.get("status") or {},
+            {**inputs.capacity, **of_plugins[0]},
+            {**inputs.allocatable, **of_plugins[1]},
+        )
         status: Object = {
             "addresses": [
                 *({"type": "InternalIP", "address": ip} for ip in inputs.ips),
                 {"type": "Hostname", "address": options.node_name},
             ],
-            "capacity": capacity.shown({**inputs.capacity, **of_plugins[0]}),
-            "allocatable": capacity.shown({**inputs.allocatable, **of_plugins[1]}),
+            "capacity": has,
+            "allocatable": usable,
             "conditions": conditions.build(self.pressures(), await self._problems(), before, now),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": options.settings.port}},
             "nodeInfo": {

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 from agent.kubelet.kit import Kit
 from agent.kubelet.plugins.api import podresources_pb2 as pb
 from agent.kubelet.plugins.dra import ClaimError, claim_names, devices_of
 from agent.kubelet.plugins.serving import Method, Refused, SocketServer
 from agent.kubelet.pods import spec
+from agent.kubelet.resources.memorystate import Block
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -51,11 +53,13 @@ class PodResources:
 
     async def _allocatable(self, _: pb.AllocatableResourcesRequest) -> pb.AllocatableResourcesResponse:
         made = pb.AllocatableResourcesResponse(cpu_ids=sorted(self._kit.cpus.allocatable))
-        for name, devices in self._kit.devices.devices().items():
+        for name, devices in self._kit.devices.plugins.devices().items():
             for device in devices:
                 entry = made.devices.add(resource_name=name, device_ids=[device.ID])
                 for node in device.topology.nodes:
                     entry.topology.nodes.add(ID=node.ID)
+        for block in self._kit.memory.allocatable:
+            _add_memory(made.memory, block)
         return made
 
     def _of_pod(self, pod: Object) -> pb.PodResources:
@@ -64,6 +68,8 @@ class PodResources:
         for container in [*sidecars, *spec.containers(pod)]:
             entry = made.containers.add(name=container["name"])
             entry.cpu_ids.extend(sorted(self._kit.cpus.exclusive(meta.uid_of(pod), container["name"])))
+            for block in self._kit.memory.blocks(meta.uid_of(pod), container["name"]):
+                _add_memory(entry.memory, block)
             for name, ids in self._kit.devices.held(meta.uid_of(pod), container["name"]).items():
                 entry.devices.add(resource_name=name, device_ids=ids)
             self._add_claims(pod, container, entry)
@@ -85,3 +91,9 @@ class PodResources:
                 )
                 for cdi in device.cdi_ids:
                     claimed.cdi_devices.add(name=cdi)
+
+
+def _add_memory(into: Any, block: Block) -> None:
+    made = into.add(memory_type=block.kind, size=block.size)
+    for number in block.nodes:
+        made.topology.nodes.add(ID=number)

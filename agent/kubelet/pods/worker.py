@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 from agent.cri.errors import CriError
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
@@ -28,6 +30,7 @@ from agent.kubelet.pods.preparation import Preparation
 from agent.kubelet.pods.reporter import Reporter
 from agent.kubelet.pods.resize import Resizing
 from agent.kubelet.pods.status import Verdict, Waiting
+from agent.kubelet.resources.topologymanager import AdmissionError
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -110,7 +113,9 @@ class PodWorker:
         self.wake()
 
     def reject(self, verdict: Verdict) -> None:
-        """Never start the pod: this node doesn't take it. Only before `run`."""
+        """Never start the pod: this node doesn't take it. Only before anything of it was made."""
+        self._kit.teller.pod(self.pod, "Warning", verdict.reason, verdict.message)
+        self._kit.topology.forget(self.uid)
         self._rejection = verdict
 
     def shorten_grace(self, seconds: float) -> None:
@@ -141,6 +146,8 @@ class PodWorker:
 
     async def run(self) -> None:
         """Live through the pod's whole life."""
+        if self._rejection is None:
+            await self._interruptible(self._ask_for_devices())
         if self._rejection is not None:
             self.reporter.reject(self.pod, self._rejection)
             await ending.stop(self._kit, self._hooks, self)
@@ -185,20 +192,34 @@ class PodWorker:
 
     async def _sync_once(self) -> bool:
         """One sync, which a deletion interrupts; whether the pod has come to its end."""
-        self._sync_task = asyncio.create_task(self._sync(), name=f"sync {meta.key_of(self.pod)}")
-        try:
-            due = await self._sync_task
-        except asyncio.CancelledError:
-            own = asyncio.current_task()
-            if own is not None and own.cancelling():
-                raise
+        found = await self._interruptible(self._sync())
+        if found is None:
             return False  # interrupted: the loop sees why
-        finally:
-            self._sync_task = None
+        (due,) = found
         if due is None:
             return True
         self._due_in = due
         return False
+
+    async def _interruptible(self, work: Coroutine[Any, Any, float | None]) -> tuple[float | None] | None:
+        """What some work came to; None if a deletion interrupted it."""
+        self._sync_task = asyncio.create_task(work, name=f"sync {meta.key_of(self.pod)}")
+        try:
+            return (await self._sync_task,)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                raise
+            return None
+        finally:
+            self._sync_task = None
+
+    async def _ask_for_devices(self) -> None:
+        """Device plugins have the last word in whether the pod is taken."""
+        try:
+            await self._kit.devices.ask(self.pod)
+        except AdmissionError as error:
+            self.reject(error.verdict())
 
     async def _sync(self) -> float | None:
         """Do what there is to do; seconds until another look is due, or None when the pod has come to its end."""
@@ -271,6 +292,10 @@ class PodWorker:
                 await self._hooks.stop_all(pod, runtime, self.grace_seconds)
                 if not plan.create_sandbox:
                     return False
+            if plan.reset:
+                self.reporter.publish(pod)  # tells that all containers restart, before they do
+                await self._hooks.reset(pod, runtime, plan.reset, self.grace_seconds)
+                return True
             for kill in plan.kills:
                 await self._hooks.stop(pod, kill.container, self._kill_grace(kill), message=kill.message)
         except CriError as error:

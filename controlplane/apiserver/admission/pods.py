@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.plugin import CREATE, UPDATE, BasePlugin, refuse, spec_of, subject
 from controlplane.apiserver.reader import Reader
+from machinery.api import podresources
 from machinery.api.catalogue import BINDINGS, NODES, PODS
 from machinery.api.fielderror import invalid, invalid_object
 from machinery.api.meta import Object, labels_of, name_of
@@ -109,7 +110,7 @@ class ExtendedResourceToleration(BasePlugin):
                 name
                 for container in _containers(pod, _CONTAINERS[:2])
                 for name in (container.get("resources") or {}).get("requests") or ()
-                if is_extended_resource(name)
+                if podresources.is_extended(name)
             }
         )
         spec = spec_of(pod)
@@ -151,11 +152,6 @@ class PodTopologyLabels(BasePlugin):
         if found:
             metadata = obj.setdefault("metadata", {})
             metadata["labels"] = (metadata.get("labels") or {}) | found
-
-
-def is_extended_resource(name: str) -> bool:
-    """Whether a resource is one that device plugins or administrators bring."""
-    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
 
 
 def _containers(pod: Object, kinds: tuple[str, ...] = _CONTAINERS) -> Iterator[Object]:

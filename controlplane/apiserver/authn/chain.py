@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,10 +74,14 @@ class Tokens:
 class Chain:
     """Tells who asks. `tokens` is what TokenReview uses."""
 
-    def __init__(self, ways: Sequence[Authenticator], tokens: Tokens, *, anonymous: bool) -> None:
+    def __init__(
+        self, ways: Sequence[Authenticator], tokens: Tokens, *, anonymous: bool, anonymous_paths: Collection[str] = ()
+    ) -> None:
+        """`anonymous_paths`: where alone those who show nothing are let in; none: everywhere."""
         self._ways = tuple(ways)
         self.tokens = tokens
         self._anonymous = anonymous
+        self._anonymous_paths = frozenset(anonymous_paths)
 
     async def authenticate(self, credentials: Credentials) -> User | None:
         """The user; None only where anonymous requests are not accepted. Raises Unauthorized."""
@@ -98,7 +102,8 @@ class Chain:
                 failed = True
         if failed:
             raise Unauthorized("Unauthorized")  # what was wrong is not told to whoever asks
-        return ANONYMOUS if self._anonymous else None
+        welcome = self._anonymous and (not self._anonymous_paths or credentials.path in self._anonymous_paths)
+        return ANONYMOUS if welcome else None
 
 
 def bearer_token(credentials: Credentials) -> str:

@@ -11,6 +11,10 @@ from controlplane.apiserver.authn.contract import Authenticator
 from controlplane.apiserver.authn.impersonation import Impersonation
 from controlplane.apiserver.authn.issuer import TokenIssuer, discovery_document, key_set
 from controlplane.apiserver.authn.keys import VerificationKey, load_signing_key, load_verification_keys
+from controlplane.apiserver.authn.legacy import LegacyTokens
+from controlplane.apiserver.authn.oidc import configuration
+from controlplane.apiserver.authn.oidc.authenticator import IssuedTokens
+from controlplane.apiserver.authn.oidc.model import Anonymous, AuthenticationConfiguration
 from controlplane.apiserver.authn.requestheader import FrontProxy
 from controlplane.apiserver.authn.reviews import TokenReviews, self_subject_review
 from controlplane.apiserver.authn.serviceaccount import ServiceAccountTokens
@@ -18,6 +22,7 @@ from controlplane.apiserver.authn.tokenfile import TokenFile
 from controlplane.apiserver.authn.tokenrequest import TokenRequests
 from controlplane.apiserver.authn.webhook import TokenWebhook
 from controlplane.apiserver.authn.x509 import ClientCertificates, Peers, load_authorities
+from controlplane.apiserver.bootstrap.reconcile import ensure_namespaces
 from controlplane.apiserver.handlers.contract import (
     Authorize,
     Extensions,
@@ -45,8 +50,17 @@ def build(
     clock = clock or SystemClock()
     audiences = tuple(settings.api_audiences) or tuple(settings.service_account_issuers[:1])
     keys = verification_keys(settings)
-    tokens = Tokens(_token_kinds(settings, reader, clock, keys, audiences), audiences)
-    chain = Chain(_ways(settings), tokens, anonymous=settings.anonymous_auth)
+    configured = _configured(settings)
+    issued = [IssuedTokens(issuer, clock) for issuer in configured.issuers]
+    legacy = LegacyTokens(loopback, clock)
+    tokens = Tokens([*_token_kinds(settings, reader, keys, audiences, legacy), *issued], audiences)
+
+    async def track(api: Loopback, reader: Reader) -> None:
+        await ensure_namespaces(api)
+        await legacy.track()
+
+    anonymous = configured.anonymous or Anonymous(settings.anonymous_auth)
+    chain = Chain(_ways(settings), tokens, anonymous=anonymous.enabled, anonymous_paths=anonymous.paths)
     virtual: dict[tuple[ResourceType, str], VirtualHandler] = {
         (TOKENREVIEWS, ""): TokenReviews(tokens),
         (SELFSUBJECTREVIEWS, ""): self_subject_review,
@@ -69,7 +83,17 @@ def build(
         impersonate=Impersonation(authorize),
         virtual=virtual,
         paths=_discovery(settings, keys),
+        start_hooks={"start-legacy-token-tracking-controller": track},
     )
+
+
+def _configured(settings: Settings) -> AuthenticationConfiguration:
+    """Other identity providers. Raises SettingsError."""
+    if not settings.authentication_config:
+        return configuration.from_flags(settings)
+    if settings.oidc_issuer_url or settings.oidc_client_id:
+        raise SettingsError("authentication-config file and oidc-* flags are mutually exclusive")
+    return configuration.load(settings.authentication_config, settings.service_account_issuers)
 
 
 def verification_keys(settings: Settings) -> tuple[VerificationKey, ...]:
@@ -115,11 +139,12 @@ def _ways(settings: Settings) -> Sequence[Authenticator]:
 def _token_kinds(
     settings: Settings,
     reader: Reader,
-    clock: Clock,
     keys: Sequence[VerificationKey],
     audiences: Sequence[str],
+    legacy: LegacyTokens,
 ) -> Sequence[TokenAuthenticator]:
     kinds: list[TokenAuthenticator] = []
+    clock = legacy.clock
     if settings.token_auth_file:
         kinds.append(TokenFile(settings.token_auth_file))
     if keys:
@@ -131,6 +156,7 @@ def _token_kinds(
                 reader,
                 clock,
                 lookup=settings.service_account_lookup,
+                legacy=legacy,
             )
         )
     if settings.enable_bootstrap_token_auth:

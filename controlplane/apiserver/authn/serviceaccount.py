@@ -21,6 +21,7 @@ import jwt
 
 from controlplane.apiserver.authn import identity
 from controlplane.apiserver.authn.keys import VerificationKey
+from controlplane.apiserver.authn.legacy import INVALID_SINCE, LegacyTokens
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.request import User
 from machinery.api.catalogue import NODES, PODS, SECRETS, SERVICEACCOUNTS
@@ -31,7 +32,6 @@ from machinery.clock import Clock
 from machinery.errors import Unauthorized
 
 LEGACY_ISSUER = "kubernetes/serviceaccount"
-LEGACY_INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 _LEGACY = "kubernetes.io/serviceaccount/"
 _LEEWAY = timedelta(seconds=60)
 _REMEMBERED = 4096
@@ -67,6 +67,7 @@ class ServiceAccountTokens:
         clock: Clock,
         *,
         lookup: bool = True,
+        legacy: LegacyTokens | None = None,
     ) -> None:
         """`lookup` is --service-account-lookup: whether legacy tokens must still have their Secret."""
         self._keys = tuple(keys)
@@ -75,6 +76,7 @@ class ServiceAccountTokens:
         self._reader = reader
         self._clock = clock
         self._lookup = lookup
+        self._legacy = legacy
         self._verified: dict[str, Claims] = {}
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...]) -> User | None:
@@ -148,6 +150,8 @@ class ServiceAccountTokens:
             secret = await self._alive(SECRETS, namespace, claims.secret, "secret")
             if claims.legacy:
                 _check_legacy(secret, token)
+                if self._legacy is not None:
+                    await self._legacy.note_use(secret)
         if claims.pod is not None:
             await self._alive(PODS, namespace, claims.pod, "pod")
         elif claims.node is not None:
@@ -244,7 +248,7 @@ def _check_legacy(secret: Object, token: str) -> None:
         kept = b""
     if not secrets.compare_digest(kept, token.encode()):
         raise Unauthorized("service account token has been invalidated")
-    if labels_of(secret).get(LEGACY_INVALID_SINCE):
+    if labels_of(secret).get(INVALID_SINCE):
         raise Unauthorized("the token in the secret has been marked invalid")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controlplane.apiserver.authz.abac import AbacAuthorizer
+from controlplane.apiserver.authz.configuration import MODES, Entry
 from controlplane.apiserver.authz.contract import Authorizer, Decision
 from controlplane.apiserver.authz.node import NodeAuthorizer
 from controlplane.apiserver.authz.rbac import RBACAuthorizer
@@ -19,7 +21,6 @@ from controlplane.apiserver.request import RequestInfo, User
 from machinery.errors import SettingsError
 
 MASTERS = "system:masters"
-MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Node", "RBAC", "Webhook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,12 @@ class Chain:
         return rules, errors, incomplete
 
 
-def build(modes: Sequence[str], reader: Reader, *, webhook: WebhookSettings | None = None) -> Chain:
-    """The chain for --authorization-mode; needs `webhook` for mode Webhook. Raises SettingsError."""
-    if not modes:
-        raise SettingsError("--authorization-mode: at least one mode is needed; use one of " + ", ".join(MODES))
+def build(entries: Sequence[Entry], reader: Reader, *, policy_file: str = "") -> Chain:
+    """The chain of these authorisers; ABAC needs a file of policies. Raises SettingsError."""
     rbac: RBACAuthorizer | None = None
     authorizers: list[Authorizer] = []
-    for mode in modes:
-        if list(modes).count(mode) > 1:
-            raise SettingsError(f"--authorization-mode: {mode} is given more than once")
-        match mode:
+    for entry in entries:
+        match entry.mode:
             case "AlwaysAllow":
                 authorizers.append(Always(Decision.ALLOW))
             case "AlwaysDeny":
@@ -101,11 +98,24 @@ def build(modes: Sequence[str], reader: Reader, *, webhook: WebhookSettings | No
                 rbac = RBACAuthorizer(reader)
                 authorizers.append(rbac)
             case "Webhook":
-                if webhook is None:
+                if entry.webhook is None:
                     raise SettingsError("--authorization-mode: Webhook needs --authorization-webhook-config-file")
-                authorizers.append(WebhookAuthorizer(webhook))
+                authorizers.append(WebhookAuthorizer(entry.webhook))
             case "ABAC":
-                raise SettingsError("--authorization-mode: ABAC is not supported; use RBAC")
+                if not policy_file:
+                    raise SettingsError("--authorization-mode: ABAC needs --authorization-policy-file")
+                authorizers.append(AbacAuthorizer(policy_file))
             case _:
-                raise SettingsError(f"--authorization-mode: unknown mode {mode!r}; known are {', '.join(MODES)}")
+                raise SettingsError(f"--authorization-mode: unknown mode {entry.mode!r}; known are {', '.join(MODES)}")
     return Chain(authorizers, rbac)
+
+
+def of_modes(modes: Sequence[str], webhook_config_file: str = "") -> list[Entry]:
+    """The authorisers of --authorization-mode. Raises SettingsError."""
+    if not modes:
+        raise SettingsError("--authorization-mode: at least one mode is needed; use one of " + ", ".join(MODES))
+    for mode in modes:
+        if list(modes).count(mode) > 1:
+            raise SettingsError(f"--authorization-mode: {mode} is given more than once")
+    webhook = WebhookSettings(webhook_config_file) if webhook_config_file else None
+    return [Entry(mode, mode.lower(), webhook if mode == "Webhook" else None) for mode in modes]

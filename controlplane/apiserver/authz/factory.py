@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from controlplane.apiserver.authz import configuration
 from controlplane.apiserver.authz.chain import build as build_chain
+from controlplane.apiserver.authz.chain import of_modes
 from controlplane.apiserver.authz.escalation import EscalationCheck
 from controlplane.apiserver.authz.reviews import AccessReviews
-from controlplane.apiserver.authz.webhook import WebhookSettings
 from controlplane.apiserver.bootstrap.reconcile import (
     ensure_namespaces,
     ensure_priority_and_fairness,
@@ -25,9 +26,11 @@ from machinery.api.catalogue import (
 
 def build(settings: Settings, reader: Reader, loopback: Loopback, authorize: Authorize) -> Extensions:
     """The authorisers, access reviews, the escalation check and the objects of bootstrap. Raises SettingsError."""
-    webhook = settings.authorization_webhook_config_file
-    modes = settings.authorization_modes
-    chain = build_chain(modes, reader, webhook=WebhookSettings(webhook) if webhook else None)
+    if settings.authorization_config:
+        entries = list(configuration.load(settings.authorization_config))
+    else:
+        entries = of_modes(settings.authorization_modes, settings.authorization_webhook_config_file)
+    chain = build_chain(entries, reader, policy_file=settings.authorization_policy_file)
     reviews = AccessReviews(chain)
     return Extensions(
         authorizers=(chain,),

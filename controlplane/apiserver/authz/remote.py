@@ -29,6 +29,7 @@ else:
 
 TIMEOUT_SECONDS = 30.0
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.5
 _PAUSE_FACTOR = 1.5
@@ -118,6 +119,21 @@ def from_kubeconfig(path: str, flag: str) -> RemoteReview:
         return RemoteReview(url, tls_context(cluster, user) if url.startswith("https:") else None, _headers(user))
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         raise SettingsError(f"{flag}: {path}: {exc}") from exc
+
+
+def in_cluster() -> RemoteReview:
+    """The API server of the cluster that this process is a pod of. Raises SettingsError."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        raise SettingsError("InClusterConfig: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        cluster = {"certificate-authority": os.path.join(_ACCOUNT, "ca.crt")}
+        user = {"tokenFile": os.path.join(_ACCOUNT, "token")}
+        url = f"https://{address}/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return RemoteReview(url, tls_context(cluster, user), _headers(user))
+    except OSError as exc:
+        raise SettingsError(f"InClusterConfig: {exc}") from exc
 
 
 def tls_context(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:

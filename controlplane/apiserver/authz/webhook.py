@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controlplane.apiserver.authz.conditions import ALL, Conditions
 from controlplane.apiserver.authz.contract import Decision
-from controlplane.apiserver.authz.remote import RemoteReview, from_kubeconfig
+from controlplane.apiserver.authz.remote import TIMEOUT_SECONDS, RemoteReview, from_kubeconfig, in_cluster
 from controlplane.apiserver.request import RequestInfo, User
 from machinery.api.meta import Object
+from machinery.cel.errors import EvaluationError
 from machinery.errors import TransportError
 
 _REMEMBERED = 4096
@@ -25,8 +27,16 @@ class WebhookSettings:
     """How to reach the webhook, and how long its decisions hold."""
 
     config_file: str
+    """A kubeconfig; "": the cluster's own API server, as a pod reaches it."""
     authorized_ttl_seconds: float = 300
     unauthorized_ttl_seconds: float = 30
+    timeout_seconds: float = TIMEOUT_SECONDS
+    version: str = "v1"
+    """Of the SubjectAccessReviews that are sent."""
+    deny_on_failure: bool = False
+    """What can't be asked about is denied, instead of left to the next authoriser."""
+    conditions: Conditions = ALL
+    """Which requests it is asked about."""
 
 
 @dataclass(slots=True)
@@ -39,7 +49,10 @@ class WebhookAuthorizer:
     _answers: dict[tuple[object, ...], tuple[float, Decision, str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._remote = from_kubeconfig(self.settings.config_file, "--authorization-webhook-config-file")
+        config_file = self.settings.config_file
+        made = from_kubeconfig(config_file, "--authorization-webhook-config-file") if config_file else in_cluster()
+        made.timeout_seconds = self.settings.timeout_seconds
+        self._remote = made
 
     async def authorize(self, user: User, request: RequestInfo) -> tuple[Decision, str]:
         """The webhook's decision; NO_OPINION with the reason when it can't be had."""
@@ -48,12 +61,16 @@ class WebhookAuthorizer:
         answer = self._answers.get(key)
         if answer is not None and answer[0] > self.monotonic():
             return answer[1], answer[2]
+        review = _review(user, request, self.settings.version)
+        failed = Decision.DENY if self.settings.deny_on_failure else Decision.NO_OPINION
         try:
-            status = (await self._remote.ask(_review(user, request))).get("status")
-        except TransportError as exc:
-            return Decision.NO_OPINION, str(exc)
+            if not self.settings.conditions.match(review["spec"]):
+                return Decision.NO_OPINION, ""
+            status = (await self._remote.ask(_sent(review))).get("status")
+        except (TransportError, EvaluationError) as exc:
+            return failed, str(exc)
         if not isinstance(status, dict):
-            return Decision.NO_OPINION, "webhook returned no status"
+            return failed, "webhook returned no status"
         reason = str(status.get("reason") or "")
         if status.get("denied") and status.get("allowed"):
             return Decision.DENY, "webhook subject access review returned both allow and deny response"
@@ -73,7 +90,16 @@ class WebhookAuthorizer:
         await self._remote.close()
 
 
-def _review(user: User, request: RequestInfo) -> Object:
+def _sent(review: Object) -> Object:
+    """The review in its own version: the first called a user's groups by another name."""
+    if not review["apiVersion"].endswith("/v1beta1") or "groups" not in review["spec"]:
+        return review
+    spec = dict(review["spec"])
+    spec["group"] = spec.pop("groups")
+    return {**review, "spec": spec}
+
+
+def _review(user: User, request: RequestInfo, version: str) -> Object:
     spec: Object = {"user": user.name}
     if request.is_resource:
         asked = {
@@ -97,4 +123,4 @@ def _review(user: User, request: RequestInfo) -> Object:
         spec["groups"] = list(user.groups)
     if user.extra:
         spec["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    return {"apiVersion": f"authorization.k8s.io/{version}", "kind": "SubjectAccessReview", "spec": spec}

@@ -27,6 +27,8 @@ from controlplane.apiserver.handlers.writer import (
     ttl_of,
     writer_of,
 )
+from controlplane.apiserver.registry import gated
+from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
 from machinery.errors import StatusError
@@ -79,8 +81,9 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
         if api.allocator.handles(served.stored):
             grant = await api.allocator.take(obj, None, context)
         try:
+            gated.drop(served.stored, obj, None)
             served.stored_strategy.prepare_create(obj, context)
-            validate_new(served, obj, writer)
+            await validate_new(served, obj, writer, context)
             await api.admission.validate(operation)
             key = key_of(served, operation.namespace, meta["name"])
             stored = await storable(obj, served)
@@ -100,12 +103,13 @@ async def _store_new(api: Api, served: Served, operation: Operation, writer: Wri
     raise await _exists(api, served, operation.namespace, meta["name"], generate=generate)
 
 
-def validate_new(served: Served, obj: Object, writer: Writer) -> None:
+async def validate_new(served: Served, obj: Object, writer: Writer, context: Context) -> None:
     """Raise Invalid with all that is wrong with a new object; warn of what is only unwise."""
     strategy = served.stored_strategy
     meta = obj["metadata"]
     check = strategy.validate_name or NAME_CHECKS.get(served.type.group)
     errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
+    errors += await strategy.permitted(obj, None, context)
     errors += strategy.validate(obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)

@@ -6,6 +6,7 @@ exec, attach and port-forward upgrade to SPDY or WebSocket; what is said then is
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from machinery.errors import ServiceUnavailable
 
 _HEAD_BYTES = 64 * 1024
 _HIGH_BYTES, _LOW_BYTES = 1 << 20, 1 << 18  # what may wait for a slow peer before the other is not read from
+_KEEPALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 15),
+)
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 
@@ -124,6 +130,10 @@ async def upgrade(peer: Peer, request_head: bytes) -> Upgraded | Refused:
     except (OSError, TimeoutError, ssl.SSLError) as exc:
         raise DialError("error dialing backend", why_not_dialled(exc, peer.host, peer.port)) from exc
     assert upstream.transport is not None
+    # A stream may be silent for hours: a peer whose host is gone is found out by the kernel, as with Go's connections.
+    connection = upstream.transport.get_extra_info("socket")
+    for option, value in _KEEPALIVE:
+        connection.setsockopt(*option, value)
     try:
         upstream.transport.write(request_head)
         async with asyncio.timeout(_ANSWER_SECONDS):

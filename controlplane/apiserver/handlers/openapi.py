@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 
 from controlplane.apiserver.handlers.exchange import JSON, Answer, Exchange
-from controlplane.apiserver.openapi import gnostic, v2, v3
+from controlplane.apiserver.openapi import gnostic, roots, v2, v3
 from controlplane.apiserver.openapi.definitions import Definitions, schema_name
 from controlplane.apiserver.resources import Resources
 from machinery.api.resource import ResourceType
@@ -73,6 +73,8 @@ class OpenAPI:
             data = self._kept(name, lambda: orjson.dumps(other.documents["v3"]))
         elif name in versions:
             data = self._kept(name, lambda: self._document(versions[name]))
+        elif (root := self._roots().get(name)) is not None:
+            data = self._kept(name, lambda: orjson.dumps(roots.document(name, root, self.definitions())))
         else:
             return Answer(b"", "", 404)
         etag = f'"{_digest(data)}"'
@@ -92,12 +94,19 @@ class OpenAPI:
             found.setdefault(name, []).append(kind)
         return found
 
+    def _roots(self) -> dict[str, roots.Root]:
+        """What is no version of a group; that of custom ones has no document."""
+        return roots.roots({s.type.group for s in self.resources.all() if s.type.group and not s.custom})
+
     def _index(self) -> bytes:
         paths: dict[str, Any] = {}
         for name, resources in self._versions().items():
             # Named by what is in it: making all documents only to hash them would take seconds.
             told = repr([(r, r.kind, r.verbs, r.subresources) for r in resources]) + str(self.resources.generation)
             digest = hashlib.sha512(told.encode()).hexdigest().upper()
+            paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
+        for name, root in self._roots().items():
+            digest = hashlib.sha512(repr(root).encode()).hexdigest().upper()
             paths[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={digest}"}
         for path, other in self.remotes.items():
             if "v3" in other.documents:

@@ -129,14 +129,8 @@ def log_query(query: Query, name: str) -> list[tuple[str, str]]:
         except ValueError as exc:
             raise BadRequest(str(exc)) from exc
         asked.append(("sinceTime", since))
-    stream = query.get("stream")
-    if stream:
-        if stream not in ("All", "Stdout", "Stderr"):
-            errors.append(fielderror.not_supported("stream", stream, ["All", "Stderr", "Stdout"]))
-        elif stream != "All" and "tailLines" in numbers:
-            told = "`tailLines` and specific `stream` are mutually exclusive for now"
-            errors.append(fielderror.forbidden("", told))
-        asked.append(("stream", stream))
+    if query.get("stream"):  # PodLogsQuerySplitStreams is off
+        errors.append(fielderror.forbidden("stream", "may not be specified"))
     if errors:
         raise fielderror.invalid_object("", "PodLogOptions", name, errors)
     return asked + [(key, str(value)) for key, value in numbers.items()]

@@ -32,6 +32,7 @@ from controlplane.apiserver.handlers.writer import (
     writer_of,
 )
 from controlplane.apiserver.objects import Remove, Written
+from controlplane.apiserver.registry import gated
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo
 from controlplane.apiserver.resources import Served
@@ -219,8 +220,9 @@ async def _new_by_update(
     context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
     if not rules.subresource:
         await grants.take(served, obj, None, context)
+    gated.drop(served.stored, obj, None)
     served.stored_strategy.prepare_create(obj, context)
-    validate_new(served, obj, writer)
+    await validate_new(served, obj, writer, context)
     await api.admission.validate(operation)
     return obj
 
@@ -264,10 +266,12 @@ async def _changed(
         meta["generation"] = old["metadata"]["generation"]
     if not rules.subresource:
         await grants.take(served, obj, old, context)
+    gated.drop(served.stored, obj, old)
     rules.prepare(obj, old, context)
     metadata.keep(obj["metadata"], old["metadata"])
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
     errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
+    errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
     if errors:
         raise invalid(served, obj["metadata"].get("name") or "", errors)

@@ -13,8 +13,16 @@ from machinery.api.resource import ResourceType, Subresource
 
 Document = dict[str, Any]
 
-_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-_OUT = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+OUT = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
+SECURITY = {
+    "BearerToken": {
+        "type": "apiKey",
+        "description": "Bearer Token authentication",
+        "name": "authorization",
+        "in": "header",
+    }
+}
 _STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 _PATCHES = (
     "application/apply-patch+yaml",
@@ -91,21 +99,14 @@ def document(resources: Sequence[ResourceType], definitions: Definitions) -> Doc
     paths: dict[str, Any] = {f"{root}/": {"get": _resource_list(resources[0])}}
     for resource in resources:
         paths |= _paths(resource, definitions)
-    names = set(_names_in(paths)) | {f"{_META}APIResourceList"}
+    names = set(_names_in(paths)) | {f"{META}APIResourceList"}
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.2"},
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": definitions.closure(names),
-            "securitySchemes": {
-                "BearerToken": {
-                    "type": "apiKey",
-                    "description": "Bearer Token authentication",
-                    "name": "authorization",
-                    "in": "header",
-                }
-            },
+            "securitySchemes": SECURITY,
         },
     }
 
@@ -115,7 +116,7 @@ def _resource_list(resource: ResourceType) -> Document:
         "tags": [_tag(resource)],
         "description": "get available resources",
         "operationId": f"get{_prefix(resource)}APIResources",
-        "responses": _responses(f"{_META}APIResourceList", "200"),
+        "responses": _responses(f"{META}APIResourceList", "200"),
     }
 
 
@@ -211,11 +212,11 @@ class _Operations:
         if verb in ("create", "update"):
             made |= {"parameters": list(_WRITE), "requestBody": _body(kind)}
         elif verb == "patch":
-            content = {media: {"schema": _reference(f"{_META}Patch")} for media in _PATCHES}
+            content = {media: {"schema": reference(f"{META}Patch")} for media in _PATCHES}
             made |= {"parameters": [*_WRITE, _FORCE], "requestBody": {"content": content, "required": True}}
         elif verb == "delete":
-            answer = kind if self.resource.plural in _RETURNED_WHEN_DELETED else f"{_META}Status"
-            made |= {"parameters": list(_DELETE), "requestBody": _body(f"{_META}DeleteOptions", required=False)}
+            answer = kind if self.resource.plural in _RETURNED_WHEN_DELETED else f"{META}Status"
+            made |= {"parameters": list(_DELETE), "requestBody": _body(f"{META}DeleteOptions", required=False)}
             made["responses"] = _responses(answer, "200", "202")
         return made
 
@@ -229,7 +230,7 @@ class _Operations:
             f"{self.resource.kind}ForAllNamespaces" if everywhere else f"{self._scope}{self.resource.kind}"
         )
         made = self._document("list", name)
-        made |= {"parameters": list(_LIST), "responses": _responses(kind, "200", media=(*_OUT, *_STREAMS))}
+        made |= {"parameters": list(_LIST), "responses": _responses(kind, "200", media=(*OUT, *_STREAMS))}
         return made
 
     def deletes_all(self) -> Document:
@@ -241,8 +242,8 @@ class _Operations:
         )
         made |= {
             "parameters": parameters,
-            "requestBody": _body(f"{_META}DeleteOptions", required=False),
-            "responses": _responses(f"{_META}Status", "200"),
+            "requestBody": _body(f"{META}DeleteOptions", required=False),
+            "responses": _responses(f"{META}Status", "200"),
         }
         return made
 
@@ -251,7 +252,7 @@ class _Operations:
         kind = self.resource.kind
         end = f"{kind}ListForAllNamespaces" if everywhere else f"{self._scope}{kind}" + ("List" if listed else "")
         made = self._document("watchlist" if listed else "watch", f"watch{_prefix(self.resource)}{end}")
-        made["responses"] = _responses(f"{_META}WatchEvent", "200", media=(*_OUT, *_STREAMS))
+        made["responses"] = _responses(f"{META}WatchEvent", "200", media=(*OUT, *_STREAMS))
         return made
 
     def connects(self, method: str, sub: Subresource, *, with_path: bool = False) -> Document:
@@ -296,13 +297,17 @@ _RETURNED_WHEN_DELETED = frozenset(
 
 def definition_name(definitions: Definitions, group: str, version: str, kind: str) -> str:
     """The long name of a kind's definition; a generic object for what has none."""
-    return definitions.name_of(group, version, kind) or f"{_META}Status"
+    return definitions.name_of(group, version, kind) or f"{META}Status"
 
 
 def _prefix(resource: ResourceType) -> str:
     """`AppsV1`, `CoreV1`, `RbacAuthorizationV1`: how operation names begin after their verb."""
-    group = resource.group.removesuffix(".k8s.io") or "core"
-    return "".join(_title(part) for part in group.split(".")) + _title(resource.version)
+    return group_title(resource.group) + _title(resource.version)
+
+
+def group_title(group: str) -> str:
+    """`Apps`, `Core`, `RbacAuthorization`."""
+    return "".join(_title(part) for part in (group.removesuffix(".k8s.io") or "core").split("."))
 
 
 def _tag(resource: ResourceType) -> str:
@@ -321,27 +326,28 @@ def _by_name(parameter: Schema) -> str:
     return str(parameter["name"])
 
 
-def _reference(name: str) -> Schema:
+def reference(name: str) -> Schema:
+    """To a schema of the same document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _body(kind: str, *, required: bool = True) -> Document:
-    body: Document = {"content": {"*/*": {"schema": _reference(kind)}}}
+    body: Document = {"content": {"*/*": {"schema": reference(kind)}}}
     return body | {"required": True} if required else body
 
 
-_UNAUTHORIZED = {"401": {"description": "Unauthorized"}}
+UNAUTHORIZED = {"401": {"description": "Unauthorized"}}
 _SAID = {"200": "OK", "201": "Created", "202": "Accepted"}
 
 
-def _responses(kind: str, *codes: str, media: Iterable[str] = _OUT) -> Document:
-    content = {each: {"schema": _reference(kind)} for each in media}
-    return {code: {"description": _SAID[code], "content": content} for code in codes} | _UNAUTHORIZED
+def _responses(kind: str, *codes: str, media: Iterable[str] = OUT) -> Document:
+    content = {each: {"schema": reference(kind)} for each in media}
+    return {code: {"description": _SAID[code], "content": content} for code in codes} | UNAUTHORIZED
 
 
 def _text_responses(*media: str) -> Document:
-    content = {each: {"schema": {"type": "string"}} for each in media or ("text/plain", *_OUT)}
-    return {"200": {"description": "OK", "content": content}, **_UNAUTHORIZED}
+    content = {each: {"schema": {"type": "string"}} for each in media or ("text/plain", *OUT)}
+    return {"200": {"description": "OK", "content": content}, **UNAUTHORIZED}
 
 
 def _names_in(value: Any) -> Iterable[str]:

@@ -17,7 +17,7 @@ Source: k8s.io/apiserver/pkg/registry/rest (RESTCreateStrategy, RESTUpdateStrate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,10 @@ def _no_errors(*_: Any) -> list[FieldError]:
     return []
 
 
+async def _permitted(*_: Any) -> list[FieldError]:
+    return []
+
+
 def _no_warnings(*_: Any) -> list[str]:
     return []
 
@@ -92,6 +96,9 @@ class Strategy:
     validate: Callable[[Object], list[FieldError]] = _no_errors
     validate_update: Callable[[Object, Object], list[FieldError]] = _no_errors
     validate_status_update: Callable[[Object, Object], list[FieldError]] = _no_errors
+
+    permitted: Callable[[Object, Object | None, Context], Awaitable[list[FieldError]]] = _permitted
+    """(new, old or None): what is wrong not with the object but with having it here; asked of status updates, too."""
 
     warnings: Callable[[Object, Object | None], list[str]] = _no_warnings
     """(new, old or None): texts for Warning headers."""

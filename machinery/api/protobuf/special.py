@@ -1,7 +1,7 @@
 """Messages whose JSON form is not an object with the message's fields: times, quantities, free JSON.
 
 Source: k8s.io/apimachinery/pkg/apis/meta/v1 (time_proto.go, micro_time_proto.go), pkg/api/resource, pkg/util/intstr,
-pkg/runtime (RawExtension); k8s.io/apiextensions-apiserver (marshal.go).
+pkg/runtime (RawExtension); k8s.io/apiextensions-apiserver (marshal.go); Go's encoding/json (HTMLEscape).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from machinery.api.protobuf.wire import BYTES, VARINT, DecodeError, read_bytes, 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE, _TWO, _THREE = 1, 2, 3
+_ESCAPED_BY_GO: Final = tuple((c.encode(), f"\\u{ord(c):04x}".encode()) for c in "<>&\u2028\u2029")
 
 
 def _field(number: int, data: bytes) -> bytes:
@@ -95,6 +96,15 @@ def _encode_json(value: Any) -> bytes:
     return _field(_ONE, orjson.dumps(value))
 
 
+def _encode_raw(value: Any) -> bytes:
+    # Controllers compare these bytes with what they would write, and Go writes these characters so.
+    text = orjson.dumps(value)
+    for character, escaped in _ESCAPED_BY_GO:
+        if character in text:
+            text = text.replace(character, escaped)
+    return _field(_ONE, text)
+
+
 def _decode_json(data: bytes) -> Any:
     raw = scan(data).get(_ONE, b"")
     if not raw:
@@ -108,6 +118,7 @@ def _decode_json(data: bytes) -> Any:
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 
 _JSON: Final[Codec] = (_encode_json, _decode_json)
+_RAW: Final[Codec] = (_encode_raw, _decode_json)
 
 CODECS: Final[dict[str, Codec]] = {
     "meta.v1.Time": (_encode_time, _decode_time(micro=False)),
@@ -115,8 +126,8 @@ CODECS: Final[dict[str, Codec]] = {
     "api.resource.Quantity": (_encode_quantity, _decode_quantity),
     "util.intstr.IntOrString": (_encode_int_or_string, _decode_int_or_string),
     "meta.v1.FieldsV1": _JSON,
-    "pkg.runtime.RawExtension": _JSON,
-    "apiextensions.v1.JSON": _JSON,
+    "pkg.runtime.RawExtension": _RAW,
+    "apiextensions.v1.JSON": _RAW,
 }
 
 UNIONS: Final = {

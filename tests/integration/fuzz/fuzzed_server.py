@@ -106,14 +106,23 @@ class _Connection(HTTPConnection):
 
 
 def is_defect(status: int, answer: bytes) -> bool:
-    """Whether an answer tells of a defect.
-
-    Upstream, too, answers some mistakes with a 500: those say what is wrong, and not that it is the server's fault.
-    """
-    return status >= 500 and any(sign in answer for sign in _SIGNS)
+    """Whether an answer tells of a defect: it is a 500, and not one of those few that upstream gives, too."""
+    return status >= 500 and not any(told in answer for told in _UPSTREAM_TOO)
 
 
-_SIGNS = (b"caused apiserver to panic", b"Server got itself in trouble", b"Traceback")
+# Mistakes that nobody there made a 400 of: in patches, in revisions, in what strategic merges meet.
+_UPSTREAM_TOO = (
+    b"expected a []interface {}, but received a",
+    b"expected a map[string]interface {}, but received a",
+    b"failed to create typed patch object (",
+    b"failed to create typed live object (",
+    b"illegal base64 data at input byte",
+    b"json: cannot unmarshal ",
+    b"strconv.ParseUint: parsing ",
+    b"unable to find api field in struct ",
+    b"unknown patch type: ",
+    b" does not contain declared merge key: ",
+)
 
 
 @contextmanager

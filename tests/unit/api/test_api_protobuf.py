@@ -128,6 +128,13 @@ def test_special_forms_come_back_as_they_were(obj: Any) -> None:
     assert round_trip(obj) == obj
 
 
+def test_opaque_parts_are_text_as_go_writes_it() -> None:
+    data = {"b": "<&>\u2028", "a": 1}
+    revision = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": data, "revision": 1}
+    assert rb'{"b":"\u003c\u0026\u003e\u2028","a":1}' in envelope.encode(revision)
+    assert round_trip(revision)["data"] == data
+
+
 def test_times_of_early_years_are_spelled_with_four_digits() -> None:
     lease = {
         "apiVersion": "coordination.k8s.io/v1",

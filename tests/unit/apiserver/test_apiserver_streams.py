@@ -37,7 +37,8 @@ class Kubelet:
         elif line.startswith("GET /containerLogs/"):
             await self._logs(writer)
         elif "/refused?" in line:
-            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nnot there")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n")
+            writer.write(b"" if line.startswith("HEAD ") else b"not there")
             await writer.drain()
         else:
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nhello ")
@@ -77,6 +78,7 @@ async def test_logs_come_from_the_kubelet_as_they_are_written() -> None:
     [
         ("container=other", 400, "container other is not valid for pod web"),
         ("tailLines=-1", 422, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("stream=Stdout", 422, "stream: Forbidden: may not be specified"),
         ("limitBytes=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
     ],
 )
@@ -159,6 +161,17 @@ async def test_a_kubelet_that_refuses_to_change_protocols_is_heard() -> None:
         writer.close()
         async with client.get("/api/v1/namespaces/default/pods/web/exec?command=ls") as answer:
             assert (answer.status, (await answer.json())["message"]) == (400, "Upgrade request required")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "DELETE"])
+async def test_every_method_is_passed_on_by_a_proxy(method: str) -> None:
+    async with cluster() as (_, kubelet, client):
+        async with client.request(method, "/api/v1/nodes/node1/proxy/refused?x=y") as answer:
+            assert answer.status == 404
+            assert await answer.text() == ("" if method == "HEAD" else "not there")
+        assert kubelet.asked == [f"{method} /refused?x=y HTTP/1.1"]
+        async with client.request(method, "/api/v1/nodes/node1/status") as answer:
+            assert answer.status == 405
 
 
 async def test_a_node_that_is_gone_or_silent_is_told() -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.registry.validation import device_slices, devices
-from machinery.api.catalogue import RESOURCECLAIMS
+from controlplane.apiserver.testing import running_apiserver
+from machinery.api.catalogue import NAMESPACES, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES
 from machinery.api.meta import Object
+from machinery.errors import Invalid
 
 REFERENCE = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 EXACTLY: Object = {"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1}
@@ -239,3 +241,23 @@ def test_a_slice(obj: Object, told: list[str]) -> None:
 def test_a_slice_stays_with_its_pool_and_node() -> None:
     errors = device_slices.resource_slice_update(slice_of(nodeName="m"), slice_of())
     assert [str(error) for error in errors] == ['spec.nodeName: Invalid value: "m": field is immutable']
+
+
+async def test_what_others_use_is_looked_into_only_from_namespaces_marked_for_it() -> None:
+    async with running_apiserver() as server:
+        api = server.server.loopback
+        told = "requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace"
+        asked = exactly(adminAccess=True)
+        template = {"spec": {"spec": asked["spec"]}}
+        for resource, obj in ((RESOURCECLAIMS, asked), (RESOURCECLAIMTEMPLATES, template)):
+            with pytest.raises(Invalid, match=rf"spec.devices.requests\[0\].adminAccess: Forbidden: .* {told}"):
+                await api.create(resource, {**obj, "metadata": {"name": "c"}}, "default")
+        made = await api.create(RESOURCECLAIMS, {**exactly(), "metadata": {"name": "c"}}, "default")
+        granted = {"allocation": {"devices": {"results": [RESULT | {"adminAccess": True}]}}}
+        with pytest.raises(Invalid, match=rf"status.allocation.devices.results\[0\].adminAccess: Forbidden: .* {told}"):
+            await api.update(RESOURCECLAIMS, {**made, "status": granted}, "status")
+        namespace = await api.get(NAMESPACES, "default")
+        namespace["metadata"]["labels"]["resource.kubernetes.io/admin-access"] = "true"
+        await api.update(NAMESPACES, namespace)
+        await api.update(RESOURCECLAIMS, {**made, "status": granted}, "status")
+        await api.create(RESOURCECLAIMS, {**asked, "metadata": {"name": "d"}}, "default")

@@ -4,7 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
-from controlplane.apiserver.openapi import gnostic, v2, v3
+from controlplane.apiserver.openapi import gnostic, roots, v2, v3
 from controlplane.apiserver.openapi.definitions import Definitions
 from machinery.api.catalogue import BUILT_IN, DEPLOYMENTS, PODS
 from machinery.api.resource import ResourceType
@@ -149,3 +149,21 @@ def test_version_2_leaves_out_what_its_readers_would_misread() -> None:
         "required": ["a"],
     }
     assert told(oneOf=[{"required": ["a"]}], anyOf=[], **{"not": {}}) == {"type": "object"}
+
+
+def test_roots_have_documents_of_their_own() -> None:
+    found = roots.roots(["apps", "rbac.authorization.k8s.io"])
+    made = {path: roots.document(path, root, Definitions()) for path, root in found.items()}
+    names = {path: made[path]["paths"][f"/{path}/"]["get"]["operationId"] for path in made}
+    assert names == {
+        ".well-known/openid-configuration": "getServiceAccountIssuerOpenIDConfiguration",
+        "api": "getCoreAPIVersions",
+        "apis": "getAPIVersions",
+        "apis/apps": "getAppsAPIGroup",
+        "apis/rbac.authorization.k8s.io": "getRbacAuthorizationAPIGroup",
+        "openid/v1/jwks": "getServiceAccountIssuerOpenIDKeyset",
+        "version": "getCodeVersion",
+    }
+    for document in made.values():
+        known = {f"#/components/schemas/{name}" for name in document["components"].get("schemas", {})}
+        assert references(document) <= known

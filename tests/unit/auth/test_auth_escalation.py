@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from auth_store import ADMIN, Store, creates, named, updates
 
-from controlplane.apiserver.authz.chain import build
+from controlplane.apiserver.authz.chain import build, of_modes
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.authz.escalation import EscalationCheck
 from controlplane.apiserver.request import RequestInfo, User
@@ -28,7 +28,7 @@ def check_for(*held: Object) -> tuple[EscalationCheck, Store]:
     subject = {"kind": "User", "name": "jane"}
     store.put(ROLEBINDINGS, named("b", "x", subjects=[subject], roleRef={"kind": "Role", "name": "held"}))
     store.put(CLUSTERROLES, named("cluster-admin", rules=[rule(["*"], ["*"], "*")]))
-    chain = build(["RBAC"], store)
+    chain = build(of_modes(["RBAC"]), store)
     assert chain.rbac is not None
 
     async def authorize(user: User, request: RequestInfo) -> tuple[bool, str]:

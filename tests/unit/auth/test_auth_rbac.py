@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auth_store import Store, asks, named
 
-from controlplane.apiserver.authz.chain import Chain, build
+from controlplane.apiserver.authz.chain import Chain, build, of_modes
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.authz.rbac import RBACAuthorizer
 from controlplane.apiserver.request import RequestInfo, User
@@ -151,7 +151,7 @@ async def refusal(chain: Chain, user: User, request: RequestInfo) -> Forbidden:
 
 
 async def test_refusals_read_like_upstreams() -> None:
-    chain = build(["Node", "RBAC"], Store())
+    chain = build(of_modes(["Node", "RBAC"]), Store())
     for request, message, details in [
         (
             asks("list", "pods", namespace="x"),
@@ -177,7 +177,7 @@ async def test_refusals_read_like_upstreams() -> None:
 
 
 async def test_masters_may_everything_whatever_the_modes() -> None:
-    chain = build(["AlwaysDeny"], Store())
+    chain = build(of_modes(["AlwaysDeny"]), Store())
     master = User("x", groups=("system:masters",))
     assert await chain.authorize(master, asks("delete", "nodes")) == (Decision.ALLOW, "")
     refused = await refusal(chain, JANE, asks("get", "pods"))

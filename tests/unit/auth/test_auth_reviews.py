@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from auth_store import ADMIN, Store, named
 
-from controlplane.apiserver.authz.chain import build
+from controlplane.apiserver.authz.chain import build, of_modes
 from controlplane.apiserver.authz.reviews import AccessReviews
 from controlplane.apiserver.handlers.contract import Call
 from controlplane.apiserver.request import User
@@ -26,7 +26,7 @@ def reviews() -> AccessReviews:
     reference = {"kind": "ClusterRole", "name": "r"}
     store.put(ROLEBINDINGS, named("b", "x", subjects=[jane], roleRef=reference))
     store.put(CLUSTERROLEBINDINGS, named("c", subjects=[{"kind": "User", "name": "joe"}], roleRef=reference))
-    return AccessReviews(build(["Node", "RBAC"], store))
+    return AccessReviews(build(of_modes(["Node", "RBAC"]), store))
 
 
 def call(spec: Object, user: User = ADMIN, namespace: str = "", **metadata: Any) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from controller_objects import ago, metadata, pod, template
 
@@ -192,6 +193,14 @@ def test_revisions() -> None:
     names_of_it = {plan_revision(third, STATEFULSETS, [], n).update["metadata"]["name"] for n in (0, 1)}
     assert len(names_of_it) == 2
     assert surplus([V1, V2], {V2["metadata"]["name"]}, 0) == [V1]
+
+
+def test_a_revision_is_what_upstreams_controllers_would_write() -> None:
+    owner = sts()
+    owner["spec"]["template"] = {"spec": {"containers": [{"name": "c", "args": ["b", "a"]}]}, "metadata": {}}
+    kept = orjson.dumps(revision(owner)["data"])
+    containers = b'"containers":[{"args":["b","a"],"name":"c"}]'
+    assert kept == b'{"spec":{"template":{"$patch":"replace","metadata":{},"spec":{%b}}}}' % containers
 
 
 # -- claims --------------------------------------------------------------------------------------------------------
