@@ -63,6 +63,6 @@ _CHECKS = f"""\
     option httpchk
     http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
     http-check expect status 200
-    default-server check check-ssl verify required ca-file {CA_FILE} verifyhost kubernetes inter 1s fastinter 500ms \
+    default-server check check-ssl verify required ca-file {CA_FILE} verifyhost kubernetes inter 2s fastinter 1s \
 fall 2 rise 1 observe layer4 error-limit 2 on-error mark-down on-marked-down shutdown-sessions
 """
