@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from lab.verbs.dev import dev
 
             return dev(arguments)
-        return _run(arguments) or 0
+        return _run(arguments, argv) or 0
     except NavarchError as exc:
         print(f"navarch: error: {exc}", file=sys.stderr)
         return 1
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(arguments: argparse.Namespace) -> int | None:
+def _run(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int | None:
     from lab.layout import Layout
     from lab.progress import console
     from lab.topology import Topology
@@ -70,12 +70,25 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
             return test(arguments.suite)
         case _:
+            if getattr(arguments, "host", None):
+                look.enter(layout, arguments.host, inside_host(sys.argv[1:] if argv is None else argv))
             return _bootstrap(arguments)
     return 0
 
 
+def inside_host(argv: Sequence[str]) -> list[str]:
+    """The command that does on the host what was asked with --host."""
+    kept, given = [], iter(argv)
+    for each in given:
+        if each == "--host":
+            next(given)
+        elif not each.startswith("--host="):
+            kept.append(each)
+    return [sys.executable, "-P", "-m", "lab", *kept]
+
+
 def _bootstrap(arguments: argparse.Namespace) -> int | None:
-    from lab.verbs import addons, bootstrap, images
+    from lab.verbs import addons, bootstrap, certs, etcd, images
 
     match arguments.verb:
         case "init":
@@ -89,7 +102,9 @@ def _bootstrap(arguments: argparse.Namespace) -> int | None:
         case "images":
             images.images(arguments, bootstrap.configuration(arguments))
         case "certs":
-            bootstrap.certs(arguments)
+            return certs.certs(arguments, bootstrap.configuration(arguments))
+        case "etcd":
+            return etcd.etcd(arguments, bootstrap.configuration(arguments))
     return 0
 
 

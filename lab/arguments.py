@@ -83,7 +83,18 @@ def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help=f"a copy of the first host's {CERTIFICATES_DIR}; without it, the shared files must be in place",
     )
     certs = verbs.add_parser("certs", help="check or renew this machine's certificates", allow_abbrev=False)
-    certs.add_argument("action", choices=("check-expiration", "renew"))
+    certs.add_argument("action", choices=("check", "check-expiration", "renew"))
+    certs.add_argument(
+        "--within", metavar="TIME", help="check: what is soon (720h); renew: only those that expire in it"
+    )
+    etcd = verbs.add_parser("etcd", help="look after etcd on one of its hosts", allow_abbrev=False)
+    actions = ("status", "snapshot", "restore", "join", "defragment", "compact", "disarm")
+    etcd.add_argument("action", choices=actions)
+    etcd.add_argument("file", nargs="?", metavar="FILE", help="snapshot: where to; restore: from which")
+    etcd.add_argument("--keep", type=int, default=0, metavar="N", help="snapshot: remove all but the latest N")
+    etcd.add_argument("--endpoints", metavar="URLS", help="members to ask, if not those of this host's manifest")
+    for each in (certs, etcd):
+        each.add_argument("--host", metavar="HOST", help="a host of the lab instead of this machine")
     addons = verbs.add_parser(
         "addons", help="put roles, configuration, kube-proxy, network and DNS into a new cluster", allow_abbrev=False
     )
@@ -95,10 +106,10 @@ def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
     images = verbs.add_parser("images", help="the images that hosts need", allow_abbrev=False)
     images.add_argument("action", choices=("list", "save"))
     images.add_argument("file", nargs="?", metavar="FILE", help="save: the archive to write, for ctr images import")
-    for each in (init, join, certs, addons, mark, images):
+    for each in (init, join, certs, etcd, addons, mark, images):
         each.add_argument("--config", metavar="FILE", help="kubeadm's configuration (ClusterConfiguration, …)")
     for each in (init, join, addons, mark):
         each.add_argument("--node-name", metavar="NAME", help="this host's name as a Node (default: its hostname)")
         each.add_argument("--apiserver-advertise-address", metavar="ADDRESS", help="this host's address")
-    for each in (init, join, certs, addons, mark):
+    for each in (init, join, certs, etcd, addons, mark):
         each.add_argument("--root", default="/", metavar="DIR", help="where the host's file system is (default /)")

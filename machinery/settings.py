@@ -136,11 +136,19 @@ def read_yaml(path: str | Path) -> list[Any]:
     """The documents of a YAML or JSON file. Raises SettingsError that names the file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return [document for document in ryaml.loads_all(text) if document is not None]
     except OSError as exc:
         raise SettingsError(f"cannot read {path}: {exc.strerror}") from exc
-    except (UnicodeDecodeError, ryaml.InvalidYamlError) as exc:
+    except UnicodeDecodeError as exc:
         raise SettingsError(f"cannot parse {path}: {exc}") from exc
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> list[Any]:
+    """The documents of a YAML or JSON text. Raises SettingsError that names `where` it comes from."""
+    try:
+        return [document for document in ryaml.loads_all(text) if document is not None]
+    except ryaml.InvalidYamlError as exc:
+        raise SettingsError(f"cannot parse {where}: {exc}") from exc
 
 
 def load_config(path: str | Path, kind: str, api_versions: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.cri.client import CriClient
 from agent.kubelet.backoff import Backoff
@@ -22,6 +21,8 @@ from agent.kubelet.collection.logs import LogRotation
 from agent.kubelet.container import credentialproviders, environment
 from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.model import RUNNING
+from agent.kubelet.container.resources import Rules
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.eviction.manager import EvictionManager
@@ -32,6 +33,8 @@ from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
 from agent.kubelet.node.shutdown import Shutdown
 from agent.kubelet.plugins.csidrivers import CsiDrivers
+from agent.kubelet.plugins.deviceplugins import DevicePlugins
+from agent.kubelet.plugins.devicerecords import DeviceRecords
 from agent.kubelet.plugins.devices import DeviceManager
 from agent.kubelet.plugins.dra import DraManager
 from agent.kubelet.plugins.podresources import PodResources
@@ -43,9 +46,14 @@ from agent.kubelet.pods.statusmanager import StatusManager
 from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
-from agent.kubelet.resources.cpus import CpuManager, read_topology
+from agent.kubelet.resources.cpus import CpuManager
+from agent.kubelet.resources.memory import MemoryManager
 from agent.kubelet.resources.sharing import CpuSharing
+from agent.kubelet.resources.topology import Topology, read_topology
+from agent.kubelet.resources.topologymanager import TopologyManager
 from agent.kubelet.runtimeclass import RuntimeClasses
+from agent.kubelet.server.checkpoint import DIRECTORY as CHECKPOINTS
+from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
 from agent.kubelet.telling import Teller
 from agent.kubelet.volumes.csi import CsiVolumes
@@ -63,7 +71,7 @@ from machinery.errors import SettingsError, StatusError, TransportError
 from machinery.events import EventRecorder
 
 _CRASH_SECONDS = 10.0
-_OWN_DIRS = ("pods", "plugins", "plugins_registry", "seccomp", "device-plugins", "pod-resources")
+_OWN_DIRS = ("pods", "plugins", "plugins_registry", "seccomp", "device-plugins", "pod-resources", CHECKPOINTS)
 
 Run = Callable[[], Awaitable[None]]
 
@@ -75,8 +83,10 @@ class Host:
     options: Options
     facts: machine.Machine
     cgroups: PodCgroups
+    rules: Rules
     node: NodeFacts
     inputs: NodeInputs
+    topology: Topology
 
 
 @dataclass
@@ -103,11 +113,32 @@ async def look_at_host(options: Options) -> Host:
     ips = await asyncio.to_thread(machine.default_address, options.node_ips)
     has = capacity.capacity(facts, settings, _disk_bytes(options.root_dir))
     may_use = capacity.allocatable(has, settings)
-    cgroups = PodCgroups(settings, Hierarchy.detect())
+    hierarchy = Hierarchy.detect()
+    if settings.swap_behavior == "LimitedSwap" and not hierarchy.unified:
+        raise SettingsError(
+            "invalid configuration: memorySwap.swapBehavior LimitedSwap is not supported with cgroup v1"
+        )
+    cgroups = PodCgroups(settings, hierarchy)
     limit = may_use if settings.enforce_allocatable else has
     cgroups.set_up(limit["cpu"].milli_value(), has["memory"].value() - _reserved_memory(settings))
     node = NodeFacts(options.node_name, facts.memory_bytes, ips, may_use)
-    return Host(options, facts, cgroups, node, NodeInputs(options, facts, ips, has, may_use))
+    topology = await asyncio.to_thread(read_topology, memory_bytes=facts.memory_bytes)
+    inputs = NodeInputs(options, facts, ips, has, may_use)
+    return Host(options, facts, cgroups, _rules(settings, facts, hierarchy), node, inputs, topology)
+
+
+def _rules(settings: Settings, facts: machine.Machine, hierarchy: Hierarchy) -> Rules:
+    return Rules(
+        memory_bytes=facts.memory_bytes,
+        swap_bytes=facts.swap_bytes,
+        unified=hierarchy.unified,
+        can_limit_swap=hierarchy.can_limit_swap(),
+        limited_swap=settings.swap_behavior == "LimitedSwap",
+        page_sizes=hierarchy.page_sizes(),
+        cfs_quota=settings.cpu_cfs_quota,
+        period_seconds=settings.cpu_cfs_period_seconds,
+        single_process_oom_kill=settings.single_process_oom_kill,
+    )
 
 
 def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack: contextlib.AsyncExitStack) -> Parts:
@@ -132,10 +163,9 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     services = informers.of(SERVICES) if informers is not None else None
     drivers = CsiDrivers(client, options.node_name, lambda: registrar.node if registrar is not None else None)
     csi = CsiVolumes(options.root_dir, drivers, CsiObjects(client, tokens, options.node_name))
-    devices = DeviceManager(
-        os.path.join(options.root_dir, "device-plugins"), clock, lambda: _devices_changed(host.node, devices, registrar)
-    )
+    devices, cpus, memory = _placed(host, view, clock, lambda: _devices_changed(host.node, devices, registrar))
     claims = DraManager(options.root_dir, client, options.node_name)
+    host.cgroups.has_exclusive_cpus = cpus.has_exclusive
     kit = Kit(
         settings=settings,
         root_dir=options.root_dir,
@@ -153,6 +183,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         probes=probes,
         statuses=StatusManager(client, mirrors.get),
         cgroups=host.cgroups,
+        rules=host.rules,
         teller=teller,
         crashes=Backoff(min(_CRASH_SECONDS, settings.crash_loop_max_seconds), settings.crash_loop_max_seconds),
         slots=Slots(max(2, os.cpu_count() or 1)),
@@ -161,8 +192,10 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         allocations=Allocations(options.root_dir),
         devices=devices,
         claims=claims,
-        user_namespaces=UserNamespaces(options.root_dir),
-        cpus=CpuManager(options.root_dir, settings, read_topology()),
+        user_namespaces=UserNamespaces(options.root_dir, settings.user_ids_per_pod),
+        cpus=cpus,
+        memory=memory,
+        topology=TopologyManager(settings, host.topology, (devices, cpus, memory)),
         active_pods=lambda: manager.active_pods,
     )
     manager = PodManager(kit, mirrors, lambda: (registrar.node if registrar else None) or {})
@@ -179,8 +212,29 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     return parts
 
 
+def _placed(
+    host: Host, view: RuntimeView, clock: Clock, on_change: Callable[[], None]
+) -> tuple[DeviceManager, CpuManager, MemoryManager]:
+    """Those who give pods what has a place on the machine. Raises SettingsError."""
+    options, settings, topology = host.options, host.options.settings, host.topology
+    directory = os.path.join(options.root_dir, "device-plugins")
+    records = DeviceRecords(directory)
+
+    def is_running(uid: str, name: str) -> bool:
+        status = view.pod(uid).container(name)
+        return status is not None and status.state == RUNNING
+
+    plugins = DevicePlugins(directory, clock, records, on_change)
+    kept = capacity.kept_from_pods(host.inputs.capacity, settings)
+    return (
+        DeviceManager(plugins, records, sorted(topology.nodes), is_running),
+        CpuManager(options.root_dir, settings, topology),
+        MemoryManager(options.root_dir, settings, topology, kept),
+    )
+
+
 def _devices_changed(node: NodeFacts, devices: DeviceManager, registrar: NodeRegistrar | None) -> None:
-    node.allocatable = {**node.allocatable, **devices.amounts()[1]}
+    node.allocatable = {**node.allocatable, **devices.plugins.amounts()[1]}
     if registrar is not None:
         registrar.poke()
 
@@ -188,7 +242,7 @@ def _devices_changed(node: NodeFacts, devices: DeviceManager, registrar: NodeReg
 def _add_plugins(parts: Parts, drivers: CsiDrivers, csi: CsiVolumes, stack: contextlib.AsyncExitStack) -> None:
     """Drivers of volumes, devices and dynamic resources, and what tells others who has what."""
     kit, registrar = parts.kit, parts.registrar
-    handlers: dict[str, PluginHandler] = {CSI: drivers, DEVICE: kit.devices, DRA: kit.claims}
+    handlers: dict[str, PluginHandler] = {CSI: drivers, DEVICE: kit.devices.plugins, DRA: kit.claims}
     directory = os.path.join(kit.root_dir, "plugins_registry")
     registry = PluginRegistry(directory, handlers, kit.clock)
     stack.push_async_callback(drivers.close)
@@ -202,13 +256,13 @@ def _add_plugins(parts: Parts, drivers: CsiDrivers, csi: CsiVolumes, stack: cont
         await registry.run()
 
     if registrar is not None:
-        registrar.of_plugins = kit.devices.amounts
+        registrar.of_plugins = kit.devices.plugins.amounts
         registrar.volumes_in_use = lambda: [
             f"kubernetes.io/csi/{driver}^{handle}" for driver, handle, inline in csi.in_use() if not inline
         ]
     parts.tasks |= {
         "plugins": follow_plugins,
-        "device plugins": kit.devices.run,
+        "device plugins": kit.devices.plugins.run,
         "pod resources": PodResources(kit).run,
         "shared CPUs": CpuSharing(kit).run,
     }
@@ -264,6 +318,6 @@ def _disk_bytes(path: str) -> int:
     return found.f_blocks * found.f_frsize
 
 
-def _reserved_memory(settings: Any) -> int:
+def _reserved_memory(settings: Settings) -> int:
     reserved = capacity.reservations(settings).get("memory")
     return reserved.value() if reserved is not None else 0

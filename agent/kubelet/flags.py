@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agent.kubelet import settings as config
-from agent.kubelet.settings import Settings
+from agent.kubelet import settingsfile as config
+from agent.kubelet.settings import FLAGS, Settings
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, load_config, mapping
 
@@ -53,7 +53,6 @@ _HARMLESS = (
     "kube-api-burst",
     "kube-api-content-type",
     "max-open-files",
-    "http-check-frequency",
     "hairpin-mode",
     "volume-plugin-dir",
     "enable-controller-attach-detach",
@@ -64,7 +63,6 @@ _HARMLESS = (
     "kernel-memcg-notification",
     "contention-profiling",
     "volume-stats-agg-period",
-    "read-only-port",
 )
 
 _LABEL_PREFIXES_ALLOWED = ("kubelet.kubernetes.io/", "node.kubernetes.io/")
@@ -108,7 +106,7 @@ def parse(argv: Sequence[str]) -> Options:
     """Read flags and files. Raises SettingsError naming flag, file or field; SystemExit for --help."""
     field_flags = [
         Flag(name, partial(config.flag_value, name), None, f"see {field.metadata['path']}")
-        for name, field in config.FLAGS.items()
+        for name, field in FLAGS.items()
     ]
     values = FlagSet("kubelet", [*_OWN, *field_flags], _HARMLESS).parse(_with_switches(argv))
     from_file: dict[str, Any] = {}
@@ -116,7 +114,7 @@ def parse(argv: Sequence[str]) -> Options:
         if path:
             # A later file wins field by field; lists and maps are taken as a whole.
             from_file |= config.parse(load_config(path, "KubeletConfiguration", CONFIG_VERSIONS), path)
-    from_flags = {field.name: values[name] for name, field in config.FLAGS.items() if values[name] is not None}
+    from_flags = {field.name: values[name] for name, field in FLAGS.items() if values[name] is not None}
     if values["cloud-provider"] not in ("", "external"):
         raise SettingsError(f"--cloud-provider={values['cloud-provider']}: only external is supported")
     _check_labels(values["node-labels"])
@@ -148,7 +146,7 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _with_switches(argv: Sequence[str]) -> list[str]:
     # `--register-node` alone means true; the flag set knows this only of flags it parses itself.
-    switches = {name for name, field in config.FLAGS.items() if isinstance(field.default, bool)}
+    switches = {name for name, field in FLAGS.items() if isinstance(field.default, bool)}
     return [f"{a}=true" if a.startswith("--") and a[2:] in switches else a for a in argv]
 
 

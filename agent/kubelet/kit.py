@@ -11,6 +11,7 @@ from agent.kubelet.backoff import Backoff
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.container import sandboxconfig
 from agent.kubelet.container.images import ImageManager
+from agent.kubelet.container.resources import Rules
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.plugins.devices import DeviceManager
@@ -22,6 +23,8 @@ from agent.kubelet.probes.handlers import Handlers
 from agent.kubelet.probes.manager import ProbeManager
 from agent.kubelet.references import References
 from agent.kubelet.resources.cpus import CpuManager
+from agent.kubelet.resources.memory import MemoryManager
+from agent.kubelet.resources.topologymanager import TopologyManager
 from agent.kubelet.runtimeclass import RuntimeClasses
 from agent.kubelet.settings import Settings
 from agent.kubelet.slots import Slots
@@ -64,6 +67,7 @@ class Kit:
     probes: ProbeManager
     statuses: StatusManager
     cgroups: PodCgroups
+    rules: Rules
     teller: Teller
     crashes: Backoff
     slots: Slots
@@ -73,6 +77,8 @@ class Kit:
     devices: DeviceManager
     claims: DraManager
     cpus: CpuManager
+    memory: MemoryManager
+    topology: TopologyManager
     user_namespaces: UserNamespaces
     active_pods: Callable[[], list[Object]]  # every pod that uses the node's resources, as it was promised
 

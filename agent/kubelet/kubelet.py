@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from agent.cri.client import CriClient
@@ -24,6 +25,7 @@ from agent.kubelet.flags import Options
 from agent.kubelet.node.lease import NodeLease
 from agent.kubelet.pods.manager import PodManager
 from agent.kubelet.pods.staticpods import StaticPods
+from agent.kubelet.pods.staticurl import StaticUrl
 from agent.kubelet.server.app import KubeletServer
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.statistics import Statistics
@@ -130,11 +132,18 @@ class Kubelet:
             manager.expect("api")
         if settings.static_pod_path:
             manager.expect("file")
+        if settings.static_pod_url:
+            manager.expect("http")
         while parts.view.last_look == 0:
             await self._clock.sleep(0.05)
         if settings.static_pod_path:
-            static = StaticPods(settings.static_pod_path, node_name, self._clock, manager.static_changed)
+            static = StaticPods(
+                settings.static_pod_path, node_name, self._clock, partial(manager.static_changed, "file")
+            )
             group.create_task(static.run(), name="static pods")
+        if settings.static_pod_url:
+            of_url = StaticUrl(settings, node_name, self._clock, partial(manager.static_changed, "http"))
+            group.create_task(of_url.run(), name="static pods of a URL")
         if informers is None or registrar is None:
             return
         await stack.enter_async_context(informers)

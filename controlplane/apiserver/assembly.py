@@ -74,7 +74,10 @@ async def serve(settings: Settings) -> None:
             log.info("serving", address=settings.bind_address, port=server.port)
             if settings.etcd_compaction_interval_seconds:
                 interval = settings.etcd_compaction_interval_seconds
-                group.create_task(compact_regularly(storage, server.cacher.prefix, interval, SystemClock()))
+                cacher = server.cacher
+                group.create_task(
+                    compact_regularly(storage, cacher.prefix, interval, SystemClock(), cacher.forget_before)
+                )
             if encrypting is not None and settings.encryption_provider_config_automatic_reload:
                 group.create_task(_reload_encryption(settings, encrypting))
             await server.ready()

@@ -8,7 +8,7 @@ Source: https://kubernetes.io/docs/setup/best-practices/certificates/; kubeadm, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,15 +119,15 @@ def ensure_certificates(config: ClusterConfiguration, folder: Path) -> list[str]
     return made
 
 
-def renew(config: ClusterConfiguration, folder: Path) -> list[str]:
-    """Make the host's certificates anew, with the subjects and names they have; returns the stems.
+def renew(config: ClusterConfiguration, folder: Path, chosen: Callable[[Path], bool] = lambda path: True) -> list[str]:
+    """Make the host's certificates anew (the `chosen` ones), with subjects and names as they are; returns the stems.
 
     Authorities stay as they are. Raises PKIError, for an authority whose key is not on this host, say.
     """
     renewed = []
     for certificate in plan(config):
         path, key_path = _files(folder, certificate.stem)
-        if path.exists():
+        if path.exists() and chosen(path):
             pair = pki.reissue(
                 authority(folder, certificate.authority),
                 pki.read_certificates(path)[0],
@@ -167,8 +167,12 @@ class Expiry:
 def expiry(file: Path, certificate: x509.Certificate, now: datetime | None = None) -> Expiry:
     """When the certificate of this file expires."""
     moment = now or datetime.now(UTC)
-    authority = file.name in ("ca.crt", "front-proxy-ca.crt")
-    return Expiry(file, certificate.not_valid_after_utc, pki.remaining(certificate, moment), authority)
+    return Expiry(file, certificate.not_valid_after_utc, pki.remaining(certificate, moment), is_authority(file))
+
+
+def is_authority(file: Path) -> bool:
+    """Whether the file is that of an authority's certificate."""
+    return file.name in ("ca.crt", "front-proxy-ca.crt")
 
 
 def _issue(certificate: Certificate, config: ClusterConfiguration, folder: Path) -> None:

@@ -8,6 +8,7 @@ Source: kubeadm init and kubeadm join, phases certs, kubeconfig, etcd, control-p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from lab.bootstrap.rooted import inside, write_changed
 from lab.bootstrap.staticpods import MANIFESTS
 from lab.errors import LabError
 from machinery import pki
+
+_ROTATED = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 
 @dataclass(slots=True)
@@ -100,16 +103,27 @@ def _kubeconfig(
 
 
 def kubeconfigs(root: Path) -> list[Path]:
-    """The kubeconfig files that a host has."""
-    files = [each.file for each in (kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE, kubeconfig.kubelet(""))]
+    """The kubeconfig files that a host has, but for the kubelet's once the kubelet renews its certificate itself."""
+    identities = [kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE]
+    if not inside(root, _ROTATED).exists():
+        identities.append(kubeconfig.kubelet(""))
+    files = [each.file for each in identities]
     return [path for path in (inside(root, file) for file in files) if path.exists()]
 
 
-def renew_kubeconfigs(config: ClusterConfiguration, root: Path) -> list[str]:
-    """Give every kubeconfig that the host has a new certificate, all else left as it is; returns their paths."""
+def renew_kubeconfigs(
+    config: ClusterConfiguration, root: Path, chosen: Callable[[Path], bool] = lambda path: True
+) -> list[str]:
+    """Give the kubeconfigs that the host has (the `chosen` ones) new certificates; returns their paths.
+
+    On a worker, which has no key of the authority, it is the kubelet that renews its own.
+    """
+    due = [path for path in kubeconfigs(root) if chosen(path)]
+    if not due:
+        return []
     authority = certificates.authority(inside(root, config.certificates_dir))
     renewed = []
-    for path in kubeconfigs(root):
+    for path in due:
         content, present = kubeconfig.read(path), kubeconfig.certificate_in(path)
         identity = Identity(str(path), pki.common_name(present), tuple(pki.organizations(present)))
         pair = kubeconfig.client_pair(authority, identity, config.encryption_algorithm, config.certificate_lifetime)

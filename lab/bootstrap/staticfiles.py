@@ -19,7 +19,8 @@ from lab.errors import LabError
 from machinery.api.meta import Object
 from machinery.settings import read_yaml
 
-_MEMBERSHIP = ("--initial-cluster=", "--initial-cluster-state=")
+MEMBERSHIP = ("--initial-cluster=", "--initial-cluster-state=")
+"""etcd's flags by which a member knows the others."""
 
 
 def path_of(root: Path, name: str) -> Path:
@@ -79,11 +80,11 @@ def _with_known_members(manifest: Object, root: Path) -> Object:
     if not path_of(root, ETCD.name).exists():
         return manifest
     container = manifest["spec"]["containers"][0]
-    kept = {flag for flag in read(root, ETCD.name)["spec"]["containers"][0]["command"] if flag.startswith(_MEMBERSHIP)}
+    kept = {flag for flag in read(root, ETCD.name)["spec"]["containers"][0]["command"] if flag.startswith(MEMBERSHIP)}
     if not kept:
         return manifest
     program, *flags = container["command"]
-    container["command"] = [program, *sorted({flag for flag in flags if not flag.startswith(_MEMBERSHIP)} | kept)]
+    container["command"] = [program, *sorted({flag for flag in flags if not flag.startswith(MEMBERSHIP)} | kept)]
     return manifest
 
 

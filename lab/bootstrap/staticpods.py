@@ -25,8 +25,9 @@ ADVERTISED_ETCD = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
 
 _PRIORITY = 2_000_001_000  # of system-node-critical
 _LIVE_SECONDS = 240  # kubeadm's timeouts.controlPlaneComponentHealthCheck
-_ETCD_HEALTH = "/health?serializable=true"
-"""Answers by what the member itself has: one without a quorum is not started again and again."""
+_ETCD_ALIVE, _ETCD_READY = "/metrics", "/health"
+"""Debian's etcd has no /livez yet, and its /health asks for a quorum: to start the others again and again while one
+is missing would only keep it away for longer."""
 
 # More certificates of authorities, where systems have them. Source: kubeadm, caCertsExtraVolumePaths.
 _MORE_AUTHORITIES = (
@@ -52,7 +53,7 @@ class StaticPod:
 def _etcd(config: ClusterConfiguration, root: Path) -> Object:
     del root
     url = f"https://{join_host_port(config.advertise_address, 2379)}"
-    probe = _Probe(_ETCD_HEALTH, 2381, "HTTP")
+    alive, ready = _Probe(_ETCD_ALIVE, 2381, "HTTP"), _Probe(_ETCD_READY, 2381, "HTTP")
     volumes = [
         Volume("etcd-data", config.etcd.data_dir, config.etcd.data_dir, path_type="DirectoryOrCreate"),
         Volume(
@@ -68,9 +69,9 @@ def _etcd(config: ClusterConfiguration, root: Path) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "command": ["etcd", *components.etcd(config)],
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}},
-        **probe.live(),
-        **probe.ready(),
-        **probe.start(),
+        **alive.live(),
+        **ready.ready(),
+        **alive.start(),
     }
     said = Component(environment=config.etcd.environment)
     return _pod(container, said, volumes, {ADVERTISED_ETCD: url})

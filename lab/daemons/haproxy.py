@@ -24,7 +24,8 @@ def configuration(address: str, api_port: int, control_planes: Sequence[Host]) -
     """HAProxy's file.
 
     A server that refuses a connection is passed over at once (redispatch); one whose /readyz fails twice in a row is
-    taken out and its connections are ended, so that watches go on elsewhere.
+    taken out and its connections are ended, so that watches go on elsewhere.  The only server is never taken out: there
+    is no elsewhere, and a machine that is busy must not look like one that is gone.
     """
     servers = "\n".join(f"    server {host.name} {host.address}:{BACKEND_PORT}" for host in control_planes)
     return f"""\
@@ -54,10 +55,14 @@ frontend kubernetes
 
 backend control-plane
     balance leastconn
+{_CHECKS if len(control_planes) > 1 else ""}{servers}
+"""
+
+
+_CHECKS = f"""\
     option httpchk
     http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes
     http-check expect status 200
     default-server check check-ssl verify required ca-file {CA_FILE} verifyhost kubernetes inter 1s fastinter 500ms \
 fall 2 rise 1 observe layer4 error-limit 2 on-error mark-down on-marked-down shutdown-sessions
-{servers}
 """

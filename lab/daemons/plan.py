@@ -18,6 +18,13 @@ from lab.topology import Host, Role, Topology
 _STORAGE, _SERVERS, _NODES = 0, 1, 2
 
 
+_HOUR = 3600.0
+SNAPSHOTS_KEPT = 10
+RENEW_WITHIN = "720h"
+_RELEASE = "NAVARCH_RELEASE"
+"""Environment variable of what runs the checkout's code itself: with another release, it is started anew."""
+
+
 def daemons(topology: Topology, config: ClusterConfiguration) -> list[Daemon]:
     """Every daemon of the lab."""
     return [daemon for host in topology.hosts for daemon in host_daemons(host, config)]
@@ -32,7 +39,20 @@ def host_daemons(host: Host, config: ClusterConfiguration) -> list[Daemon]:
         ]
     own = replace(config.on_host(host.name, host.address), control_plane=host.role is Role.CONTROL_PLANE)
     kubelet = (sys.executable, "-P", "-m", "agent.kubelet", *components.kubelet(own))
+    release = {_RELEASE: config.kubernetes_version}
     return [
         Daemon(host.name, "containerd", tuple(containerd.command()), stage=_STORAGE, keeps_children=True),
-        Daemon(host.name, "kubelet", kubelet, stage=_NODES),
+        Daemon(host.name, "kubelet", kubelet, release, stage=_NODES),
+        *(_jobs(host.name) if own.control_plane else ()),
+    ]
+
+
+def _jobs(host: str) -> list[Daemon]:
+    """What systemd's timers do elsewhere: certificates that renew themselves, snapshots of etcd."""
+    navarch = (sys.executable, "-P", "-m", "lab")
+    renew = (*navarch, "certs", "renew", "--within", RENEW_WITHIN)
+    snapshot = (*navarch, "etcd", "snapshot", "--keep", str(SNAPSHOTS_KEPT))
+    return [
+        Daemon(host, "certs-renew", renew, stage=_NODES, every_seconds=6 * _HOUR),
+        Daemon(host, "etcd-snapshot", snapshot, stage=_NODES, every_seconds=6 * _HOUR),
     ]

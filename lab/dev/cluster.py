@@ -43,8 +43,8 @@ async def run(settings: DevSettings, home: Home, on_ready: Callable[[int], None]
     storage: Storage = MemoryStorage() if settings.store == "memory" else open_storage(home.store)
     try:
         async with _api_server(settings, home, storage) as server, asyncio.TaskGroup() as group:
-            interval, clock = server.settings.etcd_compaction_interval_seconds, SystemClock()
-            group.create_task(compact_regularly(storage, server.cacher.prefix, interval, clock))
+            interval, cacher = server.settings.etcd_compaction_interval_seconds, server.cacher
+            group.create_task(compact_regularly(storage, cacher.prefix, interval, SystemClock(), cacher.forget_before))
             await _make_account(server)
             home.write_kubeconfig(server.port)
             if settings.hollow_nodes:

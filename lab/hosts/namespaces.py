@@ -24,6 +24,7 @@ PRIVATE = (
     "/etc/cni",
     "/etc/containerd",
     "/var/lib/etcd",
+    "/var/lib/etcd-snapshots",
     "/var/lib/kubelet",
     "/var/lib/kube-proxy",
     "/var/lib/containerd",

@@ -32,6 +32,8 @@ class Daemon:
     """How long after SIGTERM comes SIGKILL."""
     keeps_children: bool = False
     """Whether its child processes live on when it stops: containerd's shims, as with KillMode=process."""
+    every_seconds: float = 0.0
+    """For a job instead of a daemon: how long to wait before each run, the first one too."""
 
     @property
     def key(self) -> str:
@@ -53,6 +55,7 @@ class Daemon:
             "stage": self.stage,
             "stop_seconds": self.stop_seconds,
             "keeps_children": self.keeps_children,
+            "every_seconds": self.every_seconds,
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class State(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"  # ended by itself; about to be started again
     STOPPED = "stopped"  # by request
+    SCHEDULED = "scheduled"  # a job, between two runs
 
 
 @dataclass(frozen=True, slots=True)

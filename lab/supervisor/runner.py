@@ -61,6 +61,8 @@ class Running:
         backoff = Backoff()
         try:
             while not self._stopping.is_set():
+                if self.daemon.every_seconds and await self._stopped_within(self.daemon.every_seconds, State.SCHEDULED):
+                    break
                 started = time.monotonic()
                 try:
                     await self._start()
@@ -71,14 +73,22 @@ class Running:
                     self._ended = describe_end(returncode)
                 if self._stopping.is_set():
                     break
-                self._state = State.WAITING
+                if self.daemon.every_seconds:
+                    log.info("job ended", job=self.daemon.key, how=self._ended)
+                    continue
                 delay = backoff.after_run_of(time.monotonic() - started)
                 log.warning("daemon ended", daemon=self.daemon.key, how=self._ended, restart_seconds=delay)
                 self._restarts += 1
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay)
+                await self._stopped_within(delay, State.WAITING)
         finally:
             await self._end()
+
+    async def _stopped_within(self, seconds: float, state: State) -> bool:
+        """Wait that long, in this state; True as soon as the daemon is to be stopped."""
+        self._state = state
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def stop(self) -> None:
         """Ask `run` to end the daemon."""
@@ -185,12 +195,14 @@ class Runner:
         return [running.report for running in self._running.values()]
 
     async def start(self, daemons: Sequence[Daemon]) -> None:
-        """Start daemons; those that run already are left as they are."""
+        """Start daemons; those that run already, and in just this way, are left as they are."""
         assert self._group is not None
         for daemon in daemons:
             task = self._tasks.get(daemon.key)
             if task is not None and not task.done():
-                continue
+                if self._running[daemon.key].daemon == daemon:
+                    continue
+                await self.stop([daemon.key])
             running = self._running[daemon.key] = Running(daemon, self._layout, self._trees)
             self._tasks[daemon.key] = self._group.create_task(running.run(), name=daemon.key)
 

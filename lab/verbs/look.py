@@ -22,7 +22,8 @@ from lab.supervisor.daemon import Report, State
 from lab.supervisor.runner import ENVIRONMENT
 from lab.topology import Role, Topology
 
-_COLOURS = {State.RUNNING: "green", State.WAITING: "red", State.STOPPED: "yellow"}
+_COLOURS = {State.RUNNING: "green", State.WAITING: "red", State.STOPPED: "yellow", State.SCHEDULED: "cyan"}
+_FINE = (State.RUNNING, State.SCHEDULED)
 
 
 def topology_of(layout: Layout) -> Topology:
@@ -52,10 +53,10 @@ async def status(layout: Layout) -> int:
             pid,
             since,
             str(report.restarts),
-            report.ended if report.restarts else "",
+            report.ended if report.restarts or report.state is State.SCHEDULED else "",
         )
     console.print(table)
-    return 0 if all(report.state is State.RUNNING for report in reports) else 1
+    return 0 if all(report.state in _FINE for report in reports) else 1
 
 
 def _in_pods(layout: Layout, topology: Topology) -> list[Report]:

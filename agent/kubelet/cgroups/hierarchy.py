@@ -63,6 +63,29 @@ class Hierarchy:
             return [f"{ROOT}{group}"]
         return list(dict.fromkeys(f"{mount}{group}" for mount in self.mounts.values()))
 
+    def exists(self, group: str) -> bool:
+        """Whether a group is there, in every tree."""
+        return all(os.path.isdir(path) for path in self.paths(group))
+
+    def can_limit_swap(self) -> bool:
+        """Whether the kernel counts swap for control groups."""
+        base = ROOT if self.unified else self.mounts.get("memory", "")
+        if not self.unified:
+            return os.path.exists(f"{base}/memory.memsw.limit_in_bytes")
+        own = _read("/proc/self/cgroup").strip().rpartition("::")[2]  # the root has no such file
+        return os.path.exists(f"{base}{own}/memory.swap.max")
+
+    def page_sizes(self) -> tuple[str, ...]:
+        """Sizes of huge pages as control groups name them: 2MB, 1GB."""
+        found = []
+        with contextlib.suppress(OSError):
+            for entry in os.scandir("/sys/kernel/mm/hugepages"):
+                size = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
+                found.append(
+                    f"{size >> 20}GB" if size >= 1 << 20 else f"{size >> 10}MB" if size >= 1 << 10 else f"{size}KB"
+                )
+        return tuple(sorted(found))
+
     def create(self, group: str) -> None:
         """Make a group with all above it, ready to take tasks. Raises OSError."""
         parts = [part for part in group.split("/") if part]

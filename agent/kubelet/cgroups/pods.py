@@ -5,10 +5,12 @@ Source: kubelet's cm (qos_container_manager_linux.go, pod_container_manager_linu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from agent.kubelet import metrics
 from agent.kubelet.cgroups.hierarchy import Hierarchy, Limits
 from agent.kubelet.container import resources
+from agent.kubelet.node.capacity import amounts
 from agent.kubelet.pods import qos, spec
 from agent.kubelet.settings import Settings
 from machinery.api import meta, podresources
@@ -28,6 +30,9 @@ class PodCgroups:
         self._settings = settings
         self._hierarchy = hierarchy
         self._enabled = settings.cgroups_per_qos
+        self._allocatable_bytes = 0
+        # Whether a pod has CPUs of its own: then no quota holds it back.
+        self.has_exclusive_cpus: Callable[[str], bool] = lambda uid: False
         self._systemd = settings.cgroup_driver == "systemd"
         if settings.fail_cgroup_v1 and not hierarchy.unified:
             raise SettingsError("failCgroupV1: this host has cgroup v1")
@@ -80,6 +85,7 @@ class PodCgroups:
 
     def set_up(self, cpu_millis: int, memory_bytes: int) -> None:
         """Make the groups of the classes; all pods together get no more than this. Raises SettingsError."""
+        self._allocatable_bytes = memory_bytes
         if not self._enabled:
             return
         try:
@@ -96,28 +102,72 @@ class PodCgroups:
             self._hierarchy.limit(self._class_group(qos.BEST_EFFORT), Limits(cpu_shares=resources.MIN_SHARES))
         except OSError as error:
             raise SettingsError(f"cannot make control group {error.filename}: {error.strerror}") from error
+        self._hold_system(self._settings)
+
+    def _hold_system(self, settings: Settings) -> None:
+        """Hold the node's own daemons to what is reserved for them, where that is asked for. Raises SettingsError."""
+        for key in settings.enforce_allocatable:
+            kind, compressible = key.removesuffix("-compressible"), key.endswith("-compressible")
+            if kind == "system-reserved":
+                title, group, reserved = "System", settings.system_reserved_cgroup, settings.system_reserved
+            elif kind == "kube-reserved":
+                title, group, reserved = "Kube", settings.kube_reserved_cgroup, settings.kube_reserved
+            else:
+                continue
+            parsed = amounts(f"{kind}", reserved)
+            cpu, memory, pids = parsed.get("cpu"), parsed.get("memory"), parsed.get("pid")
+            told = f'Failed to enforce {title} Reserved Cgroup Limits on "{group}"'
+            if not self._hierarchy.exists(group):
+                raise SettingsError(f'{told}: "{group}" cgroup does not exist')
+            try:
+                self._hierarchy.limit(
+                    group,
+                    Limits(
+                        cpu_shares=resources.cpu_shares(cpu.milli_value()) if cpu else None,
+                        memory_bytes=memory.value() if memory and not compressible else None,
+                        pids=pids.value() if pids and not compressible else None,
+                    ),
+                )
+            except OSError as error:
+                raise SettingsError(f"{told}: {error.strerror}") from error
 
     def share(self, pods: Iterable[Object]) -> None:
         """Give the burstable class the shares that its pods ask for together."""
         if not self._enabled:
             return
-        millis = 0
+        millis, memory = 0, {qos.GUARANTEED: 0, qos.BURSTABLE: 0, qos.BEST_EFFORT: 0}
         for pod in pods:
-            if qos.qos_class(pod) == qos.BURSTABLE:
-                asked = podresources.of_pod(pod).get("cpu")
-                millis += asked.milli_value() if asked is not None else 0
+            kind, asked = qos.qos_class(pod), podresources.of_pod(pod)
+            if kind == qos.BURSTABLE:
+                millis += asked["cpu"].milli_value() if "cpu" in asked else 0
+            memory[kind] += asked["memory"].value() if "memory" in asked else 0
+        burstable, best_effort = self._memory_of_classes(memory)
         try:
-            self._hierarchy.limit(self._class_group(qos.BURSTABLE), Limits(cpu_shares=resources.cpu_shares(millis)))
+            shares = resources.cpu_shares(millis)
+            self._hierarchy.limit(self._class_group(qos.BURSTABLE), Limits(shares, memory_bytes=burstable))
+            if best_effort is not None:
+                self._hierarchy.limit(self._class_group(qos.BEST_EFFORT), Limits(memory_bytes=best_effort))
         except OSError as error:
-            log.warning("cannot set shares of the burstable class", err=str(error))
+            log.warning("cannot set limits of the classes of pods", err=str(error))
+
+    def _memory_of_classes(self, asked: Mapping[str, int]) -> tuple[int | None, int | None]:
+        """What burstable and best-effort pods may use, so that what better ones ask for is kept for them."""
+        share = self._settings.qos_reserved.get("memory")
+        if share is None or not self._settings.gate("QOSReserved", default=False):
+            return None, None
+        percent = int(share.removesuffix("%"))
+        burstable = self._allocatable_bytes - asked[qos.GUARANTEED] * percent // 100
+        return burstable, burstable - asked[qos.BURSTABLE] * percent // 100
 
     def create(self, pod: Object) -> None:
         """Make the pod's group and set its limits. Raises OSError."""
         if not self._enabled:
             return
         group = self.group_of(pod)
-        self._hierarchy.create(group)
-        self._hierarchy.limit(group, self.limits_of(pod))
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("create")):
+            self._hierarchy.create(group)
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("update")):
+            self._hierarchy.limit(group, self.limits_of(pod))
 
     def widen(self, pod: Object) -> None:
         """Raise the pod's limits to what it may use now, and lower none. Raises OSError."""
@@ -146,7 +196,9 @@ class PodCgroups:
             return Limits(cpu_shares=resources.MIN_SHARES, pids=self._pids())
         asked = requests.get("cpu") or limits.get("cpu")
         quota = None
-        if everywhere["cpu"] and self._settings.cpu_cfs_quota:
+        if self.has_exclusive_cpus(meta.uid_of(pod)):
+            quota = -1
+        elif everywhere["cpu"] and self._settings.cpu_cfs_quota:
             quota = resources.cpu_quota(limits["cpu"].milli_value(), period_us)
         return Limits(
             cpu_shares=resources.cpu_shares(asked.milli_value() if asked else 0),
@@ -170,11 +222,12 @@ class PodCgroups:
     def remove(self, uid: str) -> bool:
         """Remove a pod's group, killing what is left in it; False if it has to be tried again."""
         gone = True
-        for kind in _CLASSES:
-            group = self._pod_group(kind, uid)
-            if any(True for _ in self._existing(group)) and not self._hierarchy.remove(group):
-                self._hierarchy.kill(group)
-                gone = self._hierarchy.remove(group)
+        with metrics.timed(metrics.CGROUP_MANAGER.labels("destroy")):
+            for kind in _CLASSES:
+                group = self._pod_group(kind, uid)
+                if any(True for _ in self._existing(group)) and not self._hierarchy.remove(group):
+                    self._hierarchy.kill(group)
+                    gone = self._hierarchy.remove(group)
         return gone
 
     def _existing(self, group: str) -> Iterable[str]:

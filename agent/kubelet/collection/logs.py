@@ -71,11 +71,18 @@ class LogRotation:
             await self.look()
 
     async def look(self) -> None:
-        """Rotate what is too long."""
-        for runtime in list(self._kit.view.pods.values()):
-            for container in runtime.containers:
-                if container.state == RUNNING and container.log_path and self._is_long(container):
-                    await self._rotate(container)
+        """Rotate what is too long, so many at a time as containerLogMaxWorkers says."""
+        slots = asyncio.Semaphore(self._kit.settings.log_max_workers)
+
+        async def rotate(container: Container) -> None:
+            async with slots:
+                await self._rotate(container)
+
+        async with asyncio.TaskGroup() as group:
+            for runtime in list(self._kit.view.pods.values()):
+                for container in runtime.containers:
+                    if container.state == RUNNING and container.log_path and self._is_long(container):
+                        group.create_task(rotate(container))
 
     def _is_long(self, container: Container) -> bool:
         try:

@@ -37,8 +37,7 @@ class ContainerInputs:
     settings: Settings
     root_dir: str
     pod_dir: str
-    memory_capacity_bytes: int
-    unified_cgroups: bool
+    rules: resources.Rules
     image: pb.Image
     environment: Mapping[str, str]
     pod_ips: Sequence[str]
@@ -74,15 +73,7 @@ def build(pod: Object, container: Object, inputs: ContainerInputs) -> pb.Contain
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         linux=pb.LinuxContainerConfig(
-            resources=resources.of_container(
-                pod,
-                container,
-                memory_capacity_bytes=inputs.memory_capacity_bytes,
-                cfs_quota=inputs.settings.cpu_cfs_quota,
-                period_seconds=inputs.settings.cpu_cfs_period_seconds,
-                unified=inputs.unified_cgroups,
-                single_process_oom_kill=inputs.settings.single_process_oom_kill,
-            ),
+            resources=resources.of_container(pod, container, inputs.rules),
             security_context=security.of_container(
                 pod,
                 container,

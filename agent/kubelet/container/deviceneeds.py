@@ -13,12 +13,27 @@ from agent.kubelet.plugins.api import deviceplugin_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """The CPUs to run on and the nodes to have memory of (empty: any), and whether the CPUs are the container's own."""
+
+    cpus: str = ""
+    mems: str = ""
+    exclusive: bool = False
+
+    def add_to(self, resources: cri.LinuxContainerResources) -> None:
+        """Put it into what the runtime is told; no quota holds back who has CPUs of its own."""
+        resources.cpuset_cpus, resources.cpuset_mems = self.cpus, self.mems
+        if self.exclusive and resources.cpu_quota:
+            resources.cpu_quota = -1
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceNeeds:
-    """The answers of device plugins, the CDI names of claimed devices, and the CPUs to run on (empty: any)."""
+    """The answers of device plugins, the CDI names of claimed devices, and where on the machine the container is."""
 
     responses: Sequence[pb.ContainerAllocateResponse] = ()
     cdi_ids: Sequence[str] = ()
-    cpuset: str = ""
+    placement: Placement = Placement()
 
     def add_to(self, config: cri.ContainerConfig) -> None:
         """Put them into the container's configuration."""
@@ -40,5 +55,4 @@ class DeviceNeeds:
         names = [device.name for response in self.responses for device in response.cdi_devices]
         for name in dict.fromkeys([*names, *self.cdi_ids]):
             config.CDI_devices.add(name=name)
-        if self.cpuset:
-            config.linux.resources.cpuset_cpus = self.cpuset
+        self.placement.add_to(config.linux.resources)

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from agent.kubelet.container import envfile
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.expansion import expand
 from agent.kubelet.pods import fieldref, spec
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.references import References
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta, names
 from machinery.api.meta import Object
 from machinery.cache.informer import Informer
@@ -32,7 +34,12 @@ class Environment:
 
 
 async def build(
-    pod: Object, container: Object, facts: PodFacts, references: References, services: Iterable[Object]
+    pod: Object,
+    container: Object,
+    facts: PodFacts,
+    references: References,
+    services: Iterable[Object],
+    volumes: Mapping[str, MountedVolume],
 ) -> Environment:
     """All variables of a container. Raises ContainerConfigError for a source that is not there."""
     namespace = meta.namespace_of(pod)
@@ -43,7 +50,11 @@ async def build(
     for source in container.get("envFrom") or ():
         await _take_all(source, namespace, references, values, warnings)
     for entry in container.get("env") or ():
-        found = await _value(pod, container, entry, facts, references, {**of_services, **values})
+        from_file = (entry.get("valueFrom") or {}).get("fileKeyRef")
+        if from_file:
+            found = envfile.value_of(from_file, volumes)
+        else:
+            found = await _value(pod, container, entry, facts, references, {**of_services, **values})
         if found is not None:
             values[entry["name"]] = found
     merged = {name: value for name, value in of_services.items() if name not in values}

@@ -14,6 +14,7 @@ from typing import Any
 from agent.cri import api_pb2 as pb
 from agent.cri.client import CriClient
 from agent.cri.errors import CriError, CriUnavailable
+from agent.kubelet import metrics
 from agent.kubelet.backoff import Backoff, show
 from agent.kubelet.container import pullsecrets
 from agent.kubelet.container.credentialproviders import CredentialProviders
@@ -62,6 +63,7 @@ class ImageManager:
         self._pulling: dict[tuple[str, bytes], asyncio.Task[str]] = {}
         self._slots: AbstractAsyncContextManager[Any] = asyncio.Semaphore(parallel) if parallel else nullcontext()
         self._rate = _Rate(settings.pull_qps, settings.pull_burst)
+        self.pull_seconds: dict[str, float] = {}  # how long pods have waited for their images, by uid
         self.used: dict[str, float] = {}  # when an image was last asked for, by reference: for garbage collection
 
     async def ensure(
@@ -139,6 +141,8 @@ class ImageManager:
         present = await self._inspect(image_spec, wanted, tell)
         if present is None:
             raise ImageError(f'image "{wanted}" is gone right after it was pulled', reason="ErrImagePull")
+        metrics.IMAGE_PULL.labels(metrics.size_label(present.size)).observe(done_at - began_at)
+        self.pull_seconds[meta.uid_of(pod)] = self.pull_seconds.get(meta.uid_of(pod), 0.0) + done_at - asked_at
         tell(
             "Normal",
             "Pulled",
@@ -201,6 +205,7 @@ class ImageManager:
     def forget_pod(self, uid: str) -> None:
         """The pod is gone, and its back-offs with it."""
         self._backoff.forget_prefix(f"{uid}_")
+        self.pull_seconds.pop(uid, None)
         for table in (self._errors, self._failed_at):
             for key in [key for key in table if key.startswith(f"{uid}_")]:
                 del table[key]

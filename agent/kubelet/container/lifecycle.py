@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
@@ -114,6 +114,20 @@ class Hooks:
         for result in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+
+    async def reset(self, pod: Object, runtime: RuntimePod, last: Sequence[Container], grace_seconds: float) -> None:
+        """Stop all containers but ephemeral ones and remove what they left; the sandbox stays. Raises CriError.
+
+        The `last` ones are what tells that this has to be done: they go when all others are gone.
+        """
+        kept = {c["name"] for c in spec.ephemeral_containers(pod)}
+        own = [c for c in runtime.containers if c.name not in kept]
+        await self._stop_together(pod, (c for c in own if c.state in (RUNNING, UNKNOWN)), grace_seconds)
+        asking = {status.id for status in last}
+        for status in sorted(own, key=lambda c: c.id in asking):
+            with contextlib.suppress(CriNotFound):
+                await self._kit.cri.remove_container(status.id)
+            self._kit.view.note_removed(status.id)
 
     async def remove_all(self, runtime: RuntimePod) -> None:
         """Remove what is left of a pod from the runtime. Raises CriError."""

@@ -30,6 +30,7 @@ def build(
     users: pb.UserNamespace | None = None,
 ) -> pb.PodSandboxConfig:
     """The sandbox's configuration. Raises StartError when the host name is impossible."""
+    rules = resources.Rules(cfs_quota=settings.cpu_cfs_quota, period_seconds=settings.cpu_cfs_period_seconds)
     config = pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
             name=meta.name_of(pod), namespace=meta.namespace_of(pod), uid=meta.uid_of(pod), attempt=attempt
@@ -42,12 +43,9 @@ def build(
             cgroup_parent=cgroup_parent,
             security_context=security.of_sandbox(pod, users),
             sysctls=security.sysctls(pod),
-            overhead=_overhead(pod, settings),
+            overhead=_overhead(pod, rules),
             resources=resources.of_amounts(
-                podresources.of_pod(pod, "requests"),
-                podresources.of_pod(pod, "limits"),
-                cfs_quota=settings.cpu_cfs_quota,
-                period_seconds=settings.cpu_cfs_period_seconds,
+                podresources.of_pod(pod, "requests"), podresources.of_pod(pod, "limits"), rules
             ),
         ),
     )
@@ -57,14 +55,12 @@ def build(
     return config
 
 
-def _overhead(pod: Object, settings: Settings) -> pb.LinuxContainerResources | None:
+def _overhead(pod: Object, rules: resources.Rules) -> pb.LinuxContainerResources | None:
     overhead = pod["spec"].get("overhead")
     if not overhead:
         return None
     amounts = podresources.of_container({"resources": {"requests": overhead}})
-    return resources.of_amounts(
-        amounts, amounts, cfs_quota=settings.cpu_cfs_quota, period_seconds=settings.cpu_cfs_period_seconds
-    )
+    return resources.of_amounts(amounts, amounts, rules)
 
 
 def _port_mappings(pod: Object) -> list[pb.PortMapping]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
 from agent.kubelet.container import containerconfig, dns, environment, sandboxconfig
 from agent.kubelet.container.containerconfig import ContainerInputs
-from agent.kubelet.container.deviceneeds import DeviceNeeds
+from agent.kubelet.container.deviceneeds import DeviceNeeds, Placement
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
 from agent.kubelet.container.lifecycle import Hooks
@@ -73,9 +74,13 @@ class Starter:
         try:
             os.makedirs(config.log_directory, mode=0o755, exist_ok=True)
             async with kit.slots.hold(RANK_SANDBOX):
-                sandbox_id = await kit.cri.run_pod_sandbox(config, runtime_handler)
+                metrics.STARTED_PODS.inc()
+                with metrics.timed(metrics.RUN_SANDBOX.labels(runtime_handler)):
+                    sandbox_id = await kit.cri.run_pod_sandbox(config, runtime_handler)
             await kit.view.note_sandbox(sandbox_id)
         except (CriError, OSError) as error:
+            metrics.STARTED_PODS_ERRORS.inc()
+            metrics.RUN_SANDBOX_ERRORS.labels(runtime_handler).inc()
             kit.teller.pod(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise StartError(f"failed to create a sandbox for pod {meta.key_of(pod)}: {error}") from error
         return sandbox_id
@@ -105,6 +110,15 @@ class Starter:
 
     async def start(self, start: PodStart, container: Object, runtime: RuntimePod) -> str:
         """Pull, create and start one container; its id. Raises StartError after telling the user."""
+        kind = spec.container_type(start.pod, container)
+        metrics.STARTED_CONTAINERS.labels(kind).inc()
+        try:
+            return await self._start(start, container, runtime)
+        except StartError as error:
+            metrics.STARTED_CONTAINERS_ERRORS.labels(kind, error.reason).inc()
+            raise
+
+    async def _start(self, start: PodStart, container: Object, runtime: RuntimePod) -> str:
         kit, pod = self._kit, start.pod
         tell = kit.teller.of_container(pod, container)
         try:
@@ -150,7 +164,8 @@ class Starter:
     ) -> pb.ContainerConfig:
         kit, pod = self._kit, start.pod
         ips = kit.node.ips if spec.is_host_network(pod) else kit.view.pod(meta.uid_of(pod)).ips
-        values = await environment.build(pod, container, kit.facts(tuple(ips)), kit.references, kit.services(pod))
+        facts, services = kit.facts(tuple(ips)), kit.services(pod)
+        values = await environment.build(pod, container, facts, kit.references, services, start.volumes)
         for reason, message in values.warnings:
             tell("Warning", reason, message)
         previous = runtime.container(container["name"])
@@ -167,8 +182,7 @@ class Starter:
                 settings=kit.settings,
                 root_dir=kit.root_dir,
                 pod_dir=pod_dir,
-                memory_capacity_bytes=kit.node.memory_bytes,
-                unified_cgroups=kit.cgroups.unified,
+                rules=kit.rules,
                 image=image,
                 environment=values.values,
                 pod_ips=ips,
@@ -186,8 +200,13 @@ class Starter:
             responses = await kit.devices.before_start(pod, container)
         except CriError as error:
             raise ContainerConfigError(f"device plugin: PreStartContainer: {error}") from error
-        cpuset = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
-        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), cpuset)
+        uid, name = meta.uid_of(pod), container["name"]
+        kit.cpus.started(pod, container)
+        kit.memory.started(pod, container)
+        placement = Placement(
+            kit.cpus.cpuset(uid, name), kit.memory.mems(uid, name), bool(kit.cpus.exclusive(uid, name))
+        )
+        return DeviceNeeds(responses, kit.claims.cdi_ids(pod, container), placement)
 
     @staticmethod
     def _target(container: Object, runtime: RuntimePod) -> str:

@@ -16,15 +16,16 @@ from agent.kubelet.jsonfile import JsonFile
 from machinery.api import meta
 from machinery.api.meta import Object
 
-LENGTH = 65536
-_FIRST, _LAST = LENGTH, (1 << 32) - LENGTH
+_LAST = 1 << 32
 _FILE = "userns"
 
 
 class UserNamespaces:
     """Ranges by pod. One for the whole kubelet."""
 
-    def __init__(self, root_dir: str) -> None:
+    def __init__(self, root_dir: str, length: int) -> None:
+        """`length` is how many ids each pod gets (userNamespaces.idsPerPod)."""
+        self._length = length
         self._pods = Path(root_dir, "pods")
         self._ranges: dict[str, int] = {}
         for path in self._pods.glob(f"*/{_FILE}"):
@@ -39,17 +40,18 @@ class UserNamespaces:
         if not supported:
             raise StartError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
         first = self._range(meta.uid_of(pod))
-        mapping = pb.IDMapping(host_id=first, container_id=0, length=LENGTH)
+        mapping = pb.IDMapping(host_id=first, container_id=0, length=self._length)
         return pb.UserNamespace(mode=pb.POD, uids=[mapping], gids=[mapping])
 
     def _range(self, uid: str) -> int:
         if uid not in self._ranges:
             taken = set(self._ranges.values())
-            free = next((start for start in range(_FIRST, _LAST, LENGTH) if start not in taken), None)
+            starts = range(self._length, _LAST - self._length, self._length)
+            free = next((start for start in starts if start not in taken), None)
             if free is None:
                 raise StartError("could not find an empty slot to allocate a user namespace")
             self._ranges[uid] = free
-            mapping = {"hostId": free, "containerId": 0, "length": LENGTH}
+            mapping = {"hostId": free, "containerId": 0, "length": self._length}
             JsonFile(self._pods / uid / _FILE).write({"uidMappings": [mapping], "gidMappings": [mapping]})
         return self._ranges[uid]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from agent.cri import api_pb2 as pb
 from agent.cri.client import CriClient
 from agent.cri.errors import CriError, CriNotFound, CriUnimplemented
+from agent.kubelet import metrics
 from agent.kubelet.container import identity, termination
 from agent.kubelet.container.model import CREATED, EXITED, RUNNING, UNKNOWN, Container, RuntimePod, Sandbox
 from machinery.log import get_logger
@@ -63,6 +64,7 @@ class RuntimeView:
         self._slots = asyncio.Semaphore(_PARALLEL_STATUSES)
         self._looking = asyncio.Lock()
         self._period_seconds = _PERIOD_SECONDS
+        self._began_at = 0.0  # the last look, too
         self.last_look: float = 0.0  # time.monotonic() of the last complete look
         self.look_error: str = ""
 
@@ -90,6 +92,10 @@ class RuntimeView:
         """Compare with the runtime now. Raises CriError."""
         async with self._looking:
             began = time.monotonic()
+            if self.last_look:
+                metrics.PLEG_INTERVAL.observe(began - self._began_at)
+            self._began_at = began
+            metrics.PLEG_LAST_SEEN.set(time.time())
             sandboxes, containers = await asyncio.gather(self._cri.list_pod_sandboxes(), self._cri.list_containers())
             seen = set()
             async with asyncio.TaskGroup() as group:
@@ -104,6 +110,7 @@ class RuntimeView:
             gone = [i for i, entry in self._entries.items() if i not in seen and entry.noted_at < began]
             self._forget(gone)
             self.last_look = time.monotonic()
+            metrics.PLEG_RELIST.observe(self.last_look - began)
 
     async def run(self) -> None:
         """Keep looking until cancelled."""
@@ -142,12 +149,14 @@ class RuntimeView:
     async def _follow_events(self) -> None:
         while True:
             try:
+                metrics.EVENTED_PLEG.inc()
                 async for event in self._cri.container_events():
                     self._period_seconds = _PERIOD_WITH_EVENTS_SECONDS
                     await self._take_event(event)
             except CriUnimplemented:
                 return
             except CriError as error:
+                metrics.EVENTED_PLEG_ERRORS.inc()
                 log.debug("runtime events interrupted", err=str(error))
             self._period_seconds = _PERIOD_SECONDS
             await asyncio.sleep(_PERIOD_SECONDS)

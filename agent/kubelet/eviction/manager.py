@@ -15,11 +15,11 @@ from agent.kubelet.eviction.observing import Observer
 from agent.kubelet.eviction.ranking import Use
 from agent.kubelet.eviction.thresholds import CONDITIONS, RESOURCES, Observation, Threshold
 from agent.kubelet.kit import Kit
+from agent.kubelet.metrics import EVICTIONS
 from agent.kubelet.node.conditions import DISK, MEMORY
 from agent.kubelet.pods import conditions, qos, spec
 from agent.kubelet.pods.admission import tolerates
 from agent.kubelet.pods.status import Verdict
-from agent.kubelet.server.figures import EVICTIONS
 from machinery.api import meta, podresources
 from machinery.api.meta import Object
 from machinery.log import get_logger

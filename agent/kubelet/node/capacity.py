@@ -5,7 +5,10 @@ Source: Reserve Compute Resources for System Daemons; kubelet's cm (GetNodeAlloc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent.kubelet.node.machine import Machine
+from agent.kubelet.resources.cpuset import CpuSet, parse_set
 from agent.kubelet.settings import Settings
 from machinery.api import podresources, quantity
 from machinery.api.meta import Object
@@ -34,33 +37,63 @@ def capacity(machine: Machine, settings: Settings, disk_bytes: int) -> Amounts:
 
 def allocatable(of_node: Amounts, settings: Settings) -> Amounts:
     """status.allocatable: capacity without what is reserved and what is kept free by eviction."""
-    reserved = reservations(settings)
+    kept = kept_from_pods(of_node, settings)
     found: Amounts = {}
     for name, amount in of_node.items():
-        left = amount - reserved[name] if name in reserved else amount
-        signal = {"memory": "memory.available", "ephemeral-storage": "nodefs.available"}.get(name)
-        threshold = settings.eviction_hard.get(signal or "")
-        if threshold:
-            left = left - threshold_amount(threshold, amount)
-        # Huge pages are taken out of the memory that everybody can use.
+        left = amount - kept[name] if name in kept else amount
         found[name] = left if left.nanos > 0 else quantity.ZERO
+    # Huge pages are taken out of the memory that everybody can use.
     for name, amount in of_node.items():
         if name.startswith("hugepages-") and amount:
             found["memory"] = found["memory"] - amount
     return found
 
 
+def kept_from_pods(of_node: Amounts, settings: Settings) -> Amounts:
+    """What is reserved, and what eviction keeps free, of what the node has. Raises SettingsError."""
+    reserved = reservations(settings)
+    found: Amounts = {}
+    for name, amount in of_node.items():
+        kept = reserved.get(name, quantity.ZERO)
+        signal = {"memory": "memory.available", "ephemeral-storage": "nodefs.available"}.get(name)
+        threshold = settings.eviction_hard.get(signal or "")
+        if threshold:
+            free = threshold_amount(threshold, amount)
+            kept = kept + free if kept else free
+        if kept:
+            found[name] = kept
+    return found
+
+
 def reservations(settings: Settings) -> Amounts:
-    """systemReserved and kubeReserved together. Raises SettingsError."""
+    """systemReserved and kubeReserved together; reservedSystemCPUs says by itself how many. Raises SettingsError."""
     total: Amounts = {}
     for source in (settings.system_reserved, settings.kube_reserved):
-        for name, text in source.items():
-            try:
-                amount = quantity.parse(text)
-            except ValueError as error:
-                raise SettingsError(f"systemReserved or kubeReserved: {name}: {error}") from error
+        for name, amount in amounts("systemReserved or kubeReserved", source).items():
             total[name] = total[name] + amount if name in total else amount
+    if settings.reserved_cpus:
+        total["cpu"] = quantity.of(len(_cpus(settings.reserved_cpus)))
     return total
+
+
+def amounts(field: str, source: Mapping[str, str]) -> Amounts:
+    """A field's quantities. Raises SettingsError."""
+    found = {}
+    for name, text in source.items():
+        try:
+            found[name] = quantity.parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{field}: {name}: {error}") from error
+    return found
+
+
+def _cpus(text: str) -> CpuSet:
+    try:
+        return parse_set(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"invalid configuration: unable to parse reservedSystemCPUs (--reserved-cpus) {text}, error: {error}"
+        ) from error
 
 
 def threshold_amount(text: str, of_total: Quantity) -> Quantity:

@@ -220,6 +220,8 @@ class NodeRegistrar:
                 "swap": {"capacity": machine.swap_bytes},
             },
             "images": self._images,
+            # What pods may ask of a node that not every kubelet has yet (KEP-5328).
+            "declaredFeatures": ["RestartAllContainersOnContainerExits"],
         }
         if options.cloud_provider:
             # Addresses are the cloud controller manager's to say.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from agent.cri.errors import map_error
+from agent.cri.errors import CriError, map_error
 
 _Answer = TypeVar("_Answer")
 
@@ -36,9 +36,12 @@ class PluginChannel:
             response_deserializer=answer.FromString,  # type: ignore[attr-defined]
         )
         try:
-            return await made(request, timeout=timeout_seconds)  # type: ignore[no-any-return]
+            found: _Answer | None = await made(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             raise map_error(error) from error
+        if found is None:  # grpc's way to say that it could not read the answer
+            raise CriError("Internal", "grpc: failed to unmarshal the received message")
+        return found
 
     async def stream(self, method: str, request: Any, answer: type[_Answer]) -> AsyncIterator[_Answer]:
         """The answers of a call that goes on, until the plugin ends it. Raises CriError."""

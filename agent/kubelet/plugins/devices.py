@@ -1,241 +1,216 @@
-"""Devices of device plugins: which there are, which containers have them, and what a container needs to use its own.
+"""Devices of device plugins: which containers have them, and what a container needs to use its own.
 
-    plugin ──Register──► follow ListAndWatch ──► capacity of the node
     pod admitted ──► devices chosen ──► Allocate ──► environment, mounts, device files of the container
+
+Devices are chosen when a pod is taken, at once; their plugins are asked before anything of the pod is made, and a
+plugin that says no has the pod rejected.
 
 Source: Device Plugins; kubelet's cm/devicemanager; k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
+from agent.kubelet.plugins import devicechoice
 from agent.kubelet.plugins.api import deviceplugin_pb2 as pb
 from agent.kubelet.plugins.channel import PluginChannel
+from agent.kubelet.plugins.deviceplugins import PLUGIN, DevicePlugins, Resource
 from agent.kubelet.plugins.devicerecords import DeviceRecords
-from agent.kubelet.plugins.registry import PluginInfo, PluginRefused
-from agent.kubelet.plugins.serving import Method, Refused, SocketServer
 from agent.kubelet.pods import spec
-from agent.kubelet.pods.status import Verdict
-from machinery.api import meta, podresources, quantity
+from agent.kubelet.resources.hints import Hint, Hints
+from agent.kubelet.resources.topologymanager import AdmissionError
+from machinery.api import meta, podresources
 from machinery.api.meta import Object
-from machinery.api.quantity import Quantity
-from machinery.clock import Clock
-from machinery.log import get_logger
-
-log = get_logger(__name__)
-
-VERSION, HEALTHY = "v1beta1", "Healthy"
-_SOCKET = "kubelet.sock"
-_GRACE_SECONDS = 300.0  # how long a resource whose plugin is gone stays in the node's capacity
-_EXTENDED = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_PLUGIN = "/v1beta1.DevicePlugin"
 
 
-@dataclass(slots=True)
-class _Resource:
-    name: str
-    channel: PluginChannel
-    options: pb.DevicePluginOptions
-    devices: dict[str, pb.Device] = field(default_factory=dict)
-    gone_at: float | None = None
-    task: asyncio.Task[None] | None = None
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a plugin may still choose itself: so many of the candidates, the fixed ones among them."""
 
-    @property
-    def healthy(self) -> set[str]:
-        """Ids of the devices that can be used."""
-        return {i for i, d in self.devices.items() if d.health == HEALTHY} if self.gone_at is None else set()
+    candidates: frozenset[str]
+    fixed: tuple[str, ...]
+    count: int
 
 
 class DeviceManager:
-    """All device plugins of this node. `on_change` is called when there are more or fewer devices."""
+    """Who has which devices. `is_running(uid, container)` tells of containers that were there before the kubelet."""
 
-    def __init__(self, directory: str, clock: Clock, on_change: Callable[[], None]) -> None:
-        self._directory, self._clock, self._on_change = directory, clock, on_change
-        self._resources: dict[str, _Resource] = {}
-        self._records = DeviceRecords(directory)
-        self._server = SocketServer(
-            os.path.join(directory, _SOCKET),
-            "v1beta1.Registration",
-            {"Register": Method(pb.RegisterRequest, self._registered)},
-        )
+    def __init__(
+        self,
+        plugins: DevicePlugins,
+        records: DeviceRecords,
+        nodes: Sequence[int],
+        is_running: Callable[[str, str], bool],
+    ) -> None:
+        self.plugins = plugins
+        self._records, self._nodes, self._is_running = records, nodes, is_running
+        self._wishes: dict[tuple[str, str, str], _Wish] = {}
+        # Of init containers of the pod that is being taken, by resource.
+        self._reusable: tuple[str, dict[str, set[str]]] = ("", {})
 
-    # -- plugins -----------------------------------------------------------------------------------------------------
+    def _wanted(self, amounts: podresources.Resources) -> Iterator[tuple[Resource, int]]:
+        for name, amount in sorted(amounts.items()):
+            resource = self.plugins.get(name)
+            if resource is not None:
+                yield resource, amount.value()
 
-    async def run(self) -> None:
-        """Listen for plugins until cancelled."""
-        for name in os.listdir(self._directory):
-            # As upstream: a plugin sees that its socket is gone, and registers with the new kubelet.
-            path = os.path.join(self._directory, name)
-            if name != _SOCKET and not self._records.is_own(path):
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-        await self._server.start()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self._server.stop()
-            await asyncio.gather(*(self._stop(r) for r in list(self._resources.values())))
+    # -- hints -------------------------------------------------------------------------------------------------------
 
-    async def _registered(self, request: pb.RegisterRequest) -> pb.Empty:
-        if request.version != VERSION:
-            raise Refused(
-                f'requested API version "{request.version}" is not supported by kubelet. '
-                f'Supported versions are ["{VERSION}"]'
+    def hints(self, pod: Object, container: Object) -> Hints:
+        """Where the devices of a container could be."""
+        found: dict[str, Sequence[Hint] | None] = {}
+        for resource, count in self._wanted(podresources.of_container(container, "limits")):
+            has = set(self._records.ids(meta.uid_of(pod), container["name"], resource.name))
+            found[resource.name] = self._hints(resource, count, has, self._reusable_of(pod).get(resource.name, set()))
+        return found
+
+    def pod_hints(self, pod: Object) -> Hints:
+        """Where the devices of a whole pod could be."""
+        bare = {**pod, "spec": {**pod["spec"], "overhead": None}}
+        return {
+            resource.name: self._hints(resource, count, self._records.of_pod(meta.uid_of(pod), resource.name), set())
+            for resource, count in self._wanted(podresources.of_pod(bare, "limits"))
+        }
+
+    def _hints(self, resource: Resource, count: int, has: set[str], reusable: set[str]) -> Sequence[Hint] | None:
+        devices = resource.devices
+        if not devicechoice.have_places(devices):
+            return None
+        if has:
+            return devicechoice.hints(devices, has, (), count, self._nodes) if len(has) == count else []
+        free = self._free(resource)
+        if len(free | reusable) < count:
+            return []
+        return devicechoice.hints(devices, free, reusable, count, self._nodes)
+
+    def _free(self, resource: Resource) -> set[str]:
+        return resource.healthy - self._records.taken(resource.name)
+
+    # -- giving and taking back --------------------------------------------------------------------------------------
+
+    def allocate(self, pod: Object, container: Object, hint: Hint) -> None:
+        """Choose the devices of a container. Raises AdmissionError."""
+        uid, name = meta.uid_of(pod), container["name"]
+        for resource, count in self._wanted(podresources.of_container(container, "limits")):
+            has = self._records.ids(uid, name, resource.name)
+            if has and len(has) != count:
+                raise AdmissionError(
+                    f'pod "{uid}" container "{name}" changed request for resource "{resource.name}" '
+                    f"from {len(has)} to {count}"
+                )
+            if not (has and self._is_running(uid, name)):
+                self._check_health(resource, has)
+            if count and not has:
+                self._choose(pod, name, resource, count, hint)
+            self._note_reusable(pod, container, resource)
+
+    @staticmethod
+    def _check_health(resource: Resource, has: Sequence[str]) -> None:
+        healthy = resource.healthy
+        if not healthy:
+            told = f"no healthy devices present; cannot allocate unhealthy devices {resource.name}"
+            raise AdmissionError(told)
+        if not set(has) <= healthy:
+            raise AdmissionError(
+                f"previously allocated devices are no longer healthy; cannot allocate unhealthy devices {resource.name}"
             )
-        if not _is_extended(request.resource_name):
-            raise Refused(f'the ResourceName "{request.resource_name}" is invalid')
-        path = os.path.join(self._directory, os.path.basename(request.endpoint))
-        await self._follow(request.resource_name, path, request.options)
-        return pb.Empty()
 
-    async def register(self, info: PluginInfo) -> None:
-        """Take a plugin of the plugin registry. Raises PluginRefused, CriError."""
-        if VERSION not in info.versions:
-            raise PluginRefused(
-                f"device plugin API version, {', '.join(info.versions)}, does not match the supported version: "
-                f"{VERSION}"
+    def _choose(self, pod: Object, name: str, resource: Resource, count: int, hint: Hint) -> None:
+        uid, devices = meta.uid_of(pod), resource.devices
+        fixed = sorted(self._reusable_of(pod).get(resource.name, ()))[:count]
+        free, needed = self._free(resource), count - len(fixed)
+        if len(free) < needed:
+            raise AdmissionError(
+                f"requested number of devices unavailable for {resource.name}. Requested: {needed}, "
+                f"Available: {len(free)}"
             )
-        if not _is_extended(info.name):
-            raise PluginRefused(f"invalid name of device plugin socket: the ResourceName {info.name!r} is invalid")
-        channel = PluginChannel(info.endpoint)
-        options = await channel.call(f"{_PLUGIN}/GetDevicePluginOptions", pb.Empty(), pb.DevicePluginOptions, 10.0)
-        await channel.close()
-        await self._follow(info.name, info.endpoint, options)
+        near, far, anywhere = devicechoice.by_affinity(devices, free, hint.mask)
+        candidates = frozenset(near if needed < len(near) else free)
+        if needed >= len(near):
+            fixed = [*fixed, *near]
+        ids = [*fixed, *(i for i in [*near, *far, *anywhere] if i not in fixed)][:count]
+        self._records.choose(uid, name, resource.name, devicechoice.by_node(devices, ids))
+        if len(fixed) < count:
+            self._wishes[(uid, name, resource.name)] = _Wish(candidates | set(fixed), tuple(fixed), count)
 
-    async def deregister(self, info: PluginInfo) -> None:
-        """The plugin's socket is gone."""
-        resource = self._resources.get(info.name)
-        if resource is not None and resource.channel.path == info.endpoint:
-            await self._stop(resource)
+    def _reusable_of(self, pod: Object) -> dict[str, set[str]]:
+        uid, found = self._reusable
+        return found if uid == meta.uid_of(pod) else {}
 
-    async def _follow(self, name: str, path: str, options: pb.DevicePluginOptions) -> None:
-        before = self._resources.get(name)
-        if before is not None:
-            await self._stop(before)
-        resource = self._resources[name] = _Resource(name, PluginChannel(path), options)
-        self._records.register(name)
-        if before is not None:
-            resource.devices = before.devices
-        resource.task = asyncio.create_task(self._watch(resource), name=f"device plugin {name}")
-        log.info("device plugin registered", resource=name, socket=path)
+    def _note_reusable(self, pod: Object, container: Object, resource: Resource) -> None:
+        found = {name: set(ids) for name, ids in self._reusable_of(pod).items()}
+        has = set(self._records.ids(meta.uid_of(pod), container["name"], resource.name))
+        before = found.get(resource.name, set())
+        ends = not spec.is_app(pod, container) and not spec.is_sidecar(container)
+        found[resource.name] = before | has if ends else before - has
+        self._reusable = (meta.uid_of(pod), found)
 
-    async def _stop(self, resource: _Resource) -> None:
-        if resource.task is not None:
-            resource.task.cancel()
-            await asyncio.gather(resource.task, return_exceptions=True)
-        self._lost(resource)
-        await resource.channel.close()
-
-    async def _watch(self, resource: _Resource) -> None:
-        try:
-            method = f"{_PLUGIN}/ListAndWatch"
-            async for message in resource.channel.stream(method, pb.Empty(), pb.ListAndWatchResponse):
-                resource.devices = {device.ID: device for device in message.devices}
-                self._on_change()
-        except CriError as error:
-            log.warning("device plugin does not answer any more", resource=resource.name, err=str(error))
-        self._lost(resource)
-
-    def _lost(self, resource: _Resource) -> None:
-        if resource.gone_at is None:
-            resource.gone_at = self._clock.monotonic()
-            self._on_change()
-
-    # -- the node's capacity -----------------------------------------------------------------------------------------
-
-    def amounts(self) -> tuple[dict[str, Quantity], dict[str, Quantity]]:
-        """(capacity, allocatable) of all resources of plugins; none where the plugin is not back since a restart."""
-        capacity = dict.fromkeys(self._records.registered, quantity.ZERO)
-        allocatable = dict(capacity)
-        for name, resource in list(self._resources.items()):
-            if resource.gone_at is not None and self._clock.monotonic() - resource.gone_at > _GRACE_SECONDS:
-                capacity[name] = allocatable[name] = quantity.ZERO
-                continue
-            capacity[name] = quantity.of(len(resource.devices))
-            allocatable[name] = quantity.of(len(resource.healthy))
-        return capacity, allocatable
-
-    def devices(self) -> Mapping[str, Iterable[pb.Device]]:
-        """The usable devices by resource."""
-        return {n: [d for i, d in r.devices.items() if i in r.healthy] for n, r in self._resources.items()}
-
-    # -- pods --------------------------------------------------------------------------------------------------------
-
-    def admit(self, pod: Object) -> Verdict | None:
-        """Choose the devices of a pod that is to be taken; why it can't be, if there are too few."""
+    async def ask(self, pod: Object) -> None:
+        """Ask the plugins for what was chosen. Raises AdmissionError when one of them says no."""
         uid = meta.uid_of(pod)
-        for container in [*spec.init_containers(pod), *spec.containers(pod)]:
-            for name, amount in podresources.of_container(container, "limits").items():
-                resource = self._resources.get(name)
-                if resource is None or self._records.ids(uid, container["name"], name):
-                    continue
-                wanted = amount.value()
-                free = sorted(resource.healthy - self._records.taken(name))
-                if wanted > len(free):
-                    self._records.forget(uid)
-                    told = (
-                        f"Allocate failed due to requested number of devices unavailable for {name}. "
-                        f"Requested: {wanted}, Available: {len(free)}, which is unexpected"
-                    )
-                    return Verdict("UnexpectedAdmissionError", told)
-                self._records.choose(uid, container["name"], name, free[:wanted])
-        return None
-
-    async def prepare(self, pod: Object) -> None:
-        """Allocate what was chosen. Raises CriError."""
-        uid = meta.uid_of(pod)
-        for container, name, ids in self._records.pending(uid):
-            resource = self._resources.get(name)
+        for container, name in self._records.pending(uid):
+            resource = self.plugins.get(name)
             if resource is None:
-                continue
-            ids = await self._preferred(resource, uid, container, ids)
-            request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
-            answer = await resource.channel.call(f"{_PLUGIN}/Allocate", request, pb.AllocateResponse)
-            made = answer.container_responses[0] if answer.container_responses else pb.ContainerAllocateResponse()
-            self._records.allocate(uid, container, name, made)
+                raise AdmissionError(f"unknown Device Plugin {name}")
+            if resource.channel is None or resource.gone_at is not None:
+                raise AdmissionError(f"endpoint {name} has been stopped")
+            try:
+                await self._prefer(resource, resource.channel, uid, container)
+                ids = self._records.ids(uid, container, name)
+                request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
+                with metrics.timed(metrics.DEVICE_ALLOCATION.labels(name)):
+                    answer = await resource.channel.call(f"{PLUGIN}/Allocate", request, pb.AllocateResponse)
+            except CriError as error:
+                raise AdmissionError(str(error)) from error
+            if not answer.container_responses:
+                raise AdmissionError(
+                    "no containers return in allocation response "
+                    "&AllocateResponse{ContainerResponses:[]*ContainerAllocateResponse{},}"
+                )
+            self._records.allocate(uid, container, name, answer.container_responses[0])
 
-    async def _preferred(self, resource: _Resource, uid: str, container: str, ids: list[str]) -> list[str]:
-        if not resource.options.get_preferred_allocation_available:
-            return ids
-        free = sorted((resource.healthy - self._records.taken(resource.name)) | set(ids))
-        wanted = pb.ContainerPreferredAllocationRequest(available_deviceIDs=free, allocation_size=len(ids))
+    async def _prefer(self, resource: Resource, channel: PluginChannel, uid: str, container: str) -> None:
+        """Let the plugin choose, if it wants to. Raises CriError."""
+        wish = self._wishes.pop((uid, container, resource.name), None)
+        if wish is None or not resource.options.get_preferred_allocation_available:
+            return
+        ids = self._records.ids(uid, container, resource.name)
+        wanted = pb.ContainerPreferredAllocationRequest(
+            available_deviceIDs=sorted(wish.candidates & (self._free(resource) | set(ids))),
+            must_include_deviceIDs=wish.fixed,
+            allocation_size=wish.count,
+        )
         request = pb.PreferredAllocationRequest(container_requests=[wanted])
-        method = f"{_PLUGIN}/GetPreferredAllocation"
-        answer = await resource.channel.call(method, request, pb.PreferredAllocationResponse)
-        chosen = [
-            i for i in (answer.container_responses[0].deviceIDs if answer.container_responses else ()) if i in free
-        ]
-        chosen = (chosen + [i for i in ids if i not in chosen])[: len(ids)]
-        self._records.choose(uid, container, resource.name, chosen)
-        return chosen
+        answer = await channel.call(f"{PLUGIN}/GetPreferredAllocation", request, pb.PreferredAllocationResponse)
+        usable = wish.candidates & (self._free(resource) | set(ids))  # others may have been chosen meanwhile
+        named = answer.container_responses[0].deviceIDs if answer.container_responses else ()
+        chosen = dict.fromkeys([*wish.fixed, *(i for i in named if i in usable), *ids])
+        by_node = devicechoice.by_node(resource.devices, list(chosen)[: wish.count])
+        self._records.choose(uid, container, resource.name, by_node)
 
     async def before_start(self, pod: Object, container: Object) -> list[pb.ContainerAllocateResponse]:
         """What the container needs to use its devices; tells plugins that want to know. Raises CriError."""
         uid, name = meta.uid_of(pod), container["name"]
         for resource_name in self._records.resources(uid, name):
-            resource = self._resources.get(resource_name)
-            if resource is not None and resource.options.pre_start_required:
-                ids = self._records.ids(uid, name, resource_name)
-                request = pb.PreStartContainerRequest(devices_ids=ids)
-                await resource.channel.call(f"{_PLUGIN}/PreStartContainer", request, pb.PreStartContainerResponse, 30.0)
+            resource = self.plugins.get(resource_name)
+            if resource is not None and resource.channel is not None and resource.options.pre_start_required:
+                request = pb.PreStartContainerRequest(devices_ids=self._records.ids(uid, name, resource_name))
+                await resource.channel.call(f"{PLUGIN}/PreStartContainer", request, pb.PreStartContainerResponse, 30.0)
         return self._records.responses(uid, name)
 
     def held(self, uid: str, container: str) -> dict[str, list[str]]:
         """Ids of a container's devices, by resource."""
         return {name: self._records.ids(uid, container, name) for name in self._records.resources(uid, container)}
 
+    def known(self) -> set[str]:
+        """The uids of pods that have any."""
+        return self._records.known()
+
     def forget(self, uid: str) -> None:
         """The pod has ended: others may have its devices."""
+        self._wishes = {key: wish for key, wish in self._wishes.items() if key[0] != uid}
         self._records.forget(uid)
-
-
-def _is_extended(name: str) -> bool:
-    prefix = name.partition("/")[0]
-    return _EXTENDED.fullmatch(name) is not None and prefix != "kubernetes.io" and not prefix.endswith(".kubernetes.io")

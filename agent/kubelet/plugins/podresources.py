@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
+from agent.kubelet import metrics
 from agent.kubelet.kit import Kit
 from agent.kubelet.plugins.api import podresources_pb2 as pb
 from agent.kubelet.plugins.dra import ClaimError, claim_names, devices_of
 from agent.kubelet.plugins.serving import Method, Refused, SocketServer
 from agent.kubelet.pods import spec
+from agent.kubelet.resources.memorystate import Block
 from machinery.api import meta
 from machinery.api.meta import Object
 
@@ -41,22 +44,31 @@ class PodResources:
             await self._server.stop()
 
     async def _list(self, _: pb.ListPodResourcesRequest) -> pb.ListPodResourcesResponse:
+        self._count()
         return pb.ListPodResourcesResponse(pod_resources=[self._of_pod(pod) for pod in self._kit.active_pods()])
 
     async def _get(self, request: pb.GetPodResourcesRequest) -> pb.GetPodResourcesResponse:
+        self._count()
         for pod in self._kit.active_pods():
             if (meta.name_of(pod), meta.namespace_of(pod)) == (request.pod_name, request.pod_namespace):
                 return pb.GetPodResourcesResponse(pod_resources=self._of_pod(pod))
         raise Refused(f"pod {request.pod_name} in namespace {request.pod_namespace} not found", missing=True)
 
     async def _allocatable(self, _: pb.AllocatableResourcesRequest) -> pb.AllocatableResourcesResponse:
+        self._count()
         made = pb.AllocatableResourcesResponse(cpu_ids=sorted(self._kit.cpus.allocatable))
-        for name, devices in self._kit.devices.devices().items():
+        for name, devices in self._kit.devices.plugins.devices().items():
             for device in devices:
                 entry = made.devices.add(resource_name=name, device_ids=[device.ID])
                 for node in device.topology.nodes:
                     entry.topology.nodes.add(ID=node.ID)
+        for block in self._kit.memory.allocatable:
+            _add_memory(made.memory, block)
         return made
+
+    @staticmethod
+    def _count() -> None:
+        metrics.POD_RESOURCES_REQUESTS.labels("v1").inc()
 
     def _of_pod(self, pod: Object) -> pb.PodResources:
         made = pb.PodResources(name=meta.name_of(pod), namespace=meta.namespace_of(pod))
@@ -64,6 +76,8 @@ class PodResources:
         for container in [*sidecars, *spec.containers(pod)]:
             entry = made.containers.add(name=container["name"])
             entry.cpu_ids.extend(sorted(self._kit.cpus.exclusive(meta.uid_of(pod), container["name"])))
+            for block in self._kit.memory.blocks(meta.uid_of(pod), container["name"]):
+                _add_memory(entry.memory, block)
             for name, ids in self._kit.devices.held(meta.uid_of(pod), container["name"]).items():
                 entry.devices.add(resource_name=name, device_ids=ids)
             self._add_claims(pod, container, entry)
@@ -85,3 +99,9 @@ class PodResources:
                 )
                 for cdi in device.cdi_ids:
                     claimed.cdi_devices.add(name=cdi)
+
+
+def _add_memory(into: Any, block: Block) -> None:
+    made = into.add(memory_type=block.kind, size=block.size)
+    for number in block.nodes:
+        made.topology.nodes.add(ID=number)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.kubelet.pods import spec
+from agent.kubelet.container.model import RuntimePod
+from agent.kubelet.pods import restart, spec
 from agent.kubelet.pods.phase import FAILED, SUCCEEDED
 from machinery.api import meta
 from machinery.api.meta import Object
@@ -15,8 +16,20 @@ from machinery.api.meta import Object
 READY_TO_START = "PodReadyToStartContainers"
 INITIALIZED, READY, CONTAINERS_READY, SCHEDULED = "Initialized", "Ready", "ContainersReady", "PodScheduled"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
+ALL_RESTARTING = "AllContainersRestarting"
 DISRUPTION_TARGET = "DisruptionTarget"
-OWNED = frozenset((READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESIZE_PENDING, RESIZE_IN_PROGRESS))
+OWNED = frozenset(
+    (
+        READY_TO_START,
+        INITIALIZED,
+        READY,
+        CONTAINERS_READY,
+        SCHEDULED,
+        RESIZE_PENDING,
+        RESIZE_IN_PROGRESS,
+        ALL_RESTARTING,
+    )
+)
 
 
 def make(kind: str, holds: bool, reason: str = "", message: str = "") -> Object:
@@ -40,6 +53,18 @@ def _by_name(statuses: Sequence[Object]) -> dict[str, Object]:
 def ready_to_start(has_network: bool) -> Object:
     """Whether the sandbox is there, with its network."""
     return make(READY_TO_START, has_network)
+
+
+def all_restarting(pod: Object, runtime: RuntimePod, phase: str) -> Object | None:
+    """Whether all containers are to start again because of one that ended; None for pods that can't have that."""
+    rules = [r for c in spec.all_containers(pod) for r in c.get("restartPolicyRules") or ()]
+    if not any(rule.get("action") == restart.RESTART_ALL for rule in rules):
+        return None
+    if phase in (SUCCEEDED, FAILED):
+        return make(ALL_RESTARTING, False, "PodCompleted" if phase == SUCCEEDED else "PodFailed")
+    if not restart.asks_for_all(pod, runtime):
+        return make(ALL_RESTARTING, False)
+    return make(ALL_RESTARTING, True, "RestartAllContainersStarted", "container exited with restart policy rule")
 
 
 def initialized(pod: Object, statuses: Sequence[Object] | None, phase: str) -> Object:

@@ -106,8 +106,7 @@ async def _stop_watching_grace(hooks: Hooks, worker: EndingPod, kit: Kit) -> Non
 async def _free(kit: Kit, uid: str) -> None:
     """Volumes and control group; tried until they are gone."""
     pause = _FREE_RETRY_SECONDS
-    kit.devices.forget(uid)
-    kit.cpus.forget(uid)
+    kit.topology.forget(uid)
     while not (await kit.volumes.tear_down(uid) and kit.cgroups.remove(uid) and await kit.claims.release(uid)):
         await kit.clock.sleep(pause)
         pause = min(pause * 2, _RETRY_SECONDS)

@@ -17,6 +17,9 @@ from machinery.api.quantity import Quantity
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]", re.DOTALL)
 
 
+_DEFAULTED = ("cpu", "memory", "ephemeral-storage")
+
+
 @dataclass(frozen=True, slots=True)
 class PodFacts:
     """What is known of a pod only on its node."""
@@ -92,8 +95,9 @@ def resource_field(pod: Object, container: Object | None, selector: Object, fact
         raise ValueError(f"unsupported container resource : {selector['resource']}")
     divisor = quantity.parse(selector.get("divisor") or "0") or quantity.of(1)
     amount = podresources.of_container(container, section).get(resource)
-    if not amount and section == "limits":
-        amount = facts.allocatable.get(resource)
+    if not amount and section == "limits" and resource in _DEFAULTED:
+        # What limits the container in the end: the pod, or the node.
+        amount = podresources.of_container(pod["spec"], section).get(resource) or facts.allocatable.get(resource)
     if not amount:
         return "0"
     return str(-(-amount.nanos // divisor.nanos))

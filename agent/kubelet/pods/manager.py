@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from agent.kubelet import metrics
 from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import Starter
@@ -41,12 +42,11 @@ class PodManager:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, list[Object]] = {}  # static pods whose predecessors of the same name still end
+        self._static: dict[str, Mapping[str, Object]] = {}  # by source and uid
         self._group: asyncio.TaskGroup | None = None
         self._sources: set[str] = set()  # that have not yet said what they want
         self._housekeep = asyncio.Event()
         self._node = node
-        # Who gives a pod that is taken something of its own.
-        self._choosers = (kit.cpus.admit, kit.devices.admit)
         self.gates: list[Callable[[Object], Verdict | None]] = []  # who else has a say in what pods the node takes
 
     # -- asked from outside ------------------------------------------------------------------------------------------
@@ -138,22 +138,26 @@ class PodManager:
                     self._kit.statuses.seen(worker.uid, mirror)
                 worker.probe_changed()
 
-    def static_changed(self, wanted: Mapping[str, Object]) -> None:
-        """These are all static pods now, by uid."""
+    def static_changed(self, source: str, found: Mapping[str, Object]) -> None:
+        """These are all static pods of a source (file, http) now, by uid."""
+        self._static[source] = found
+        wanted = {uid: pod for pods in self._static.values() for uid, pod in pods.items()}
         for uid, worker in self._workers.items():
             if spec.is_static(worker.pod) and uid not in wanted:
                 worker.remove()
         for uid, pod in wanted.items():
-            if uid in self._workers:
-                continue
             key = meta.key_of(pod)
+            if uid in self._workers:
+                if self._workers[uid].is_removed:  # taken away and brought back before it has ended
+                    self._waiting[key] = [pod]
+                continue
             if any(meta.key_of(w.pod) == key for w in self._workers.values()):
                 self._waiting[key] = [pod]
             else:
                 self._want(pod, changed=True)
         kept = {meta.key_of(pod) for pod in wanted.values()}
         self._waiting = {key: pods for key, pods in self._waiting.items() if key in kept}
-        self.ready("file")
+        self.ready(source)
 
     def _want(self, pod: Object, *, changed: bool) -> None:
         uid = meta.uid_of(pod)
@@ -171,12 +175,9 @@ class PodManager:
             # What runs was taken before the kubelet started again: nobody is thrown out for that.
             runs = self._kit.view.pod(worker.uid).has_live_parts
             verdict = None if runs else self._judge(self._kit.allocations.pod(pod))
-            verdict = verdict or next((v for v in (choose(pod) for choose in self._choosers) if v is not None), None)
+            verdict = verdict or self._kit.topology.admit(pod)
             if verdict is not None:
-                self._kit.teller.pod(pod, "Warning", verdict.reason, verdict.message)
                 worker.reject(verdict)
-                self._kit.devices.forget(worker.uid)
-                self._kit.cpus.forget(worker.uid)
             else:
                 self._kit.allocations.admit(pod)
         self._start(worker)
@@ -194,6 +195,7 @@ class PodManager:
             lacking = preemption.missing(pod, others, kit.node.allocatable)
             for victim in preemption.victims(pod, others, lacking) or ():
                 kit.teller.pod(victim, "Warning", preemption.REASON, preemption.MESSAGE)
+                metrics.PREEMPTIONS.labels(next(iter(sorted(lacking)), "")).inc()
                 told = conditions.make(
                     conditions.DISRUPTION_TARGET,
                     True,
@@ -269,6 +271,7 @@ class PodManager:
 
     def _adopt_orphan(self, runtime: RuntimePod) -> None:
         """Nobody wants this pod: end it."""
+        metrics.ORPHANS.inc()
         log.info("ending pod that nobody wants", pod=f"{runtime.namespace}/{runtime.name}", uid=runtime.uid)
         pod: Object = {
             "apiVersion": "v1",
@@ -294,6 +297,8 @@ class PodManager:
             await kit.volumes.tear_down(uid)
         for uid in kit.cgroups.known() - known:
             kit.cgroups.remove(uid)
+        for uid in kit.topology.known() - known:
+            kit.topology.forget(uid)
         await asyncio.to_thread(remove_orphan_logs, kit.settings.pod_logs_dir, kit.log_links_dir, known)
 
 

@@ -31,6 +31,7 @@ class Plan:
     """The next steps, in the order in which the fields stand here."""
 
     kill_pod: bool = False
+    reset: tuple[Container, ...] = ()  # stop all containers and forget them, these last: all begin again
     kills: tuple[Kill, ...] = ()
     create_sandbox: bool = False
     attempt: int = 0
@@ -42,7 +43,8 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.kill_pod or self.kills or self.create_sandbox or self.ephemeral or self.init or self.start)
+        steps = (self.kill_pod, self.reset, self.kills, self.create_sandbox, self.ephemeral, self.init, self.start)
+        return not any(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ def _wrong_network(pod: Object, sandbox: Sandbox) -> bool:
 def plan_pod(pod: Object, runtime: RuntimePod, probes: ProbeVerdicts) -> Plan:
     """The next steps for a pod that is to run."""
     needed, attempt = sandbox_change(pod, runtime)
+    reset = restart.asks_for_all(pod, runtime)
+    if reset:
+        return Plan(reset=tuple(reset), attempt=attempt)
     if needed:
         return _plan_new_sandbox(pod, runtime, attempt)
     # Ephemeral containers never run twice, and don't wait for the others.

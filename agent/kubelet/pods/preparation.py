@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from agent.cri.errors import CriError
 from agent.kubelet.container.errors import VolumeError
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.kit import Kit
@@ -52,7 +51,6 @@ class Preparation:
                 self._began = True
             volumes = await kit.volumes.set_up(pod, kit.facts(tuple(ips)))
             await kit.claims.prepare(pod)
-            await self._allocate_devices(pod)
             self.volumes = volumes
         except OSError as error:
             told = f"failed to ensure that the pod's cgroup or directory exists: {error}"
@@ -69,9 +67,3 @@ class Preparation:
         if expired == self._expired:  # else something changed while we read it
             self._made_at = kit.clock.monotonic()
         return True
-
-    async def _allocate_devices(self, pod: Object) -> None:
-        try:
-            await self._kit.devices.prepare(pod)
-        except CriError as error:
-            raise VolumeError(f"device plugin: {error}", reason="FailedAllocateDevices") from error

@@ -116,7 +116,12 @@ class Resizing:
         if not kit.allocations.differs(pod):
             self._refused = None
             return kit.allocations.pod(pod)
-        refused = refusal(pod, others, kit.node.allocatable, exclusive=kit.cpus.exclusive_reason(pod))
+        refused = refusal(
+            pod,
+            others,
+            kit.node.allocatable,
+            exclusive=kit.cpus.exclusive_reason(pod) or kit.memory.exclusive_reason(pod),
+        )
         generation = pod["metadata"].get("generation") or 0
         if refused is None:
             kit.allocations.resize(pod, _running(pod, runtime))
@@ -166,15 +171,7 @@ class Resizing:
 
     def _for_update(self, pod: Object, container: Object) -> pb.LinuxContainerResources:
         kit = self._kit
-        made = resources.of_container(
-            pod,
-            container,
-            memory_capacity_bytes=kit.node.memory_bytes,
-            cfs_quota=kit.settings.cpu_cfs_quota,
-            period_seconds=kit.settings.cpu_cfs_period_seconds,
-            unified=kit.cgroups.unified,
-            single_process_oom_kill=kit.settings.single_process_oom_kill,
-        )
+        made = resources.of_container(pod, container, kit.rules)
         made.cpuset_cpus = kit.cpus.cpuset(meta.uid_of(pod), container["name"])
         if not made.cpu_quota:
             made.cpu_quota = -1  # an update with nothing said would leave the old quota

@@ -1,11 +1,12 @@
 """Whether a container that ended is to be started again.
 
-Source: pod API restartPolicy; KEP-753 (sidecars), KEP-5307 (container restart policy and rules).
+Source: pod API restartPolicy; KEP-753 (sidecars), KEP-5307 (container restart policy and rules), KEP-5532 (all of
+them).
 """
 
 from __future__ import annotations
 
-from agent.kubelet.container.model import CREATED, RUNNING, UNKNOWN, RuntimePod
+from agent.kubelet.container.model import CREATED, EXITED, RUNNING, UNKNOWN, Container, RuntimePod
 from agent.kubelet.pods import spec
 from machinery.api import meta
 from machinery.api.meta import Object
@@ -16,14 +17,32 @@ def policy_of(pod: Object, container: Object) -> str:
     return str(container.get("restartPolicy") or spec.restart_policy(pod))
 
 
-def rule_matches(container: Object, exit_code: int) -> bool:
-    """Whether one of restartPolicyRules asks for a restart after this exit code."""
+RESTART, RESTART_ALL = "Restart", "RestartAllContainers"
+
+
+def rule_action(container: Object, exit_code: int) -> str:
+    """What the first of restartPolicyRules that matches this exit code asks for; empty if none does."""
     for rule in container.get("restartPolicyRules") or ():
         codes = rule.get("exitCodes") or {}
         listed = exit_code in (codes.get("values") or ())
-        if rule.get("action") == "Restart" and listed == (codes.get("operator") == "In"):
-            return True
-    return False
+        if listed == (codes.get("operator") == "In"):
+            return str(rule.get("action") or "")
+    return ""
+
+
+def rule_matches(container: Object, exit_code: int) -> bool:
+    """Whether restartPolicyRules ask for a restart, of the container or of all, after this exit code."""
+    return rule_action(container, exit_code) in (RESTART, RESTART_ALL)
+
+
+def asks_for_all(pod: Object, runtime: RuntimePod) -> list[Container]:
+    """The containers whose end has to make all containers of the pod start again (KEP-5532)."""
+    found = []
+    for container in [*spec.init_containers(pod), *spec.containers(pod)]:
+        status = runtime.container(container["name"]) if container.get("restartPolicyRules") else None
+        if status is not None and status.state == EXITED and rule_action(container, status.exit_code) == RESTART_ALL:
+            found.append(status)
+    return found
 
 
 def restarts_after(pod: Object, container: Object, exit_code: int) -> bool:

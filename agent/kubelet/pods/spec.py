@@ -5,7 +5,7 @@ Source: kubelet's types and util/pod; pod API.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from agent.kubelet.container import identity
 from machinery.api import meta
@@ -44,6 +44,60 @@ def find_container(pod: Object, name: str) -> Object | None:
 def is_sidecar(container: Object) -> bool:
     """Whether an init container keeps running beside the app containers (restartPolicy: Always)."""
     return container.get("restartPolicy") == "Always"
+
+
+def is_app(pod: Object, container: Object) -> bool:
+    """Whether a container is one of spec.containers."""
+    return any(c["name"] == container["name"] for c in containers(pod))
+
+
+def container_type(pod: Object, container: Object) -> str:
+    """How metrics call the kind of a container."""
+    if is_app(pod, container):
+        return "container"
+    own = any(c["name"] == container["name"] for c in init_containers(pod))
+    return "init_container" if own else "ephemeral_container"
+
+
+# How volume plugins call themselves where that isn't the field's name.
+_PLUGINS = {
+    "emptyDir": "empty-dir",
+    "hostPath": "host-path",
+    "downwardAPI": "downward-api",
+    "configMap": "configmap",
+    "persistentVolumeClaim": "csi",
+    "ephemeral": "csi",
+}
+
+
+def volume_plugin(volume: Object) -> str:
+    """The volume plugin of one of spec.volumes."""
+    kind = next((name for name in volume if name != "name"), "emptyDir")
+    return f"kubernetes.io/{_PLUGINS.get(kind, kind)}"
+
+
+def ended_before(pod: Object, container: Object) -> Iterator[str]:
+    """Names of the init containers that have ended for good when this container starts."""
+    for earlier in init_containers(pod):
+        if earlier["name"] == container["name"]:
+            return
+        if not is_sidecar(earlier):
+            yield earlier["name"]
+
+
+def is_over(pod: Object, container: Object, names: Container[str]) -> bool:
+    """Whether an init container must have ended long ago: it isn't among these names, and an app container is."""
+    return (
+        container["name"] not in names
+        and not is_app(pod, container)
+        and any(app["name"] in names for app in containers(pod))
+    )
+
+
+def has_pod_resources(pod: Object) -> bool:
+    """Whether the pod as a whole asks for something (spec.resources)."""
+    resources = pod["spec"].get("resources") or {}
+    return bool(resources.get("requests") or resources.get("limits"))
 
 
 def field_path(pod: Object, name: str) -> str:

@@ -116,7 +116,11 @@ def read_manifest(file: str, node_name: str, now: str) -> Object:
     documents = read_yaml(file)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise SettingsError(f"{file}: one Pod is needed, there are {len(documents)} documents")
-    pod = documents[0]
+    return to_static_pod(documents[0], file, node_name, now, "file")
+
+
+def to_static_pod(pod: Object, file: str, node_name: str, now: str, source: str) -> Object:
+    """A pod of a `file` or of `http` (then `file` is the URL) as it will run on this node. Raises SettingsError."""
     if pod.get("kind") != "Pod" or pod.get("apiVersion") != "v1":
         raise SettingsError(f"{file}: a v1 Pod is needed, this is {pod.get('apiVersion')} {pod.get('kind')}")
     metadata = dict(pod.get("metadata") or {})
@@ -124,13 +128,13 @@ def read_manifest(file: str, node_name: str, now: str) -> Object:
     if wrong:
         raise SettingsError(f"{file}: metadata.name: {wrong[0]}")
     _check_spec(file, pod.get("spec"))
-    uid = metadata.get("uid") or _uid(pod, node_name, file)
+    uid = metadata.get("uid") or _uid(pod, f"host:{node_name}file:{file}" if source == "file" else f"url:{file}")
     metadata["name"] = f"{metadata['name']}-{node_name}"
     metadata["namespace"] = metadata.get("namespace") or "default"
     metadata["uid"] = uid
     metadata["annotations"] = {
         **(metadata.get("annotations") or {}),
-        identity.CONFIG_SOURCE: "file",
+        identity.CONFIG_SOURCE: source,
         identity.CONFIG_SEEN: now,
         identity.CONFIG_HASH: uid,
     }
@@ -153,8 +157,8 @@ def _check_spec(file: str, of_pod: object) -> None:
             raise SettingsError(f"{file}: spec.{field}: static pods may not refer to other API objects")
 
 
-def _uid(pod: Object, node_name: str, file: str) -> str:
+def _uid(pod: Object, where: str) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     digest.update(orjson.dumps(pod, option=orjson.OPT_SORT_KEYS))
-    digest.update(f"host:{node_name}file:{file}".encode())
+    digest.update(where.encode())
     return digest.hexdigest()

@@ -122,8 +122,10 @@ def _set_conditions(
     others = [c for c in others if c["type"] not in replaced]
     of_containers = conditions.containers_ready(pod, statuses, phase)
     needed, _ = sandbox_change(pod, runtime)
+    restarting = conditions.all_restarting(pod, runtime, phase)
     owned = [
         *extra,
+        *([restarting] if restarting is not None else ()),
         conditions.ready_to_start(not needed),
         conditions.initialized(pod, statuses, phase),
         conditions.ready(pod, of_containers, others),

@@ -6,9 +6,11 @@ Source: kubelet's status/status_manager.go.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.kubelet import metrics
 from agent.kubelet.pods import spec, statuspatch
 from machinery.api import meta
 from machinery.api.catalogue import PODS
@@ -31,6 +33,7 @@ class _Known:
     shown: Object | None  # what the API server has, as far as we know
     version: int = 0  # the resource version of that
     retry_seconds: float = _FIRST_RETRY_SECONDS
+    changed_at: float = 0.0  # monotonic; 0 when everything has been sent
 
 
 class StatusManager:
@@ -57,6 +60,7 @@ class StatusManager:
             known = self._known[uid] = _Known(pod, status, shown)
         else:
             known.pod, known.status = pod, status
+        known.changed_at = known.changed_at or time.monotonic()
         self._queue.add(uid)
 
     def touch(self, uid: str) -> None:
@@ -149,6 +153,9 @@ class StatusManager:
             return
         if _version(answer) > known.version:
             known.shown, known.version = answer.get("status") or {}, _version(answer)
+        if known.status is status and known.changed_at:
+            metrics.POD_STATUS_SYNC.observe(time.monotonic() - known.changed_at)
+            known.changed_at = 0.0
 
     async def delete(self, pod: Object) -> None:
         """Show the last status, then remove the pod from the API: everything of it has ended here."""

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from agent.cri.errors import CriError
+from agent.kubelet import metrics
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
 from agent.kubelet.container.lifecycle import Hooks, grace_of
 from agent.kubelet.container.model import RuntimePod
@@ -27,7 +30,10 @@ from agent.kubelet.pods.plan import LIVENESS_PROBE, STARTUP_PROBE, Kill, Plan, P
 from agent.kubelet.pods.preparation import Preparation
 from agent.kubelet.pods.reporter import Reporter
 from agent.kubelet.pods.resize import Resizing
+from agent.kubelet.pods.startup import Startup
 from agent.kubelet.pods.status import Verdict, Waiting
+from agent.kubelet.resources.topologymanager import AdmissionError
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -63,6 +69,8 @@ class PodWorker:
         self._due_in: float = kit.settings.sync_seconds
         self._seen: RuntimePod | None = None
         self._dirty = True
+        self._startup = Startup(pod, kit.clock)
+        self._operation = "create"  # what the next sync is for
         self.is_ended = False  # nothing runs any more; volumes and groups are gone
 
     # -- told from outside -------------------------------------------------------------------------------------------
@@ -71,6 +79,7 @@ class PodWorker:
         """The pod's object changed."""
         self.pod = pod
         self._dirty = True
+        self._operation = "update"
         self._preparation.expire()  # labels and annotations may be in its files
         if meta.is_deleting(pod):
             self.shorten_grace(grace_of(pod))
@@ -110,13 +119,20 @@ class PodWorker:
         self.wake()
 
     def reject(self, verdict: Verdict) -> None:
-        """Never start the pod: this node doesn't take it. Only before `run`."""
+        """Never start the pod: this node doesn't take it. Only before anything of it was made."""
+        self._kit.teller.pod(self.pod, "Warning", verdict.reason, verdict.message)
+        self._kit.topology.forget(self.uid)
         self._rejection = verdict
 
     def shorten_grace(self, seconds: float) -> None:
         """A grace period only ever gets shorter; the shortest is a second."""
         seconds = max(seconds, 1.0)
         self._grace_seconds = seconds if self._grace_seconds is None else min(seconds, self._grace_seconds)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the pod is no longer wanted."""
+        return self._gone
 
     @property
     def is_ending(self) -> bool:
@@ -136,6 +152,9 @@ class PodWorker:
 
     async def run(self) -> None:
         """Live through the pod's whole life."""
+        self._startup.began(self.pod)
+        if self._rejection is None:
+            await self._interruptible(self._ask_for_devices())
         if self._rejection is not None:
             self.reporter.reject(self.pod, self._rejection)
             await ending.stop(self._kit, self._hooks, self)
@@ -180,20 +199,36 @@ class PodWorker:
 
     async def _sync_once(self) -> bool:
         """One sync, which a deletion interrupts; whether the pod has come to its end."""
-        self._sync_task = asyncio.create_task(self._sync(), name=f"sync {meta.key_of(self.pod)}")
-        try:
-            due = await self._sync_task
-        except asyncio.CancelledError:
-            own = asyncio.current_task()
-            if own is not None and own.cancelling():
-                raise
+        operation, self._operation = self._operation, "sync"
+        with metrics.timed(metrics.POD_WORKER.labels(operation)):
+            found = await self._interruptible(self._sync())
+        if found is None:
             return False  # interrupted: the loop sees why
-        finally:
-            self._sync_task = None
+        (due,) = found
         if due is None:
             return True
         self._due_in = due
         return False
+
+    async def _interruptible(self, work: Coroutine[Any, Any, float | None]) -> tuple[float | None] | None:
+        """What some work came to; None if a deletion interrupted it."""
+        self._sync_task = asyncio.create_task(work, name=f"sync {meta.key_of(self.pod)}")
+        try:
+            return (await self._sync_task,)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                raise
+            return None
+        finally:
+            self._sync_task = None
+
+    async def _ask_for_devices(self) -> None:
+        """Device plugins have the last word in whether the pod is taken."""
+        try:
+            await self._kit.devices.ask(self.pod)
+        except AdmissionError as error:
+            self.reject(error.verdict())
 
     async def _sync(self) -> float | None:
         """Do what there is to do; seconds until another look is due, or None when the pod has come to its end."""
@@ -222,6 +257,7 @@ class PodWorker:
         runtime = self._seen = kit.view.pod(self.uid)
         status = self.reporter.publish(pod)
         kit.probes.follow(pod, runtime, status)
+        self._startup.seen(pod, status, kit.images.pull_seconds)
         return None if status["phase"] in TERMINAL else self._due_in
 
     def _due(self, seconds: float) -> None:
@@ -266,6 +302,10 @@ class PodWorker:
                 await self._hooks.stop_all(pod, runtime, self.grace_seconds)
                 if not plan.create_sandbox:
                     return False
+            if plan.reset:
+                self.reporter.publish(pod)  # tells that all containers restart, before they do
+                await self._hooks.reset(pod, runtime, plan.reset, self.grace_seconds)
+                return True
             for kill in plan.kills:
                 await self._hooks.stop(pod, kill.container, self._kill_grace(kill), message=kill.message)
         except CriError as error:
@@ -352,6 +392,11 @@ class PodWorker:
         if isinstance(error, ContainerConfigError):
             self._preparation.expire()
         return _RETRY_SECONDS
+
+    @property
+    def volumes(self) -> Mapping[str, MountedVolume]:
+        """The pod's volumes that are ready."""
+        return self._preparation.volumes or {}
 
     @property
     def log_directory(self) -> str:

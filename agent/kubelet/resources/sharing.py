@@ -15,8 +15,6 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
-_PERIOD_SECONDS = 10.0
-
 
 class CpuSharing:
     """Tells the runtime when the shared CPUs are others than before. One for the whole kubelet."""
@@ -26,10 +24,10 @@ class CpuSharing:
         self._told: dict[str, str] = {}  # by container id
 
     async def run(self) -> None:
-        """Look every ten seconds until cancelled; nothing to do without the static policy."""
+        """Look every reconcile period until cancelled; nothing to do without the static policy."""
         while self._kit.cpus.is_static:
             await self.look()
-            await self._kit.clock.sleep(_PERIOD_SECONDS)
+            await self._kit.clock.sleep(self._kit.settings.cpu_reconcile_seconds)
 
     async def look(self) -> None:
         """Tell what has changed."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
@@ -27,6 +27,8 @@ from agent.kubelet.pods import spec
 from agent.kubelet.pods.manager import PodManager
 from agent.kubelet.server import figures, streaming
 from agent.kubelet.server.authn import Guard
+from agent.kubelet.server.checkpoint import Checkpoints
+from agent.kubelet.server.counting import counted
 from agent.kubelet.server.statistics import Statistics
 from machinery.api import meta
 from machinery.api.meta import Object, parse_time
@@ -59,23 +61,20 @@ class KubeletServer:
         self._statistics = statistics
         self._configuration = configuration
         self._tls = tls
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
+        self._checkpoints = Checkpoints(kit, manager)
         self.port = kit.settings.port
         self.app = web.Application(middlewares=[self._guarded])
         self._add_routes()
 
     def _add_routes(self) -> None:
         route = self.app.router.add_route
-        route("GET", "/healthz", self._healthz)
-        route("GET", "/healthz/{check}", self._healthz)
-        route("GET", "/pods", self._pods)
-        route("GET", "/metrics", self._metrics)
-        for path, handler in self._statistics.routes().items():
-            route("GET", path, handler)
+        self._add_public_routes(self.app)
         route("GET", "/configz", self._configz)
         if not self._kit.settings.debugging_handlers:
             return
         route("GET", "/runningpods/", self._running_pods)
+        route("POST", "/checkpoint/{namespace}/{pod}/{container}", self._checkpoints.make)
         route("GET", "/containerLogs/{namespace}/{pod}/{container}", self._container_logs)
         for verb in ("GET", "POST"):
             for uid in ("", "/{uid}"):
@@ -87,32 +86,53 @@ class KubeletServer:
         if self._kit.settings.system_log_handler:
             route("GET", "/logs/{path:.*}", self._logs)
 
+    def _add_public_routes(self, app: web.Application) -> None:
+        """What the read-only port serves, too."""
+        route = app.router.add_route
+        route("GET", "/healthz", self._healthz)
+        route("GET", "/healthz/{check}", self._healthz)
+        route("GET", "/pods", self._pods)
+        route("GET", "/metrics", self._metrics)
+        for path, handler in self._statistics.routes().items():
+            route("GET", path, handler)
+
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises SettingsError when the address is not to be had."""
         settings = self._kit.settings
-        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, auto_decompress=False)
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, settings.address, settings.port, ssl_context=self._tls, shutdown_timeout=1.0, reuse_port=False
-        )
-        try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise SettingsError(f"cannot listen on {settings.address}:{settings.port}: {error.strerror}") from error
-        self.port = self._runner.addresses[0][1]
+        self.port = await self._serve(self.app, settings.port, self._tls)
+        if settings.read_only_port:
+            public = web.Application(middlewares=[_counted_only])
+            self._add_public_routes(public)
+            await self._serve(public, settings.read_only_port, None)
         return self
+
+    async def _serve(self, app: web.Application, port: int, tls: ssl.SSLContext | None) -> int:
+        """Listen on a port; the one that it came to be. Raises SettingsError."""
+        address = self._kit.settings.address
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, auto_decompress=False)
+        self._runners.append(runner)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address, port, ssl_context=tls, shutdown_timeout=1.0, reuse_port=False).start()
+        except OSError as error:
+            await self._clean_up()
+            raise SettingsError(f"cannot listen on {address}:{port}: {error.strerror}") from error
+        return int(runner.addresses[0][1])
+
+    async def _clean_up(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._clean_up()
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = await self._guard.check(request)
-        return refusal if refusal is not None else await handler(request)
+        with counted(request, "readwrite"):
+            refusal = await self._guard.check(request)
+            return refusal if refusal is not None else await handler(request)
 
     # -- simple ones -------------------------------------------------------------------------------------------------
 
@@ -141,8 +161,8 @@ class KubeletServer:
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        figures.refresh(self._kit)
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        text = figures.exposition(self._kit, self._manager)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _configz(self, request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps({"kubeletconfig": self._configuration}), content_type="application/json")
@@ -281,6 +301,12 @@ class KubeletServer:
         except CriError as error:
             return web.Response(status=500, text=f"{error}\n")
         return web.Response(body=answer.stdout + answer.stderr, content_type="text/plain")
+
+
+@web.middleware
+async def _counted_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    with counted(request, "readonly"):
+        return await handler(request)
 
 
 def _flag(request: web.Request, name: str) -> bool:

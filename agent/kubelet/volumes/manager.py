@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 
-from agent.kubelet import mounts
+from agent.kubelet import metrics, mounts
 from agent.kubelet.container.errors import StartError, VolumeError
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.fieldref import PodFacts
@@ -49,6 +50,7 @@ class VolumeManager:
         self._csi = csi
         self._sources = sources
         self._persistent = persistent
+        self._ready: dict[str, set[str]] = {}  # names of volumes that were ready once, by pod uid
 
     def pod_dir(self, uid: str) -> str:
         """The directory of everything that belongs to a pod."""
@@ -57,7 +59,7 @@ class VolumeManager:
     async def set_up(self, pod: Object, facts: PodFacts) -> dict[str, MountedVolume]:
         """Make every volume of a pod ready, with its present contents. Raises VolumeError for the first that can't."""
         volumes = pod["spec"].get("volumes") or []
-        tasks = [self._set_up_one(pod, volume, facts) for volume in volumes]
+        tasks = [self._counted(pod, volume, facts) for volume in volumes]
         done = await asyncio.gather(*tasks, return_exceptions=True)
         ready: dict[str, MountedVolume] = {}
         for volume, result in zip(volumes, done, strict=True):
@@ -70,6 +72,21 @@ class VolumeManager:
                 raise result
             ready[volume["name"]] = result
         return ready
+
+    async def _counted(self, pod: Object, volume: Object, facts: PodFacts) -> MountedVolume:
+        """One volume; its first time is counted, until it is ready."""
+        uid, name = meta.uid_of(pod), volume["name"]
+        if name in self._ready.get(uid, ()):
+            return await self._set_up_one(pod, volume, facts)
+        began, outcome = time.monotonic(), "fail-unknown"
+        try:
+            mounted = await self._set_up_one(pod, volume, facts)
+            self._ready.setdefault(uid, set()).add(name)
+            outcome = "success"
+            return mounted
+        finally:
+            plugin = spec.volume_plugin(volume)
+            metrics.STORAGE_OPERATION.labels(plugin, "volume_mount", outcome, "false").observe(time.monotonic() - began)
 
     async def _set_up_one(self, pod: Object, volume: Object, facts: PodFacts) -> MountedVolume:
         name = volume["name"]
@@ -145,6 +162,7 @@ class VolumeManager:
     async def tear_down(self, uid: str) -> bool:
         """Unmount and remove everything of a pod; False if something is still in the way and must be tried again."""
         pod_dir = self.pod_dir(uid)
+        self._ready.pop(uid, None)
         if not os.path.isdir(pod_dir):
             return True
         try:

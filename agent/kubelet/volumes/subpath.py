@@ -44,7 +44,16 @@ def prepare(pod_dir: str, volume_name: str, volume_path: str, subpath: str, cont
     return target
 
 
-def _open_inside(volume_path: str, subpath: str) -> int:
+def open_beneath(volume_path: str, path: str) -> int:
+    """A file of a volume, open for reading. Raises OSError, also when the path leads outside."""
+    handle = _open_inside(volume_path, path, make=False)
+    try:
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
+
+
+def _open_inside(volume_path: str, subpath: str, *, make: bool = True) -> int:
     """An O_PATH handle of volume/subpath, made (as directories) if missing; OSError if it leads outside."""
     base = os.path.realpath(volume_path)
     resolved = os.path.realpath(os.path.join(base, subpath))
@@ -56,7 +65,7 @@ def _open_inside(volume_path: str, subpath: str) -> int:
         parts = [part for part in os.path.relpath(resolved, base).split("/") if part not in ("", ".")]
         for part in parts:
             with contextlib.suppress(FileExistsError):
-                if not _exists(part, handle):
+                if make and not _exists(part, handle):
                     os.mkdir(part, mode & 0o777, dir_fd=handle)
                     os.chmod(part, mode & 0o7777, dir_fd=handle)
             deeper = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)

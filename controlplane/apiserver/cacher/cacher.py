@@ -39,6 +39,8 @@ class Cacher:
         self.prefix = prefix
         self.revision = 0
         """All changes up to this revision are in."""
+        self.compacted = 0
+        """Lists of revisions before this one are storage's to refuse, even where memory still knows what was there."""
         self._collections: dict[str, Collection] = {}
         self._observers: dict[str, list[Callable[[Event], None]]] = defaultdict(list)
         self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []  # heap: (revision, order, future)
@@ -57,6 +59,10 @@ class Cacher:
     def key(self, collection: Collection, key: str) -> str:
         """The key in storage of an object."""
         return f"{self.prefix}{collection.prefix}{key}"
+
+    def forget_before(self, revision: int) -> None:
+        """Storage was compacted up to this revision: pages of older lists have expired, on every server alike."""
+        self.compacted = max(self.compacted, revision)
 
     def observe(self, prefix: str, observer: Callable[[Event], None]) -> None:
         """Have `observer` called for each change of a collection from now on (a relisting included), in order."""

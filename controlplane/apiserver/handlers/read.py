@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from controlplane.apiserver.cacher.cacher import Cacher
+from controlplane.apiserver.cacher.collection import Collection
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import encoding, negotiated
 from controlplane.apiserver.handlers.api import Api
@@ -202,7 +204,7 @@ async def _continued(api: Api, served: Served, chosen: Selection, limit: int, st
         if await cacher.fresh():
             return _page(chosen.of(collection, served, start), chosen, limit, cacher.revision)
         return await _stored(api, served, chosen, limit, start, 0)
-    if collection.changed <= revision <= cacher.revision:
+    if _known(cacher, collection, revision):
         return _page(chosen.of(collection, served, start), chosen, limit, revision)
     try:
         return await _stored(api, served, chosen, limit, start, revision)
@@ -211,11 +213,16 @@ async def _continued(api: Api, served: Served, chosen: Selection, limit: int, st
         raise _ExpiredPage(_EXPIRED, _encode_token(key, -1, chosen.namespace)) from exc
 
 
+def _known(cacher: Cacher, collection: Collection, revision: int) -> bool:
+    """Whether memory has the collection as of this revision."""
+    return max(collection.changed, cacher.compacted) <= revision <= cacher.revision
+
+
 async def _past(api: Api, served: Served, chosen: Selection, limit: int, revision: int) -> Page:
     """The state at an exact revision."""
     await not_older(api, revision)
     collection = api.objects.collection(served.prefix)
-    if collection.changed <= revision <= api.objects.cacher.revision:
+    if _known(api.objects.cacher, collection, revision):
         return _page(chosen.of(collection, served), chosen, limit, revision)
     try:
         return await _stored(api, served, chosen, limit, "", revision)

@@ -8,6 +8,8 @@ Source: k8s.io/apiserver/pkg/storage/etcd3/compact.go.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from controlplane.apiserver.storage.contract import Storage
 from machinery.clock import Clock
 from machinery.errors import NavarchError, RevisionConflict
@@ -18,16 +20,22 @@ log = get_logger(__name__)
 KEY = "compact_rev_key"
 
 
-async def compact_regularly(storage: Storage, prefix: str, interval_seconds: float, clock: Clock) -> None:
-    """Compact every so often until cancelled."""
+async def compact_regularly(
+    storage: Storage, prefix: str, interval_seconds: float, clock: Clock, dropped: Callable[[int], None]
+) -> None:
+    """Compact every so often until cancelled; `dropped` is told before which revision there is nothing any more."""
     key = prefix + KEY
     before = 0
     while True:
         await clock.sleep(interval_seconds)
         try:
-            before = await _round(storage, key, before)
+            following = await _round(storage, key, before)
         except NavarchError as exc:
             log.warning("compaction failed", reason=str(exc))
+            continue
+        if before:
+            dropped(before)
+        before = following
 
 
 async def _round(storage: Storage, key: str, before: int) -> int:

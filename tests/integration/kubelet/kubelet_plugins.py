@@ -134,6 +134,7 @@ class DevicePlugin:
     def __init__(self) -> None:
         self.health = {"thing-a": "Healthy", "thing-b": "Healthy"}
         self.allocated: list[list[str]] = []
+        self.refuses = False
         self._changed = asyncio.Event()
 
     def change(self, name: str, health: str) -> None:
@@ -173,6 +174,8 @@ class DevicePlugin:
 
     async def _allocate(self, request: Any) -> Any:
         ids = list(request.container_requests[0].devices_ids)
+        if self.refuses:
+            return device.AllocateResponse()
         self.allocated.append(ids)
         made = device.ContainerAllocateResponse(envs={"THINGS": ",".join(ids)})
         made.devices.add(container_path="/dev/thing", host_path="/dev/zero", permissions="r")

@@ -166,7 +166,13 @@ async def test_devices_are_counted_given_and_taken_back(node: TestNode) -> None:
         third = await node.create({"containers": [shell(script, resources=wanted)]})
         await node.wait_ready(third)
         assert (await node.logs(third)).split()[0] == left
-        for name in (first, third):
+        await node.delete(first)
+        plugin.refuses = True
+        refused = await node.create({"containers": [box("sleep", "3600", resources=wanted)]})
+        status = (await node.wait_phase(refused, "Failed"))["status"]
+        assert status["reason"] == "UnexpectedAdmissionError"
+        assert "no containers return in allocation response" in status["message"]
+        for name in (refused, third):
             await node.delete(name)
     await eventually(lambda: allocatable("0"), "no device to be usable without its plugin")
 

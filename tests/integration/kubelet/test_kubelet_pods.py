@@ -14,7 +14,7 @@ from agent.cri.client import CriClient
 from agent.kubelet import mounts
 from agent.kubelet.cgroups.hierarchy import Hierarchy
 from machinery.api import meta
-from machinery.api.catalogue import CONFIGMAPS, LEASES, NODES, PODS
+from machinery.api.catalogue import CONFIGMAPS, NODES, PODS
 from machinery.api.meta import Object
 from machinery.client.rest import STRATEGIC
 
@@ -43,9 +43,7 @@ async def test_node_is_registered_with_what_it_is_and_has(node: TestNode) -> Non
         "PIDPressure": "False",
         "Ready": "True",
     }
-    lease = await node.client.get(LEASES, NODE, "kube-node-lease")
-    assert lease["spec"]["holderIdentity"] == NODE
-    assert lease["metadata"]["ownerReferences"][0]["uid"] == found["metadata"]["uid"]
+    assert status["declaredFeatures"] == ["RestartAllContainersOnContainerExits"]
 
 
 async def test_what_another_writes_over_a_pods_readiness_is_put_right(node: TestNode) -> None:

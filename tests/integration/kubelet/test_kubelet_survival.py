@@ -20,7 +20,7 @@ from agent.cri.client import CriClient
 from agent.kubelet import mounts
 from agent.kubelet.cgroups.hierarchy import Hierarchy
 from machinery.api import meta
-from machinery.api.catalogue import NODES, PODS
+from machinery.api.catalogue import EVENTS, NODES, PODS
 from machinery.api.meta import Object
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -173,6 +173,35 @@ async def test_without_api_server_pods_go_on_and_static_ones_start(node: TestNod
     await _gone(node, f"static-{NODE}")
     await node.delete(name)
     await _nothing_left(node, before)
+
+
+async def test_a_static_pod_that_comes_back_before_it_has_ended_runs_again(node: TestNode) -> None:
+    """Its manifest is moved away and back, as administrators restart such pods."""
+    manifest = node.directory / "manifests" / "static.yaml"
+    manifest.write_text(_static("3600").replace("PeriodSeconds: 1", "PeriodSeconds: 3"))
+
+    async def container() -> str:
+        async with CriClient(node.host.socket) as cri:
+            found = await cri.list_containers({"io.kubernetes.pod.name": f"static-{NODE}"})
+        return next((c.id for c in found if c.state == pb.CONTAINER_RUNNING), "")
+
+    first = await eventually(container, "the static pod to run")
+    manifest.rename(node.directory / "static.yaml")
+
+    async def ending() -> bool:
+        events = await node.client.list(EVENTS, node.namespace, field_selector="reason=Killing")
+        return any(e["involvedObject"]["name"] == f"static-{NODE}" for e in events.items)
+
+    await eventually(ending, "the kubelet to stop it")
+    assert await container() == first  # which is deaf to SIGTERM, and has three seconds
+    (node.directory / "static.yaml").rename(manifest)
+
+    async def another() -> bool:
+        return await container() not in ("", first)
+
+    await eventually(another, "it to run again")
+    manifest.unlink()
+    await _gone(node, f"static-{NODE}")
 
 
 async def test_pods_come_back_after_a_reboot(node: TestNode) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,37 @@ async def test_a_killed_daemon_comes_back_and_a_stopped_one_stays_away(built: Bu
     assert not built.layout.pid_file("cp1", "etcd").exists()
     await built.supervisor.start_again(["cp1/etcd"])
     await built.watch.endpoints([("cp1/etcd", ETCD)], 30)
+
+
+async def test_a_job_runs_again_and_again_and_is_scheduled_between(built: BuiltLab) -> None:
+    runs = built.layout.state / "runs"
+    await built.supervisor.start([Daemon("cp1", "job", ("sh", "-c", f"echo >> {runs}"), every_seconds=0.2)])
+
+    async def twice() -> bool:
+        return runs.exists() and len(runs.read_text()) >= 2
+
+    await until_async(twice, 20)
+    report = await report_of(built, "cp1/job")
+    assert report.restarts == 0
+    assert report.state in (State.SCHEDULED, State.RUNNING)
+    await built.supervisor.stop(["cp1/job"])
+    assert (await report_of(built, "cp1/job")).state is State.STOPPED
+
+
+async def test_a_daemon_that_is_to_run_otherwise_is_started_anew(built: BuiltLab) -> None:
+    daemon = Daemon("cp1", "sleeper", ("sleep", "600"))
+    await built.supervisor.start([daemon])
+
+    async def running() -> bool:
+        return (await report_of(built, "cp1/sleeper")).pid != 0
+
+    await until_async(running, 10)
+    first = (await report_of(built, "cp1/sleeper")).pid
+    await built.supervisor.start([daemon])
+    assert (await report_of(built, "cp1/sleeper")).pid == first
+    await built.supervisor.start([replace(daemon, environment={"CODE": "new"})])
+    await until_async(running, 10)
+    assert (await report_of(built, "cp1/sleeper")).pid != first
 
 
 async def test_etcd_talks_to_its_own_cas_clients_alone(built: BuiltLab) -> None:

@@ -148,7 +148,7 @@ def test_limits_in_the_kernels_terms() -> None:
     assert [resources.cpu_shares(m) for m in (0, 1, 1000, 10**9)] == [2, 2, 1024, 262144]
     assert [resources.cpu_quota(m, 100_000) for m in (0, 1, 500)] == [0, 1000, 50_000]
     amounts = {"cpu": quantity.parse("500m"), "memory": quantity.parse("64Mi"), "hugepages-2Mi": quantity.parse("4Mi")}
-    made = resources.of_amounts({}, amounts, cfs_quota=True, period_seconds=0.1)
+    made = resources.of_amounts({}, amounts, resources.Rules())
     assert (made.cpu_shares, made.cpu_quota, made.memory_limit_in_bytes) == (512, 50_000, 64 << 20)
     assert [(h.page_size, h.limit) for h in made.hugepage_limits] == [("2MB", 4 << 20)]
 
@@ -191,7 +191,7 @@ def test_security_context_reaches_the_runtime() -> None:
 def test_user_namespaces_are_apart_and_stay(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "pods" / f"uid-{name}").mkdir(parents=True)
-    ranges = UserNamespaces(str(tmp_path))
+    ranges = UserNamespaces(str(tmp_path), 65536)
     assert ranges.of_pod(pod(name="a"), supported=False) is None
     with pytest.raises(StartError, match="runtime does not support user namespaces"):
         ranges.of_pod(pod(name="a", hostUsers=False), supported=False)
@@ -200,7 +200,7 @@ def test_user_namespaces_are_apart_and_stay(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert (first.uids[0].host_id, second.uids[0].host_id, first.uids[0].length) == (65536, 131072, 65536)
-    assert UserNamespaces(str(tmp_path)).of_pod(pod(name="b", hostUsers=False), supported=True) == second
+    assert UserNamespaces(str(tmp_path), 65536).of_pod(pod(name="b", hostUsers=False), supported=True) == second
 
 
 @pytest.mark.parametrize(

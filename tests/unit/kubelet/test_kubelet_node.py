@@ -16,12 +16,10 @@ from agent.kubelet.cgroups.hierarchy import Hierarchy, Limits
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.node import capacity, conditions, shutdown
 from agent.kubelet.node.machine import Machine
-from agent.kubelet.plugins.devicerecords import DeviceRecords
 from agent.kubelet.plugins.dra import ClaimDevice, ClaimError, claim_names, devices_of
 from agent.kubelet.plugins.registry import PluginInfo, PluginRefused, PluginRegistry
 from agent.kubelet.pods import admission
 from agent.kubelet.pods.staticpods import StaticPods, read_manifest
-from agent.kubelet.resources.cpus import CpuManager, parse_set, show_set, take
 from agent.kubelet.server.app import log_options
 from agent.kubelet.server.authn import attributes
 from agent.kubelet.settings import Settings
@@ -58,7 +56,16 @@ def test_flags_win_over_drop_ins_and_those_over_the_file(tmp_path: Path) -> None
         ("nonsense: 1", 'unknown field "nonsense"'),
         ("maxPods: many", "maxPods: 'many'"),
         ("syncFrequency: 5", "syncFrequency: 5: a duration"),
-        ("memoryManagerPolicy: Static", "memoryManagerPolicy: 'Static' is not supported"),
+        ("memoryManagerPolicy: Dynamic", "memoryManagerPolicy: 'Dynamic': one of , None, Static is needed"),
+        ("tracing: {}", "tracing: {} is not supported"),
+        ("memorySwap: {swapBehavior: Much}", 'memorySwap.swapBehavior "Much" must be one of'),
+        ("userNamespaces: {idsPerPod: 1000}", "userNamespaces.idsPerPod must be a multiple of 65536"),
+        ("enforceNodeAllocatable: [system-reserved]", "systemReservedCgroup .* must be specified"),
+        ("enforceNodeAllocatable: [pods, none]", 'may not contain additional enforcements when "none"'),
+        ("enforceNodeAllocatable: [pots]", 'option "pots" specified'),
+        ("reservedMemory: [{numaNode: 0, limits: {memory: 0}}]", "reserved memory may not be zero for NUMA node 0"),
+        ("reservedMemory: [{numaNode: 1, limits: {cpu: 1}}]", 'the limit type "cpu" for NUMA node 1 is not supported'),
+        ("qosReserved: {memory: 200%}", "is not a percentage"),
         ("containerLogMaxFiles: 1", "containerLogMaxFiles must be greater than 1"),
         ("imageGCLowThresholdPercent: 90", "imageGCLowThresholdPercent must be less"),
         ("authentication: yes", "authentication: an object is needed"),
@@ -164,49 +171,9 @@ def test_required_affinity(operator: str, value: str, matches: bool) -> None:
     assert (admission.judge(wanted, NODE, [], ROOM, []) is None) == matches
 
 
-# -- processors -------------------------------------------------------------------------------------------------------
-
-TOPOLOGY = {0: (0, 0), 1: (0, 1), 2: (1, 0), 3: (1, 1), 4: (0, 0), 5: (0, 1), 6: (1, 0), 7: (1, 1)}
-
-
-def test_sets_of_processors_are_read_and_shown() -> None:
-    assert parse_set("0-2,5") == {0, 1, 2, 5}
-    assert show_set([5, 0, 1, 2]) == "0-2,5"
-
-
-def test_whole_sockets_then_cores_then_threads() -> None:
-    everything = frozenset(TOPOLOGY)
-    assert take(TOPOLOGY, everything, 4) == {0, 1, 4, 5}
-    assert take(TOPOLOGY, everything - {0}, 2) == {1, 5}
-    assert take(TOPOLOGY, everything - {0}, 1) == {4}
-
-
 def _guaranteed(cpu: str, name: str = "p", **fields: Any) -> Object:
     both = {"cpu": cpu, "memory": "1Gi"}
     return pod(sized(requests=both, limits=both), name=name, **fields)
-
-
-def test_guaranteed_pods_have_processors_of_their_own(tmp_path: Path) -> None:
-    settings = Settings(cpu_manager_policy="static", reserved_cpus="0,4")
-    cpus = CpuManager(str(tmp_path), settings, TOPOLOGY)
-    assert cpus.admit(_guaranteed("2", "a")) is None
-    assert cpus.exclusive("uid-a", "c") == {1, 5}
-    assert cpus.admit(_guaranteed("1500m", "b")) is None
-    assert cpus.cpuset("uid-b", "c") == "0,2-4,6-7"
-    assert "static policy" in cpus.exclusive_reason(_guaranteed("2", "a"))
-    verdict = cpus.admit(_guaranteed("5", "d"))
-    assert verdict is not None
-    assert (verdict.reason, "requested=5, available=4" in verdict.message) == ("UnexpectedAdmissionError", True)
-    again = CpuManager(str(tmp_path), settings, TOPOLOGY)
-    assert again.exclusive("uid-a", "c") == {1, 5}
-    again.forget("uid-a")
-    assert again.cpuset("uid-b", "c") == "0-7"
-
-
-def test_static_processors_need_a_reserve(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="to be greater than zero"):
-        CpuManager(str(tmp_path), Settings(cpu_manager_policy="static"), TOPOLOGY)
-    assert CpuManager(str(tmp_path), Settings(), TOPOLOGY).cpuset("u", "c") == ""
 
 
 # -- control groups ---------------------------------------------------------------------------------------------------
@@ -250,17 +217,6 @@ def test_claims_of_a_pod_and_devices_of_a_container() -> None:
         return [d.device for d in devices_of(container(resources={"claims": [{"name": "a", **claim}]}), ready)]
 
     assert (chosen(), chosen(request="one"), chosen(request="two")) == (["1", "2"], ["1"], ["2"])
-
-
-def test_devices_stay_a_containers_own(tmp_path: Path) -> None:
-    records = DeviceRecords(str(tmp_path))
-    records.choose("u", "c", "example.com/x", ["1", "2"])
-    assert records.taken("example.com/x") == {"1", "2"}
-    assert list(records.pending("u")) == [("c", "example.com/x", ["1", "2"])]
-    records.register("example.com/x")
-    records.forget("u")
-    assert records.taken("example.com/x") == set()
-    assert DeviceRecords(str(tmp_path)).registered == ("example.com/x",)  # after a restart
 
 
 class _Handler:

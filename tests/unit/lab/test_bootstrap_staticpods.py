@@ -66,7 +66,7 @@ def test_what_all_have_in_common(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "live", "ready", "scheme", "port", "host"),
     [
-        ("etcd", "/health?serializable=true", "/health?serializable=true", "HTTP", 2381, "127.0.0.1"),
+        ("etcd", "/metrics", "/health", "HTTP", 2381, "127.0.0.1"),
         ("kube-apiserver", "/livez", "/readyz", "HTTPS", 6443, "192.0.2.11"),
         ("kube-controller-manager", "/healthz", None, "HTTPS", 10257, "127.0.0.1"),
         ("kube-scheduler", "/livez", "/readyz", "HTTPS", 10259, "127.0.0.1"),

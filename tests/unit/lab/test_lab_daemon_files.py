@@ -31,6 +31,13 @@ def test_haproxy_listens_on_the_machine_and_in_the_lab_and_knows_every_api_serve
     assert "bind 127.0.0.1:7443 namespace machine\n" in text
     assert "bind 10.77.0.10:6443\n" in text
     assert text.count("\n    server ") == 2
+    assert "httpchk" in text
+
+
+def test_the_only_api_server_is_never_taken_out() -> None:
+    text = haproxy.configuration("10.77.0.10", 6443, Topology(control_planes=1).control_plane_hosts)
+    assert text.count("\n    server ") == 1
+    assert "check" not in text.split("\nbackend ")[1]
 
 
 @pytest.mark.parametrize(("oom", "overlay"), [(True, True), (False, False)])

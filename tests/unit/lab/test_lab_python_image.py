@@ -9,9 +9,11 @@ import json
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
-from lab.images.python import COMMANDS, navarch_image
+from lab.images.python import COMMANDS, DEPENDENCIES, navarch_image
+from lab.layout import PROJECT
 
 OPTIONAL = ("_distutils_hack", "bcrypt")  # what is imported where it happens to be installed
 
@@ -43,6 +45,13 @@ async def test_the_image_holds_what_the_components_need_and_is_made_once(tmp_pat
     [compiled] = [n for n in names if n.startswith("opt/navarch/agent/dns/__pycache__/zone.")]
     assert names[compiled][:8] == importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
     assert sum(len(blob.data) for blob in made.blobs) < 90 << 20
+
+
+def test_the_image_has_what_the_project_depends_on() -> None:
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        declared = tomllib.load(file)["project"]["dependencies"]
+    names = {line.partition(">=")[0] for line in declared}
+    assert set(DEPENDENCIES) == names - {"rich"}  # which the lab's command line alone uses
 
 
 def _imported_packages() -> set[str]:

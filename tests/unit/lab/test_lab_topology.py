@@ -75,7 +75,9 @@ def test_which_daemons_run_where() -> None:
     for daemon in plan.daemons(topology, cluster.configuration(topology)):
         by_host.setdefault(daemon.host, []).append(daemon.name)
     assert by_host["lb"] == ["haproxy", "registry"]
-    for name in ("cp1", "cp2", "cp3", "w1", "w2"):
+    for name in ("cp1", "cp2", "cp3"):
+        assert by_host[name] == ["containerd", "kubelet", "certs-renew", "etcd-snapshot"]
+    for name in ("w1", "w2"):
         assert by_host[name] == ["containerd", "kubelet"]
 
 
@@ -86,5 +88,7 @@ def test_storage_stops_after_what_needs_it() -> None:
 
 
 def test_a_daemon_crosses_the_socket_unchanged() -> None:
-    daemon = Daemon("w1", "x", ("a", "b"), {"K": "v"}, stage=2, stop_seconds=3.0, keeps_children=True)
+    daemon = Daemon(
+        "w1", "x", ("a", "b"), {"K": "v"}, stage=2, stop_seconds=3.0, keeps_children=True, every_seconds=4.0
+    )
     assert Daemon.from_wire(daemon.to_wire()) == daemon

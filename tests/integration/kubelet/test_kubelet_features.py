@@ -1,0 +1,107 @@
+"""What newer pods ask of a node: restarts of all containers, variables from files; what the node tells of itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from kubelet_node import NODE, TestNode, eventually, free_port, running_node, shell
+
+from machinery.api.catalogue import LEASES, NODES, PODS
+from machinery.api.meta import Object
+from machinery.errors import NotFound
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+READ_ONLY = free_port()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node() -> AsyncIterator[TestNode]:
+    async with running_node(extra_config=f"readOnlyPort: {READ_ONLY}\n") as made:
+        yield made
+
+
+async def test_the_node_has_a_lease(node: TestNode) -> None:
+    found = await node.client.get(NODES, NODE)
+
+    async def kept() -> Object | None:  # its namespace may come a moment after the node
+        with contextlib.suppress(NotFound):
+            return await node.client.get(LEASES, NODE, "kube-node-lease")
+        return None
+
+    lease = await eventually(kept, "the node's lease")
+    assert lease["spec"]["holderIdentity"] == NODE
+    assert lease["metadata"]["ownerReferences"][0]["uid"] == found["metadata"]["uid"]
+
+
+async def test_one_container_that_ends_restarts_all(node: TestNode) -> None:
+    """KEP-5532: the init container runs again, and every container's count goes up."""
+    script = "[ -e /data/twice ] && exec sleep 3600; [ -e /data/once ] && touch /data/twice; touch /data/once; exit 42"
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
+    source = {**shell(script), "name": "source", "restartPolicy": "Never", "restartPolicyRules": rules}
+    other = {**shell("sleep 3600"), "name": "other"}
+    name = await node.create(
+        {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "initContainers": [{**shell("echo x >>/data/inits"), "name": "init", "volumeMounts": mounts}],
+            "containers": [{**source, "volumeMounts": mounts}, other],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }
+    )
+
+    async def settled() -> Object | None:
+        status = (await node.client.get(PODS, name, node.namespace)).get("status") or {}
+        counts = {s["name"]: s["restartCount"] for s in status.get("containerStatuses") or ()}
+        running = all("running" in s["state"] for s in status.get("containerStatuses") or ())
+        return status if running and counts == {"source": 2, "other": 2} else None
+
+    status = await eventually(settled, "both containers to run for the third time", 60)
+    assert status["phase"] == "Running"
+    assert status["initContainerStatuses"][0]["restartCount"] == 2
+    assert {c["type"]: c["status"] for c in status["conditions"]}["AllContainersRestarting"] == "False"
+    await node.delete(name)
+
+
+async def test_variables_of_a_file_that_an_init_container_wrote(node: TestNode) -> None:
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    reference = {"volumeName": "data", "path": "app.env", "key": "GREETING"}
+    entry = {"name": "GREETING", "valueFrom": {"fileKeyRef": reference}}
+    writes = shell("echo \"GREETING='hello there'\" >/data/app.env")
+    name = await node.create(
+        {
+            "initContainers": [{**writes, "name": "init", "volumeMounts": mounts}],
+            "containers": [shell("echo $GREETING; sleep 3600", env=[entry])],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }
+    )
+    await node.wait_ready(name)
+    assert (await node.logs(name)).strip() == "hello there"
+    await node.delete(name)
+
+
+async def test_the_read_only_port_tells_and_does_nothing(node: TestNode) -> None:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{READ_ONLY}") as session:
+        async with session.get("/metrics") as response:
+            text = await response.text()
+        async with session.get("/pods") as response:
+            assert (await response.json(content_type=None))["kind"] == "PodList"
+        async with session.post("/run/default/p/c") as response:
+            assert response.status == 404
+    lines = text.splitlines()
+    assert f'kubelet_node_name{{node="{NODE}"}} 1.0' in lines
+    assert "# TYPE kubelet_evictions counter" in lines
+    for name in (
+        "kubelet_pleg_relist_duration_seconds_count",
+        "kubelet_started_pods_total",
+        'kubelet_runtime_operations_total{operation_type="run_podsandbox"}',
+        'kubelet_cgroup_manager_duration_seconds_count{operation_type="create"}',
+        "kubelet_pod_start_sli_duration_seconds_count",
+        "kubelet_topology_manager_admission_requests_total",
+    ):
+        assert any(line.startswith(f"{name} ") and not line.endswith(" 0.0") for line in lines), name
