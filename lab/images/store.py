@@ -53,7 +53,7 @@ async def template(release: Release, snapshotter: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     with _alone(path.parent / "lock"):
         if not path.exists():
-            await _fill(archive(release), path, snapshotter)
+            await _fill(release, path, snapshotter)
             _forget_old(path.parent)
         os.utime(path)
     return path
@@ -79,11 +79,18 @@ def _copy(source: Path, target: Path, *, link: bool) -> None:
     raise LabError(f"cannot copy {source} to {target}: is the disk full?")
 
 
-async def _fill(images: Path, path: Path, snapshotter: str) -> None:
-    """Let a containerd of its own import the archive, and keep what that left."""
+async def _fill(release: Release, path: Path, snapshotter: str) -> None:
+    """Let a containerd of its own import the archive, and keep what that left.
+
+    It begins with what the latest of the others has, so that only layers that are new are unpacked.
+    """
     with tempfile.TemporaryDirectory(prefix="navarch-containerd-") as scratch:
         making = path.with_name(f"new.{os.getpid()}")
         shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o711)
+        others = sorted(path.parent.glob(f"*-{snapshotter}"), key=lambda each: each.stat().st_mtime)
+        if others:
+            await asyncio.to_thread(furnish, others[-1], making)
         socket = Path(scratch) / "containerd.sock"
         configuration = Path(scratch) / "config.toml"
         configuration.write_text(_configuration(making, Path(scratch), socket))
@@ -94,8 +101,12 @@ async def _fill(images: Path, path: Path, snapshotter: str) -> None:
         try:
             await until(socket.exists, _START_SECONDS)
             ctr = ["ctr", "--address", str(socket), "--namespace", NAMESPACE]
-            arguments = ["images", "import", "--snapshotter", snapshotter, str(images)]
+            arguments = ["images", "import", "--snapshotter", snapshotter, str(archive(release))]
             await run(*ctr, *arguments, check=True, timeout_seconds=_IMPORT_SECONDS)
+            present = set((await run(*ctr, "images", "ls", "-q", check=True)).text.split())
+            old = present - {name for _, names in release.named for name in names}
+            if old:
+                await run(*ctr, "images", "rm", "--sync", *sorted(old), check=True, timeout_seconds=_IMPORT_SECONDS)
         except (CommandError, TimeoutError) as exc:
             last = log.read_text(errors="replace").splitlines()[-5:]
             raise LabError("\n".join([f"cannot unpack the images: {exc}", *last])) from exc
