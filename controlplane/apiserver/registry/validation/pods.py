@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text
+from controlplane.apiserver.registry.objects import integer, items, strings, sub, text
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     IMMUTABLE,
@@ -20,6 +20,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.podspec import pod_annotations, pod_spec
 from controlplane.apiserver.registry.validation.scheduling import tolerations
 from controlplane.apiserver.registry.validation.security import app_armor_agreement
+from controlplane.apiserver.registry.validation.terminated import came_back
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid
 from machinery.api.meta import Object
@@ -255,33 +256,9 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
         errors += check_names("status.nominatedNodeName", name, names.dns1123_subdomain)
     if not same(status.get("qosClass"), before.get("qosClass")):
         errors.append(invalid("status.qosClass", text(status, "qosClass"), IMMUTABLE))
-    policy = text(old, "spec", "restartPolicy")
-    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
-        errors += _transitions(f"status.{kind}", items(status, kind), items(before, kind), policy, old, kind)
+    errors += came_back(status, before, sub(old, "spec"))
     errors += _addresses("status.hostIPs", items(status, "hostIPs"))
     return errors + _addresses("status.podIPs", items(status, "podIPs"))
-
-
-def _transitions(
-    at: str, new: list[Object], old: list[Object], policy: str, pod: Object, kind: str
-) -> list[FieldError]:
-    """What has ended for good does not run again."""
-    if policy == "Always" and kind == "containerStatuses":
-        return []
-    sidecars = {text(c, "name") for c in items(pod, "spec", "initContainers") if text(c, "restartPolicy") == "Always"}
-    later = {text(s, "name"): (i, s) for i, s in enumerate(new)}
-    errors: list[FieldError] = []
-    for status in old:
-        name = text(status, "name")
-        ended = sub(status, "state").get("terminated")
-        if not isinstance(ended, dict) or name not in later or name in sidecars:
-            continue
-        if kind != "ephemeralContainerStatuses" and number(ended, "exitCode") and policy in ("OnFailure", "Always"):
-            continue
-        index, now = later[name]
-        if sub(now, "state").get("terminated") is None:
-            errors.append(forbidden(f"{at}[{index}].state", "may not be transitioned to non-terminated state"))
-    return errors
 
 
 def _addresses(at: str, found: list[Object]) -> list[FieldError]:
