@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from importlib.metadata import distribution
 from pathlib import Path
 
 from lab.images.layer import Layer, layer
@@ -26,7 +25,7 @@ def dependencies() -> list[str]:
 
 
 def dependency_versions() -> list[str]:
-    """NAME==VERSION of each, and of all that they need."""
+    """NAME==VERSION of each, and of all that they need: as pip takes them."""
     return [f"{found.metadata['Name']}=={found.version}" for found in _closure(dependencies())]
 
 
@@ -46,9 +45,3 @@ def archive(folder: Path) -> tuple[str, Path]:
         temporary.write_bytes(made.blob.data)
         temporary.replace(target)
     return release, target
-
-
-def requirements() -> str:
-    """For pip, on machines that did not start from our own box."""
-    locked = {found.metadata["Name"].lower(): found.version for found in map(distribution, dependencies())}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(locked.items()))

@@ -87,7 +87,7 @@ def abilities() -> Abilities:
     """What this machine has."""
     plugins = Path("/usr/share/rubygems-integration/all/specifications")
     return Abilities(
-        kvm=_kvm_works(),
+        kvm=_processor_helps() and _kvm_works(),
         libvirt=shutil.which("libvirtd") is not None and any(plugins.glob("vagrant-libvirt-*")),
         virtualbox=shutil.which("VBoxManage") is not None,
         qemu=shutil.which(f"qemu-system-{platform.machine()}") is not None,
@@ -95,6 +95,12 @@ def abilities() -> Abilities:
         root=os.geteuid() == 0,
         linux=platform.system() == "Linux",
     )
+
+
+def _processor_helps() -> bool:
+    """Whether the processor shows its virtualisation: a /dev/kvm without it (of a nested host) makes guests that hang."""
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    return not {"vmx", "svm"}.isdisjoint(flags.split())
 
 
 def _kvm_works(device: Path = Path("/dev/kvm")) -> bool:
