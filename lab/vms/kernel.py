@@ -92,7 +92,7 @@ async def _build(tree: Path, version: str) -> Path:
     make, config = ("make", "-s", "-C", str(tree), "ARCH=um"), CONFIG.read_text()
     await _step(*make, "defconfig")
     with (tree / ".config").open("a") as file:
-        file.write("\nCONFIG_LOCALVERSION_AUTO=n\nCONFIG_MODULES=n\n" + config)
+        file.write("\n" + config)
     await _step(*make, "olddefconfig")
     without = refused(config, (tree / ".config").read_text())
     if without:
