@@ -40,18 +40,20 @@ def _run(arguments: argparse.Namespace) -> int | None:
     from lab.layout import Layout
     from lab.progress import console
     from lab.topology import Topology
-    from lab.verbs import bootstrap, look
-    from lab.verbs.test import test
+    from lab.verbs import look
+    from lab.vms import verbs as vms
 
     layout = Layout.from_environment()
+    if vms.concerns(layout, arguments):
+        return vms.carry_out(layout, arguments)
     match arguments.verb:
         case "setup":
             console.print("Everything is set up. Next: ./navarch up")
         case "up":
             from lab.verbs.up import up
 
-            shape = (arguments.control_planes, arguments.workers, arguments.proxy_mode, arguments.api_port)
-            asyncio.run(up(layout, Topology(*shape)))
+            given = {name: getattr(arguments, name) for name in ("control_planes", "workers", "proxy_mode", "api_port")}
+            asyncio.run(up(layout, Topology(**{name: value for name, value in given.items() if value is not None})))
         case "down":
             asyncio.run(_down(layout))
         case "status":
@@ -64,19 +66,46 @@ def _run(arguments: argparse.Namespace) -> int | None:
             look.enter(layout, arguments.host, arguments.command)
         case "logs":
             asyncio.run(look.logs(layout, arguments.host, arguments.component, follow=arguments.follow))
-        case "stop":
-            asyncio.run(look.stop(layout, arguments.host, arguments.components))
-        case "start":
-            asyncio.run(look.start(layout, arguments.host, arguments.components))
+        case "stop" | "start" | "kill":
+            asyncio.run(_control(layout, arguments))
         case "test":
+            from lab.verbs.test import test
+
             return test(arguments.suite)
+        case _:
+            return _bootstrap(arguments)
+    return 0
+
+
+def _bootstrap(arguments: argparse.Namespace) -> int | None:
+    from lab.verbs import addons, bootstrap, images
+
+    match arguments.verb:
         case "init":
             bootstrap.init(arguments)
         case "join":
             bootstrap.join(arguments)
+        case "addons":
+            addons.addons(arguments, bootstrap.configuration(arguments))
+        case "mark-control-plane":
+            addons.mark_control_plane(arguments, bootstrap.configuration(arguments))
+        case "images":
+            images.images(arguments, bootstrap.configuration(arguments))
         case "certs":
             bootstrap.certs(arguments)
     return 0
+
+
+async def _control(layout: Layout, arguments: argparse.Namespace) -> None:
+    from lab.verbs import control
+
+    match arguments.verb:
+        case "stop":
+            await control.stop(layout, arguments.host, arguments.components)
+        case "start":
+            await control.start(layout, arguments.host, arguments.components)
+        case "kill":
+            await control.kill(layout, arguments.host, arguments.component, arguments.signal)
 
 
 async def _down(layout: Layout) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.bootstrap import kubeconfig
 from lab.bootstrap.configuration import join_host_port
-from lab.bootstrap.phases import inside
+from lab.bootstrap.rooted import inside
 from lab.layout import Layout
 from lab.topology import Topology
 from machinery.client.config import ClientConfig

@@ -5,25 +5,18 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import ryaml
-
 from lab import cluster
-from lab.bootstrap import kubeconfig, phases
+from lab.bootstrap import images, kubeconfig, phases, staticfiles
 from lab.bootstrap.configuration import ClusterConfiguration, join_host_port
-from lab.bootstrap.phases import inside
+from lab.bootstrap.rooted import inside
 from lab.daemons import containerd, haproxy, registry
 from lab.hosts.namespaces import MACHINE
-from lab.images.catalogue import PAUSE, PREFIX
 from lab.layout import Layout
-from lab.topology import REGISTRY_NAME, REGISTRY_PORT, Topology
+from lab.topology import REGISTRY_NAME, REGISTRY_PORT, Host, Topology
 from machinery import pki
 
 ADMINISTRATOR = "admin"
 """The user of the bearer token, in system:masters."""
-
-
-DOCUMENTS = "/etc/kubernetes/kubeadm.yaml"
-"""Where a control-plane host keeps the configuration it was made from."""
 
 
 def name_hosts(layout: Layout, topology: Topology) -> None:
@@ -38,7 +31,7 @@ def name_hosts(layout: Layout, topology: Topology) -> None:
 
 
 def fill(layout: Layout, topology: Topology, config: ClusterConfiguration) -> None:
-    """Write every host's files. What is there already stays as it is."""
+    """Write every host's files. What is there already stays as it is, but for what the configuration decides."""
     first, *others = topology.control_plane_hosts
     phases.initialise(config.on_host(first.name, first.address), layout.root(first.name))
     shared = inside(layout.root(first.name), config.certificates_dir)
@@ -47,12 +40,21 @@ def fill(layout: Layout, topology: Topology, config: ClusterConfiguration) -> No
     for host in topology.worker_hosts:
         phases.join_worker(config.on_host(host.name, host.address), layout.root(host.name), shared)
     _administrator(layout, topology, config)
-    for host in topology.control_plane_hosts:
-        _write(layout.root(host.name), DOCUMENTS, _documents(topology))
     able = containerd.abilities(layout.state)
-    for host in topology.worker_hosts:
-        _runtime(layout.root(host.name), topology, able)
+    for host in (*topology.control_plane_hosts, *topology.worker_hosts):
+        _runtime(layout.root(host.name), topology, config, able)
     _balancer(layout.root(topology.load_balancer.name), topology, shared)
+
+
+def refill(layout: Layout, topology: Topology, config: ClusterConfiguration, host: Host) -> list[str]:
+    """Bring a control-plane host's static pods to what the configuration says now; the names of those that changed."""
+    own = config.on_host(host.name, host.address)
+    return [Path(path).stem for path in staticfiles.write(own, layout.root(host.name))]
+
+
+def snapshotter(layout: Layout) -> str:
+    """What containerd unpacks images with."""
+    return containerd.abilities(layout.state).snapshotter
 
 
 def _administrator(layout: Layout, topology: Topology, config: ClusterConfiguration) -> None:
@@ -69,8 +71,8 @@ def _administrator(layout: Layout, topology: Topology, config: ClusterConfigurat
         pki.write_file(inside(layout.root(host.name), cluster.TOKENS), line.encode())
 
 
-def _runtime(root: Path, topology: Topology, able: containerd.Abilities) -> None:
-    _write(root, containerd.CONFIG, containerd.configuration(f"{PREFIX}/{PAUSE}", able))
+def _runtime(root: Path, topology: Topology, config: ClusterConfiguration, able: containerd.Abilities) -> None:
+    _write(root, containerd.CONFIG, containerd.configuration(images.pause(config), able))
     _write(root, containerd.HOSTS, containerd.registry_hosts(topology.load_balancer.address, REGISTRY_PORT))
     inside(root, "/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
 
@@ -81,10 +83,6 @@ def _balancer(root: Path, topology: Topology, shared: Path) -> None:
     _write(root, haproxy.CONFIG, haproxy.configuration(binds, topology.control_plane_hosts))
     _write(root, haproxy.CA_FILE, (shared / "ca.crt").read_text())
     _write(root, registry.CONFIG, registry.configuration(address, REGISTRY_PORT))
-
-
-def _documents(topology: Topology) -> str:
-    return "---\n".join(ryaml.dumps(document) for document in cluster.documents(topology))
 
 
 def _write(root: Path, path: str, text: str) -> None:

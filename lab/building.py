@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 from lab import assembly, mountpoints
 from lab.bootstrap.configuration import ClusterConfiguration
+from lab.bootstrap.rooted import inside
+from lab.daemons import containerd
 from lab.errors import failing_as_one
 from lab.hosts import cgroups, links, namespaces
 from lab.hosts.namespaces import MACHINE
+from lab.images import store
+from lab.images.release import Release
 from lab.layout import Layout
 from lab.progress import Steps
 from lab.supervisor.control import Supervisor, launch
@@ -30,6 +34,14 @@ async def build(layout: Layout, topology: Topology, config: ClusterConfiguration
             group.create_task(asyncio.to_thread(assembly.fill, layout, topology, config))
             launched = group.create_task(launch(layout, trees))
     return launched.result()
+
+
+async def furnish(layout: Layout, topology: Topology, made: Release) -> None:
+    """Give every host's containerd, which has not run yet, the images of a release."""
+    source = await store.template(made, assembly.snapshotter(layout))
+    async with failing_as_one() as group:
+        for host in (*topology.control_plane_hosts, *topology.worker_hosts):
+            group.create_task(asyncio.to_thread(store.furnish, source, inside(layout.root(host.name), containerd.ROOT)))
 
 
 async def _hosts(layout: Layout, topology: Topology, trees: Sequence[cgroups.Hierarchy]) -> None:

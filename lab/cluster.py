@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+import ryaml
+
 from lab.bootstrap.components import initial_cluster
-from lab.bootstrap.configuration import BIND_PORT, ClusterConfiguration, parse_configuration
+from lab.bootstrap.configuration import BIND_PORT, ClusterConfiguration
+from lab.bootstrap.reading import parse_configuration
+from lab.images.release import Release
 from lab.topology import DNS_DOMAIN, POD_SUBNET, SERVICE_SUBNET, Topology
 
 TOKENS = "/etc/kubernetes/tokens.csv"
 """Where an API server finds the administrator's bearer token."""
 
 
-def documents(topology: Topology) -> list[dict[str, Any]]:
-    """A kubeadm configuration for the lab."""
+def documents(topology: Topology, release: Release | None = None) -> list[dict[str, Any]]:
+    """A kubeadm configuration for the lab; with a release, its images and no others are used."""
     members = [(host.name, host.address) for host in topology.control_plane_hosts]
     balancer = topology.load_balancer
+    version = {"kubernetesVersion": release.version} if release else {}
+    image = {"imageTag": release.etcd_tag} if release else {}
+    tokens = {"name": "tokens", "hostPath": TOKENS, "mountPath": TOKENS, "readOnly": True, "pathType": "File"}
     return [
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
             "kind": "ClusterConfiguration",
             "clusterName": "navarch",
+            **version,
             # Made in a moment, and cheaper to shake hands with than RSA.
             "encryptionAlgorithm": "ECDSA-P256",
             "controlPlaneEndpoint": f"{balancer.address}:{BIND_PORT}",
             "networking": {"serviceSubnet": SERVICE_SUBNET, "podSubnet": POD_SUBNET, "dnsDomain": DNS_DOMAIN},
-            "etcd": {"local": {"extraArgs": _arguments({"initial-cluster": initial_cluster(members)})}},
+            "etcd": {"local": {**image, "extraArgs": _arguments({"initial-cluster": initial_cluster(members)})}},
             "apiServer": {
                 "certSANs": ["127.0.0.1", "localhost", balancer.name],
                 "extraArgs": _arguments(
@@ -35,6 +43,7 @@ def documents(topology: Topology) -> list[dict[str, Any]]:
                         "token-auth-file": TOKENS,
                     }
                 ),
+                "extraVolumes": [tokens],
             },
         },
         {
@@ -52,9 +61,16 @@ def documents(topology: Topology) -> list[dict[str, Any]]:
     ]
 
 
-def configuration(topology: Topology) -> ClusterConfiguration:
+def configuration(topology: Topology, release: Release | None = None) -> ClusterConfiguration:
     """What `documents` say, read the way every such file is read."""
-    return parse_configuration(documents(topology), "the lab's configuration")
+    return parse_configuration(documents(topology, release), "the lab's configuration")
+
+
+def documents_text(topology: Topology, config: ClusterConfiguration) -> str:
+    """The ClusterConfiguration alone, as the cluster keeps it."""
+    document = documents(topology)[0] | {"kubernetesVersion": config.kubernetes_version}
+    document["etcd"]["local"] |= {"imageTag": config.etcd.image_tag}
+    return str(ryaml.dumps(document))
 
 
 def _arguments(values: dict[str, str]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from lab.errors import LabError, failing_as_one
-from lab.hosts import sockets
+from lab.hosts import pods, sockets
 from lab.layout import Layout
 from lab.supervisor.control import Supervisor
 from lab.supervisor.daemon import Report, State
@@ -67,16 +67,26 @@ class Watch:
         deadline = time.monotonic() + seconds
         while missing := await asked():
             reports = {report.key: report for report in await self._supervisor.reports()}
-            broken = [reports[key] for key in keys if key in reports and _hopeless(reports[key])]
-            if broken:
-                raise LabError(self._story(broken[0]))
+            for key in keys:
+                if story := self._hopeless(key, reports.get(key)):
+                    raise LabError(story)
             if time.monotonic() > deadline:
                 raise LabError(self._late(keys, missing, seconds))
             await asyncio.sleep(EVERY_SECONDS)
 
-    def _story(self, report: Report) -> str:
-        head = f"{report.name} on {report.host} keeps ending ({report.ended}, {report.restarts} times)"
-        return self._with_log(head, report.host, report.name)
+    def _hopeless(self, key: str, report: Report | None) -> str:
+        """What to say of a daemon, or of a component in a pod, that keeps ending; "" for any other."""
+        host, _, name = key.partition("/")
+        if report is not None:
+            if report.state is not State.WAITING or report.restarts < _GIVE_UP_RESTARTS:
+                return ""
+            how = f"{report.ended}, {report.restarts} times"
+        else:
+            found = pods.component(self._layout, host, name)
+            if found is None or found.restarts < _GIVE_UP_RESTARTS:
+                return ""
+            how = f"{found.restarts} times"
+        return self._with_log(f"{name} on {host} keeps ending ({how})", host, name)
 
     def _late(self, keys: list[str], missing: str, seconds: float) -> str:
         host, _, name = keys[0].partition("/") if keys else ("", "", "")
@@ -84,12 +94,9 @@ class Watch:
         return self._with_log(head, host, name) if keys else head
 
     def _with_log(self, head: str, host: str, name: str) -> str:
-        log: Path = self._layout.log(host, name)
+        found = pods.component(self._layout, host, name)
+        log: Path = found.log if found is not None else self._layout.log(host, name)
         lines = tail(log, _SHOWN_LINES)
         if not lines:
             return f"{head}; its log {log} is empty"
         return "\n".join([f"{head}; the end of {log}:", *(f"  {line}" for line in lines)])
-
-
-def _hopeless(report: Report) -> bool:
-    return report.state is State.WAITING and report.restarts >= _GIVE_UP_RESTARTS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,8 @@ from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.collection.containers import ContainerCollector
 from agent.kubelet.collection.images import ImageCollector
 from agent.kubelet.collection.logs import LogRotation
-from agent.kubelet.container import credentialproviders
+from agent.kubelet.container import credentialproviders, environment
 from agent.kubelet.container.credentialproviders import CredentialProviders
-from agent.kubelet.container.errors import StartError
 from agent.kubelet.container.images import ImageManager
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.container.view import RuntimeView
@@ -57,8 +56,7 @@ from agent.kubelet.volumes.projection import Sources
 from agent.kubelet.volumes.tokens import Tokens
 from agent.kubelet.volumes.trustbundles import TrustBundles
 from machinery.api.catalogue import SERVICES
-from machinery.api.meta import Object
-from machinery.cache.informer import Informer, Informers
+from machinery.cache.informer import Informers
 from machinery.client.rest import Client
 from machinery.clock import Clock
 from machinery.errors import SettingsError, StatusError, TransportError
@@ -159,7 +157,7 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
         crashes=Backoff(min(_CRASH_SECONDS, settings.crash_loop_max_seconds), settings.crash_loop_max_seconds),
         slots=Slots(max(2, os.cpu_count() or 1)),
         runtime_classes=RuntimeClasses(client),
-        services=lambda: _known_services(services),
+        services=lambda pod: environment.known_services(services, pod),
         allocations=Allocations(options.root_dir),
         devices=devices,
         claims=claims,
@@ -249,14 +247,6 @@ def _registrar(
         return health.problems(view)
 
     return NodeRegistrar(client, cri, host.inputs, clock, problems, teller.node)
-
-
-def _known_services(informer: Informer | None) -> Iterable[Object]:
-    if informer is None:
-        return ()
-    if not informer.has_synced:
-        raise StartError("services have not yet been read at least once, cannot construct envvars")
-    return informer.list()
 
 
 def _make_directories(root_dir: str, pod_logs_dir: str) -> None:

@@ -68,7 +68,7 @@ class Kit:
     crashes: Backoff
     slots: Slots
     runtime_classes: RuntimeClasses
-    services: Callable[[], Iterable[Object]]  # all Services; raises StartError until they are known
+    services: Callable[[Object], Iterable[Object]]  # all Services, for a pod; raises StartError until they are known
     allocations: Allocations
     devices: DeviceManager
     claims: DraManager

@@ -5,13 +5,13 @@ Source: kubeadm, phases/controlplane and phases/etcd (the static pods' commands)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab.bootstrap import kubeconfig
-from lab.bootstrap.configuration import Arguments, ClusterConfiguration, join_host_port
+from lab.bootstrap.configuration import TAINT, Arguments, ClusterConfiguration, join_host_port
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-PROXY_CONFIG = "/var/lib/kube-proxy/config.conf"
+KUBELET_FLAGS_FILE = "/var/lib/kubelet/kubeadm-flags.env"
 
 
 def override(defaults: Arguments, extra: Arguments) -> Arguments:
@@ -90,7 +90,7 @@ def api_server(config: ClusterConfiguration) -> list[str]:
         "tls-cert-file": f"{pki}/apiserver.crt",
         "tls-private-key-file": f"{pki}/apiserver.key",
     }
-    return command_line(override(tuple(defaults.items()), config.api_server_args))
+    return command_line(override(tuple(defaults.items()), config.api_server.arguments))
 
 
 def controller_manager(config: ClusterConfiguration) -> list[str]:
@@ -118,7 +118,7 @@ def controller_manager(config: ClusterConfiguration) -> list[str]:
             "cluster-cidr": config.networking.pod_subnet,
             "service-cluster-ip-range": config.networking.service_subnet,
         }
-    return command_line(override(tuple(defaults.items()), config.controller_manager_args))
+    return command_line(override(tuple(defaults.items()), config.controller_manager.arguments))
 
 
 def scheduler(config: ClusterConfiguration) -> list[str]:
@@ -131,28 +131,30 @@ def scheduler(config: ClusterConfiguration) -> list[str]:
         "kubeconfig": own,
         "leader-elect": "true",
     }
-    return command_line(override(tuple(defaults.items()), config.scheduler_args))
+    return command_line(override(tuple(defaults.items()), config.scheduler.arguments))
 
 
 def kubelet(config: ClusterConfiguration) -> list[str]:
-    """Arguments of this host's kubelet; its configuration file says the rest."""
-    defaults = {
-        "config": KUBELET_CONFIG,
-        "kubeconfig": "/etc/kubernetes/kubelet.conf",
-        "hostname-override": config.node_name,
-        "node-ip": config.advertise_address,
-    }
-    return command_line(override(tuple(defaults.items()), config.node.kubelet_extra_args))
+    """All arguments of this host's kubelet; its configuration file says the rest."""
+    files = (("config", KUBELET_CONFIG), ("kubeconfig", kubeconfig.kubelet("").file))
+    return [*command_line(files), *kubelet_flags(config)]
 
 
-def proxy(config: ClusterConfiguration) -> list[str]:
-    """Arguments of this host's kube-proxy."""
-    return command_line((("config", PROXY_CONFIG), ("hostname-override", config.node_name)))
+def kubelet_flags(config: ClusterConfiguration) -> list[str]:
+    """The arguments that KUBELET_FLAGS_FILE holds: those that differ from host to host."""
+    defaults = {"hostname-override": config.node_name, "node-ip": config.advertise_address}
+    taints = config.node.taints
+    if taints is None and config.control_plane:
+        taints = (TAINT,)  # from the first moment on; `mark-control-plane` sees to it that they stay
+    if taints:
+        defaults["register-with-taints"] = ",".join(_taint(each) for each in taints)
+    present = tuple((name, value) for name, value in defaults.items() if value)
+    return command_line(override(present, config.node.kubelet_extra_args))
 
 
-def network(config: ClusterConfiguration) -> list[str]:
-    """Arguments of this host's pod-network agent."""
-    return command_line((("kubeconfig", kubeconfig.NETWORK.file), ("hostname-override", config.node_name)))
+def _taint(taint: Mapping[str, str]) -> str:
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint['key']}{value}:{taint['effect']}"
 
 
 def initial_cluster(members: Sequence[tuple[str, str]]) -> str:

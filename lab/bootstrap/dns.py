@@ -22,7 +22,6 @@ _FOLDER = "/etc/coredns"
 
 def plan(config: ClusterConfiguration, image: str) -> list[Planned]:
     """Every object of the add-on; `image` runs `agent.dns`, or CoreDNS."""
-    account = {"kind": "ServiceAccount", "name": NAME, "namespace": SYSTEM}
     return [
         (SERVICEACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": manifests.meta(NAME, SYSTEM)}),
         manifests.cluster_role(
@@ -30,7 +29,7 @@ def plan(config: ClusterConfiguration, image: str) -> list[Planned]:
             *(manifests.rule(["list", "watch"], "", name) for name in ("endpoints", "services", "pods", "namespaces")),
             manifests.rule(["list", "watch"], "discovery.k8s.io", "endpointslices"),
         ),
-        manifests.cluster_binding(_ROLE, _ROLE, account),
+        manifests.cluster_binding(_ROLE, _ROLE, manifests.account(NAME)),
         manifests.config_map(SYSTEM, NAME, {"Corefile": corefile(config.networking.dns_domain)}),
         (SERVICES, _service(config.networking.dns_service_address)),
         (DEPLOYMENTS, _deployment(image)),

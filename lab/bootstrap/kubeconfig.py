@@ -42,8 +42,6 @@ ADMIN = Identity("/etc/kubernetes/admin.conf", "kubernetes-admin", (ADMINISTRATO
 SUPER_ADMIN = Identity("/etc/kubernetes/super-admin.conf", "kubernetes-super-admin", ("system:masters",))
 CONTROLLER_MANAGER = Identity("/etc/kubernetes/controller-manager.conf", "system:kube-controller-manager", local=True)
 SCHEDULER = Identity("/etc/kubernetes/scheduler.conf", "system:kube-scheduler", local=True)
-PROXY = Identity("/var/lib/kube-proxy/kubeconfig.conf", "system:kube-proxy")
-NETWORK = Identity("/etc/kubernetes/navarch-network.conf", "navarch-network")
 CONTROL_PLANE = (ADMIN, CONTROLLER_MANAGER, SCHEDULER)
 """Those of every control-plane host; the first has SUPER_ADMIN too."""
 

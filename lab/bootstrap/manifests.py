@@ -10,6 +10,7 @@ from machinery.api.resource import ResourceType
 
 RBAC = "rbac.authorization.k8s.io"
 SYSTEM = "kube-system"
+BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
 
 Subject = dict[str, str]
 Planned = tuple[ResourceType, Object]
@@ -23,6 +24,11 @@ def meta(name: str, namespace: str = "") -> Object:
 def group(name: str) -> Subject:
     """A group of users, as a subject of bindings."""
     return {"kind": "Group", "name": name, "apiGroup": RBAC}
+
+
+def account(name: str) -> Subject:
+    """A ServiceAccount of kube-system, as a subject of bindings."""
+    return {"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}
 
 
 def rule(verbs: list[str], group: str, resource: str, names: list[str] | None = None) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.bootstrap import kubeconfig
+from lab.bootstrap import components
 from lab.bootstrap.configuration import ClusterConfiguration
+
+PROXY_KUBECONFIG = "/var/lib/kube-proxy/kubeconfig.conf"
 
 
 def kubelet_configuration(config: ClusterConfiguration) -> dict[str, Any]:
@@ -38,11 +40,16 @@ def kubelet_configuration(config: ClusterConfiguration) -> dict[str, Any]:
     }
 
 
+def kubelet_flags_file(config: ClusterConfiguration) -> str:
+    """The file that a supervisor takes the kubelet's other arguments from, as an environment."""
+    return f'KUBELET_KUBEADM_ARGS="{" ".join(components.kubelet_flags(config))}"\n'
+
+
 def proxy_configuration(config: ClusterConfiguration) -> dict[str, Any]:
     """The KubeProxyConfiguration of a host."""
     defaults: dict[str, Any] = {
         "bindAddress": "0.0.0.0",
-        "clientConnection": {"kubeconfig": kubeconfig.PROXY.file},
+        "clientConnection": {"kubeconfig": PROXY_KUBECONFIG},
         "clusterCIDR": config.networking.pod_subnet,
     }
     return {

@@ -12,19 +12,17 @@ from collections.abc import Sequence
 
 import ryaml
 
-from lab.bootstrap import manifests
+from lab.bootstrap import addons, dns, images, manifests
 from lab.bootstrap.certificates import ADMINISTRATORS
 from lab.bootstrap.configuration import ClusterConfiguration
-from lab.bootstrap.manifests import RBAC, SYSTEM, Planned
-from lab.bootstrap.nodefiles import kubelet_configuration, proxy_configuration
+from lab.bootstrap.manifests import BOOTSTRAPPERS, RBAC, SYSTEM, Planned
+from lab.bootstrap.nodefiles import kubelet_configuration
 from lab.errors import failing_as_one
-from machinery.api.catalogue import SERVICEACCOUNTS
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
 from machinery.errors import AlreadyExists, Invalid, NotFound, ServiceUnavailable, TransportError
 
-BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
 NODES_GROUP = "system:nodes"
 PUBLIC = "kube-public"
 _PATIENCE_SECONDS = 30.0
@@ -33,7 +31,14 @@ _RETRY_SECONDS = 0.3
 
 def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
     """Every object; `documents` is the kubeadm configuration to keep in the cluster."""
-    return [*_administrators(), *_nodes(), *_configuration(config, documents), *_proxy(config), *_network()]
+    return [
+        *_administrators(),
+        *_nodes(),
+        *_configuration(config, documents),
+        *([] if config.proxy_disabled else addons.proxy(config)),
+        *addons.network(config),
+        *([] if config.dns_disabled else dns.plan(config, images.dns(config))),
+    ]
 
 
 async def apply(client: Client, objects: Sequence[Planned]) -> None:
@@ -135,31 +140,4 @@ def cluster_info(config: ClusterConfiguration, authority: bytes) -> list[Planned
         manifests.config_map(PUBLIC, "cluster-info", {"kubeconfig": ryaml.dumps(kubeconfig)}),
         manifests.role(PUBLIC, name, manifests.rule(["get"], "", "configmaps", ["cluster-info"])),
         manifests.binding(PUBLIC, name, anonymous),
-    ]
-
-
-def _proxy(config: ClusterConfiguration) -> list[Planned]:
-    account = {"kind": "ServiceAccount", "name": "kube-proxy", "namespace": SYSTEM}
-    return [
-        (
-            SERVICEACCOUNTS,
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": manifests.meta("kube-proxy", SYSTEM)},
-        ),
-        manifests.cluster_binding("kubeadm:node-proxier", "system:node-proxier", account),
-        manifests.config_map(SYSTEM, "kube-proxy", {"config.conf": ryaml.dumps(proxy_configuration(config))}),
-        manifests.role(SYSTEM, "kube-proxy", manifests.rule(["get"], "", "configmaps", ["kube-proxy"])),
-        manifests.binding(SYSTEM, "kube-proxy", manifests.group(BOOTSTRAPPERS)),
-    ]
-
-
-def _network() -> list[Planned]:
-    user = {"kind": "User", "name": "navarch-network", "apiGroup": RBAC}
-    return [
-        manifests.cluster_role(
-            "navarch-network",
-            *(manifests.rule(["get", "list", "watch"], "", name) for name in ("nodes", "namespaces", "pods")),
-            manifests.rule(["get", "list", "watch"], "networking.k8s.io", "networkpolicies"),
-            *(manifests.rule(["create", "patch", "update"], group, "events") for group in ("", "events.k8s.io")),
-        ),
-        manifests.cluster_binding("navarch-network", "navarch-network", user),
     ]

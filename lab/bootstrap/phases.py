@@ -3,19 +3,21 @@
 Every function takes `root`, the folder under which the host's absolute paths lie: `/` on a machine of its own, the
 host's private folder in the lab.  All can be run again: what is there stays.
 
-Source: kubeadm init and kubeadm join, phases certs, kubeconfig, kubelet-start.
+Source: kubeadm init and kubeadm join, phases certs, kubeconfig, etcd, control-plane, kubelet-start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import ryaml
 
-from lab.bootstrap import certificates, components, kubeconfig, nodefiles
+from lab.bootstrap import certificates, components, kubeconfig, nodefiles, staticfiles
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.kubeconfig import Identity
+from lab.bootstrap.rooted import inside, write_changed
+from lab.bootstrap.staticpods import MANIFESTS
 from lab.errors import LabError
 from machinery import pki
 
@@ -28,8 +30,8 @@ class Written:
 
 
 def initialise(config: ClusterConfiguration, root: Path) -> Written:
-    """Make the first control-plane host's files: authorities, certificates, kubeconfigs, node files."""
-    written = Written()
+    """Make the first control-plane host's files: authorities, certificates, kubeconfigs, node files, static pods."""
+    config, written = replace(config, control_plane=True), Written()
     folder = inside(root, config.certificates_dir)
     written.made += [f"{config.certificates_dir}/{stem}" for stem in certificates.ensure_authorities(config, folder)]
     _control_plane(config, root, written, (kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE))
@@ -41,7 +43,7 @@ def join_control_plane(config: ClusterConfiguration, root: Path, shared: Path | 
 
     Without `shared`, the authorities must be in place already. Raises PKIError naming what is missing.
     """
-    written = Written()
+    config, written = replace(config, control_plane=True), Written()
     folder = inside(root, config.certificates_dir)
     certificates.copy_shared(shared or folder, folder)
     _control_plane(config, root, written, kubeconfig.CONTROL_PLANE)
@@ -72,18 +74,18 @@ def _control_plane(
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)
     _node(config, root, authority, written)
+    written.made += staticfiles.write(config, root)
 
 
 def _node(config: ClusterConfiguration, root: Path, authority: pki.KeyPair, written: Written) -> None:
-    for identity in (kubeconfig.kubelet(config.node_name), kubeconfig.PROXY, kubeconfig.NETWORK):
-        _kubeconfig(config, root, authority, identity, written)
-    for path, content in (
-        (components.KUBELET_CONFIG, nodefiles.kubelet_configuration(config)),
-        (components.PROXY_CONFIG, nodefiles.proxy_configuration(config)),
+    _kubeconfig(config, root, authority, kubeconfig.kubelet(config.node_name), written)
+    for path, text in (
+        (components.KUBELET_CONFIG, ryaml.dumps(nodefiles.kubelet_configuration(config))),
+        (components.KUBELET_FLAGS_FILE, nodefiles.kubelet_flags_file(config)),
     ):
-        pki.write_file(inside(root, path), ryaml.dumps(content).encode(), mode=0o644)
-        written.made.append(path)
-    inside(root, "/etc/kubernetes/manifests").mkdir(parents=True, exist_ok=True)
+        if write_changed(inside(root, path), text, mode=0o644):
+            written.made.append(path)
+    inside(root, MANIFESTS).mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _kubeconfig(
@@ -99,8 +101,7 @@ def _kubeconfig(
 
 def kubeconfigs(root: Path) -> list[Path]:
     """The kubeconfig files that a host has."""
-    files = [each.file for each in (kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE, kubeconfig.PROXY)]
-    files += [kubeconfig.kubelet("").file, kubeconfig.NETWORK.file]
+    files = [each.file for each in (kubeconfig.SUPER_ADMIN, *kubeconfig.CONTROL_PLANE, kubeconfig.kubelet(""))]
     return [path for path in (inside(root, file) for file in files) if path.exists()]
 
 
@@ -116,8 +117,3 @@ def renew_kubeconfigs(config: ClusterConfiguration, root: Path) -> list[str]:
         kubeconfig.write(path, content)
         renewed.append(str(path))
     return renewed
-
-
-def inside(root: Path, path: str) -> Path:
-    """Where the host's absolute `path` lies under `root`."""
-    return root / path.lstrip("/")

@@ -13,6 +13,7 @@ from lab.hosts.mounts import mounts
 CONFIG = "/etc/containerd/config.toml"
 HOSTS = "/etc/containerd/certs.d/_default/hosts.toml"
 SOCKET = "/run/containerd/containerd.sock"
+ROOT = "/var/lib/containerd"
 CNI_PROGRAMS = "/usr/lib/cni"
 """Where Debian's containernetworking-plugins puts them."""
 
@@ -27,6 +28,11 @@ class Abilities:
     """CAP_SYS_RESOURCE: without it a sandbox's oom_score_adj can't be lowered, and every sandbox would fail."""
     overlay: bool
     """Whether overlayfs can be used on the state folder's file system."""
+
+    @property
+    def snapshotter(self) -> str:
+        """By which images are unpacked."""
+        return "overlayfs" if self.overlay else "native"
 
 
 def abilities(state: Path) -> Abilities:
@@ -56,10 +62,9 @@ def command() -> list[str]:
 
 def configuration(sandbox_image: str, able: Abilities) -> str:
     """containerd's file."""
-    snapshotter = "overlayfs" if able.overlay else "native"
     return f"""\
 version = 2
-root = "/var/lib/containerd"
+root = "{ROOT}"
 state = "/run/containerd"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs",
@@ -79,7 +84,7 @@ disabled_plugins = [
   max_concurrent_downloads = 3
 
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
+    snapshotter = "{able.snapshotter}"
     default_runtime_name = "runc"
 
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]

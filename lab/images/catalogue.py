@@ -3,7 +3,8 @@
     pause      holds a pod's namespaces         catatonit (package catatonit)
     busybox    a small userland                 busybox with all its applets (package busybox-static)
     echo       answers HTTP on port 8080        busybox httpd and a CGI script
-    navarch    the project's own components     Debian's Python, the locked packages, the project (python.py)
+
+Those that hosts must have before there is a registry (the components, etcd) are in `release.py`.
 
 Source: catatonit(1) (-P: do nothing but reap), busybox httpd --help.
 """
@@ -14,12 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.command import CommandError, run
+from lab.bootstrap.images import PAUSE
 from lab.errors import LabError
 from lab.images.layer import Entry, Image, Layer, Settings, image, layer
-from lab.topology import REGISTRY_NAME, REGISTRY_PORT
 
-PREFIX = f"{REGISTRY_NAME}:{REGISTRY_PORT}"
-PAUSE = "pause:3.10"
 BUSYBOX = "busybox:1.35"
 ECHO = "echo:1.0"
 ECHO_PORT = 8080
@@ -46,11 +45,11 @@ echo "method: $REQUEST_METHOD"
 
 
 async def build() -> list[Image]:
-    """Every image of the lab but navarch, which takes longer.
+    """Every image of the lab's registry.
 
     Raises LabError when a program they are made of is not installed.
     """
-    catatonit, busybox = _program(CATATONIT_PROGRAM, "catatonit"), _program(BUSYBOX_PROGRAM, "busybox-static")
+    catatonit, busybox = program(CATATONIT_PROGRAM, "catatonit"), program(BUSYBOX_PROGRAM, "busybox-static")
     userland = busybox_layer(busybox, await _applets())
     init = layer([Entry("sbin/catatonit", content=catatonit)])
     return [pause_image(catatonit), busybox_image(userland), echo_image(userland, init)]
@@ -98,7 +97,8 @@ def echo_image(userland: Layer, init: Layer) -> Image:
     return image([ECHO, "echo:latest"], [userland, init, pages], settings)
 
 
-def _program(path: Path, package: str) -> bytes:
+def program(path: Path, package: str) -> bytes:
+    """A program of a Debian package. Raises LabError naming the package when it is not there."""
     try:
         return path.read_bytes()
     except OSError as exc:

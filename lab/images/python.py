@@ -1,116 +1,155 @@
-"""An image that runs the project's own components: Debian's Python, the locked packages they need, and the project.
+"""The image of the project's own components: Debian's Python, the locked packages they need, and the project.
 
     /usr/bin/python3.11, /usr/lib/…                   the interpreter, its library and the shared libraries of all
+    /usr/sbin/nft, …                                  the programs that kube-proxy and the pod network run
     /usr/local/lib/python3.11/dist-packages           what the components import
     /opt/navarch                                      the project (PYTHONPATH)
+    /usr/local/bin/kube-apiserver, …                  the components, by upstream's names
 
-Each is a layer, made once and kept in the virtual environment under a digest of what it was made from.  Compiled files
-are marked as never to be compared with their source (PEP 552), because files in images have no time stamps.
+Each is a layer, made once and kept in the virtual environment under a digest of what it was made from.
 
-Source: Debian Policy, Python (folders); PEP 552; ld.so(8).
+Source: Debian Policy, Python (folders).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib.util
-import os
-import py_compile
 import re
 import sys
 import sysconfig
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from agent.command import CommandError, run
 from lab.errors import LabError
-from lab.images.layer import LAYER_TYPE, Blob, Entry, Image, Layer, Settings, image, layer
+from lab.images import files
+from lab.images.files import UNUSED, UNUSED_SUFFIXES, File, contents, kept_layer, tree
+from lab.images.layer import Entry, Image, Settings, image
 from lab.layout import PROJECT
+from machinery.api.schema_types import VERSION
 
-NAVARCH = "navarch:0.1"
-DEPENDENCIES = ("aiohttp", "cryptography", "dnslib", "httptools", "orjson", "prometheus-client", "ryaml", "uvloop")
-"""What `agent.dns` and what it builds on in machinery import."""
-FOLDERS = ("machinery", "agent")
+NAME = "navarch"
+DEPENDENCIES = (
+    "aiohttp",
+    "cryptography",
+    "dnslib",
+    "grpcio",
+    "httptools",
+    "kubernetes-validate",
+    "msgspec",
+    "numpy",
+    "orjson",
+    "prometheus-client",
+    "protobuf",
+    "PyJWT",
+    "PyNaCl",
+    "pyroute2",
+    "ryaml",
+    "uvloop",
+)
+"""What the components import."""
+FOLDERS = ("machinery", "controlplane", "agent")
+COMMANDS = {
+    "kube-apiserver": "controlplane.apiserver",
+    "kube-controller-manager": "controlplane.controllers",
+    "kube-scheduler": "controlplane.scheduler",
+    "cloud-controller-manager": "controlplane.cloud",
+    "kube-proxy": "agent.proxy",
+    "kubelet": "agent.kubelet",
+    "coredns": "agent.dns",
+    "navarch-network": "agent.network",
+}
+"""Programs of the image, and the modules that they are."""
+PROGRAMS = ("nft", "conntrack", "ipset", "xtables-nft-multi", "xtables-legacy-multi")
+_TABLES = ("iptables", "ip6tables")
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _LIBRARY = Path("/usr/lib") / _VERSION
 _PACKAGES = Path(sysconfig.get_path("purelib"))
 _HOME = "/opt/navarch"
-_UNUSED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "pydoc_data", "distutils"}
-_UNUSED_SUFFIXES = {".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".a"}
-_MERGED = ("bin", "sbin", "lib", "lib64")  # of /usr, to which the root's own lead
-_KEPT_LAYERS = 12
-_CHECKED_BYTES = 16  # a compiled file's header
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    source: Path
-    target: str
 
 
 async def navarch_image(folder: Path | None = None) -> Image:
     """The image; `folder` is where layers are kept, by default in the virtual environment. Raises LabError."""
-    kept = folder or Path(sys.prefix) / "images"
-    interpreter = [*_tree(_LIBRARY, str(_LIBRARY)[1:]), _File(_interpreter(), f"usr/bin/{_VERSION}")]
-    packages = list(_dependencies(DEPENDENCIES))
-    project = [file for name in FOLDERS for file in _tree(PROJECT / name, f"{_HOME}/{name}"[1:])]
+    kept = folder or files.kept_layers()
+    interpreter = [*tree(_LIBRARY, str(_LIBRARY)[1:]), File(_interpreter(), f"usr/bin/{_VERSION}")]
+    packages = list(dependency_files(DEPENDENCIES))
+    programs = list(_programs())
+    project = [file for name in FOLDERS for file in tree(PROJECT / name, f"{_HOME}/{name}"[1:])]
 
     async def system() -> list[Entry]:
-        libraries = await _shared_libraries(file.source for file in (*interpreter, *packages))
-        return [*_skeleton(), *_contents([*interpreter, *libraries])]
+        own = [*interpreter, *programs]
+        loading = [f.source for f in (*own, *packages) if ".so" in f.source.suffixes or f.target.startswith("usr/bin")]
+        loading += [file.source for file in programs if file.source.suffix != ".so"]
+        libraries = await files.shared_libraries(loading)
+        return [*files.skeleton(), *_links(), *_launchers(), *contents([*own, *libraries])]
 
     layers = [
-        await _layer(kept, [*interpreter, *packages], system),
-        await _layer(kept, packages, lambda: asyncio.to_thread(_contents, packages)),
-        await _layer(kept, project, lambda: asyncio.to_thread(_contents, project)),
+        await kept_layer(kept, [*interpreter, *programs, *packages, File(Path(__file__), "this")], system),
+        await kept_layer(kept, packages, lambda: asyncio.to_thread(contents, packages)),
+        await kept_layer(kept, project, lambda: asyncio.to_thread(contents, project)),
     ]
     settings = Settings(
-        entrypoint=[f"/usr/bin/{_VERSION}", "-P", "-m", "agent.dns"],  # as CoreDNS' image is the server
+        entrypoint=["/usr/local/bin/coredns"],  # as CoreDNS' image is the server; other pods name their command
         environment={
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": _HOME,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "OPENBLAS_NUM_THREADS": "1",
         },
     )
-    return image([NAVARCH, "navarch:latest"], layers, settings)
-
-
-# -- which files -----------------------------------------------------------------------------------------------------
+    return image([NAME], layers, settings)
 
 
 def _interpreter() -> Path:
     return Path(sys.executable).resolve()
 
 
-def _tree(root: Path, target: str) -> Iterator[_File]:
-    """The files below a folder that a component can make use of."""
-    if not root.is_dir():
-        raise LabError(f"{root}: no such folder")
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(n for n in names if n not in _UNUSED and n != "__pycache__" and not n.startswith("config-"))
-        for name in sorted(files):
-            source = Path(folder) / name
-            if source.suffix not in _UNUSED_SUFFIXES:
-                yield _File(source, f"{target}/{source.relative_to(root)}")
+def _programs() -> Iterator[File]:
+    """The programs of Debian's packages, and what xtables loads."""
+    for name in PROGRAMS:
+        path = Path("/usr/sbin") / name
+        if not path.exists():
+            raise LabError(f"{path}: no such file; it comes with the packages of `navarch setup`")
+        yield File(path, f"usr/sbin/{name}")
+    for folder in Path("/usr/lib").glob("*-linux-gnu*/xtables"):
+        yield from tree(folder, str(folder)[1:])
 
 
-def _dependencies(names: Iterable[str]) -> Iterator[_File]:
+def _links() -> list[Entry]:
+    """Debian's own choice, iptables over nftables, and the older programs by their names."""
+    found = [Entry("usr/bin/python3", target=_VERSION)]
+    for table in _TABLES:
+        for suffix in ("", "-save", "-restore"):
+            found.append(Entry(f"usr/sbin/{table}{suffix}", target="xtables-nft-multi"))
+            found.append(Entry(f"usr/sbin/{table}-legacy{suffix}", target="xtables-legacy-multi"))
+            found.append(Entry(f"usr/sbin/{table}-nft{suffix}", target="xtables-nft-multi"))
+    return found
+
+
+def _launchers() -> list[Entry]:
+    """-P: what lies in the working directory is not imported."""
+    text = "#!/usr/bin/{python} -P\nimport sys\n\nfrom {module}.__main__ import main\n\nsys.exit(main())\n"
+    return [
+        Entry(f"usr/local/bin/{name}", 0o755, text.format(python=_VERSION, module=module).encode())
+        for name, module in COMMANDS.items()
+    ]
+
+
+def dependency_files(names: Iterable[str]) -> Iterator[File]:
     """The files of these distributions and of all that they need."""
-    for found in _closure(names):
+    for found in distributions(names):
         for path in found.files or ():
             source = Path(str(found.locate_file(path)))
-            inside = source.is_relative_to(_PACKAGES) and ".." not in path.parts
-            if inside and source.suffix not in {*_UNUSED_SUFFIXES, ".pyc"} and not _UNUSED & set(path.parts):
-                yield _File(source, f"usr/local/lib/{_VERSION}/dist-packages/{path}")
+            if not source.is_relative_to(_PACKAGES) or ".." in path.parts or _of_another_release(source):
+                continue
+            if source.suffix not in {*UNUSED_SUFFIXES, ".pyc"} and not UNUSED & set(path.parts):
+                yield File(source, f"usr/local/lib/{_VERSION}/dist-packages/{path}")
 
 
-def _closure(names: Iterable[str]) -> list[Distribution]:
+def distributions(names: Iterable[str]) -> list[Distribution]:
+    """These distributions and all that they need, by name. Raises LabError for one of the project's own."""
     found: dict[str, Distribution] = {}
     wanted = list(names)
     while wanted:
@@ -130,110 +169,7 @@ def _closure(names: Iterable[str]) -> list[Distribution]:
     return [found[name] for name in sorted(found)]
 
 
-async def _shared_libraries(files: Iterable[Path]) -> list[_File]:
-    """The libraries that programs and extension modules load, and the loader."""
-    programs = sorted(str(f) for f in files if f.suffix == ".so" or ".so." in f.name or f == _interpreter())
-    try:
-        listed = await run("ldd", *programs, check=True)
-    except CommandError as exc:
-        raise LabError(f"cannot tell which libraries Python needs: {exc}") from exc
-    found = {Path(path) for path in re.findall(r"(?:=> |^\s+)(/[^\s:]+)", listed.text, re.MULTILINE)}
-    system = sorted(p for p in found if not p.is_relative_to(_PACKAGES))
-    return [_File(p.resolve(), _merged(p)) for p in system]
-
-
-def _merged(path: Path) -> str:
-    """Where a file is with /lib and its like being links into /usr."""
-    text = str(path)[1:]
-    return f"usr/{text}" if text.split("/")[0] in _MERGED else text
-
-
-def _skeleton() -> list[Entry]:
-    return [
-        *(Entry(name, target=f"usr/{name}") for name in _MERGED),
-        *(Entry(f"usr/{name}") for name in _MERGED),
-        Entry("usr/bin/python3", target=_VERSION),
-        Entry(
-            "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-        ),
-        Entry("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n"),
-        Entry("root", 0o700),
-        Entry("tmp", 0o1777),
-        *(Entry(name) for name in ("dev", "proc", "sys", "run", "var")),
-    ]
-
-
-# -- layers ----------------------------------------------------------------------------------------------------------
-
-
-async def _layer(kept: Path, made_from: Sequence[_File], make: Callable[[], Awaitable[list[Entry]]]) -> Layer:
-    """The layer that `make` gives the entries of, or the one that was made of the same files before."""
-    name = hashlib.sha256(repr([_identity(file) for file in made_from]).encode()).hexdigest()
-    for path in kept.glob(f"{name}-*"):
-        os.utime(path)
-        return Layer(Blob.of(LAYER_TYPE, path.read_bytes()), f"sha256:{path.name.rpartition('-')[2]}")
-    entries = await make()
-    made = await asyncio.to_thread(layer, entries, level=1)
-    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = kept / f"new.{os.getpid()}"
-    temporary.write_bytes(made.blob.data)
-    temporary.replace(kept / f"{name}-{made.diff_id.rpartition(':')[2]}")
-    for old in sorted(kept.glob("*-*"), key=lambda p: p.stat().st_mtime)[:-_KEPT_LAYERS]:
-        old.unlink(missing_ok=True)
-    return made
-
-
-def _identity(file: _File) -> tuple[str, str, int, int]:
-    status = file.source.stat()
-    return str(file.source), file.target, status.st_size, status.st_mtime_ns
-
-
-def _contents(files: Iterable[_File]) -> list[Entry]:
-    return [entry for file in files for entry in _entries(file)]
-
-
-def _entries(file: _File) -> Iterator[Entry]:
-    content = file.source.read_bytes()
-    mode = 0o755 if os.access(file.source, os.X_OK) or file.source.suffix == ".so" else 0o644
-    yield Entry(file.target, mode, content)
-    if file.source.suffix == ".py":
-        folder, _, name = file.target.rpartition("/")
-        compiled = _compiled(file.source, content)
-        if compiled:
-            yield Entry(f"{folder}/__pycache__/{name[:-3]}.{_tag()}.pyc", 0o644, compiled)
-
-
-@cache
-def _tag() -> str:
-    return str(sys.implementation.cache_tag)
-
-
-def _compiled(source: Path, content: bytes) -> bytes:
-    """The module compiled, to be used whatever time stamps say; b"" for one that is no Python of this version."""
-    there = Path(importlib.util.cache_from_source(str(source)))
-    try:
-        known = there.read_bytes()
-        status = source.stat()
-    except OSError:
-        known = b""
-    fits = known[:8] == importlib.util.MAGIC_NUMBER + bytes(4)
-    if fits and known[8:16] == int(status.st_mtime).to_bytes(4, "little") + status.st_size.to_bytes(4, "little"):
-        code = known[_CHECKED_BYTES:]
-    else:
-        code = _compile(source)
-    if not code:
-        return b""
-    unchecked = (1).to_bytes(4, "little") + importlib.util.source_hash(content)
-    return importlib.util.MAGIC_NUMBER + unchecked + code
-
-
-def _compile(source: Path) -> bytes:
-    target = Path(sys.prefix) / "images" / f"compiled.{os.getpid()}"
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        py_compile.compile(str(source), cfile=str(target), doraise=True)
-        return target.read_bytes()[_CHECKED_BYTES:]
-    except py_compile.PyCompileError:
-        return b""
-    finally:
-        target.unlink(missing_ok=True)
+def _of_another_release(source: Path) -> bool:
+    """kubernetes-validate carries the definitions of many releases, a hundred megabytes; one is read."""
+    folder = _PACKAGES / "kubernetes_validate" / "kubernetes-json-schema"
+    return source.is_relative_to(folder) and not source.is_relative_to(folder / f"{VERSION}-local")

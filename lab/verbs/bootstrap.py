@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.table import Table
 
 from lab.bootstrap import certificates, kubeconfig, phases
-from lab.bootstrap.configuration import ClusterConfiguration, read_configuration
-from lab.bootstrap.phases import inside
+from lab.bootstrap.configuration import ClusterConfiguration
+from lab.bootstrap.reading import read_configuration
+from lab.bootstrap.rooted import inside
 from lab.errors import LabError
 from lab.progress import console
 from machinery import pki

@@ -1,4 +1,4 @@
-"""`navarch status`, `kubeconfig`, `enter` and `logs`: looking at a lab that is there."""
+"""`navarch status`, `kubeconfig`, `token`, `enter` and `logs`: looking at a lab that is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lab.bootstrap.kubeconfig import ADMIN
 from lab.errors import LabError, NotRunning
-from lab.hosts import cgroups
+from lab.hosts import cgroups, pods
 from lab.hosts.namespaces import visit
 from lab.layout import Layout
 from lab.progress import console
@@ -34,9 +34,9 @@ def topology_of(layout: Layout) -> Topology:
 
 
 async def status(layout: Layout) -> int:
-    """Print every daemon; the exit status is 0 when all run."""
+    """Print every daemon, and every component in a pod; the exit status is 0 when all run."""
     topology = topology_of(layout)
-    reports = await Supervisor(layout).reports()
+    reports = [*await Supervisor(layout).reports(), *_in_pods(layout, topology)]
     addresses = {host.name: host.address for host in topology.hosts}
     table = Table(box=None, pad_edge=False)
     for column in ("HOST", "ADDRESS", "COMPONENT", "STATE", "PID", "SINCE", "RESTARTS", "LAST END"):
@@ -56,6 +56,19 @@ async def status(layout: Layout) -> int:
         )
     console.print(table)
     return 0 if all(report.state is State.RUNNING for report in reports) else 1
+
+
+def _in_pods(layout: Layout, topology: Topology) -> list[Report]:
+    """The components that run in pods, in the form of daemons' reports."""
+    trees, found = cgroups.hierarchies(), []
+    for host in topology.hosts:
+        away = set(pods.stopped(layout, host.name))
+        for each in pods.components(layout, host.name):
+            pids = pods.processes(layout, trees, each)
+            state = State.RUNNING if pids else State.STOPPED if each.name in away else State.WAITING
+            started = pods.started(pids[0]) if pids else 0.0
+            found.append(Report(host.name, each.name, state, next(iter(pids), 0), started, each.restarts))
+    return found
 
 
 def kubeconfig_path(layout: Layout) -> Path:
@@ -88,16 +101,19 @@ def enter(layout: Layout, host: str, argv: Sequence[str]) -> None:
 
 
 async def logs(layout: Layout, host: str, component: str, *, follow: bool) -> None:
-    """Print a daemon's log; with `follow`, go on until interrupted. Raises LabError."""
+    """Print the log of a daemon or of a component in a pod; with `follow`, until interrupted. Raises LabError."""
     found = topology_of(layout).host(host)
-    path = layout.log(found.name, component)
+    in_pod = pods.component(layout, found.name, component)
+    path = in_pod.log if in_pod is not None else layout.log(found.name, component)
     if not path.exists():
-        known = sorted(file.stem for file in layout.logs(found.name).glob("*.log"))
-        raise LabError(f"{host} has no log of {component!r}; it has {', '.join(known) or 'none yet'}")
+        known = {file.stem for file in layout.logs(found.name).glob("*.log")}
+        known |= {each.name for each in pods.components(layout, found.name)}
+        raise LabError(f"{host} has no log of {component!r}; it has {', '.join(sorted(known)) or 'none yet'}")
+    written = _message if in_pod is not None else bytes
     with path.open("rb") as file:
         while True:
-            for chunk in iter(lambda: file.read(1 << 16), b""):
-                sys.stdout.buffer.write(chunk)
+            for line in file:
+                sys.stdout.buffer.write(written(line))
             sys.stdout.buffer.flush()
             if not follow:
                 return
@@ -106,22 +122,12 @@ async def logs(layout: Layout, host: str, component: str, *, follow: bool) -> No
                 file.seek(0)  # begun anew
 
 
-async def stop(layout: Layout, host: str, components: Sequence[str]) -> None:
-    """Stop daemons of a host, or all of them."""
-    await Supervisor(layout).stop(await _keys(layout, host, components))
-
-
-async def start(layout: Layout, host: str, components: Sequence[str]) -> None:
-    """Start daemons of a host that were stopped, or all of them."""
-    await Supervisor(layout).start_again(await _keys(layout, host, components))
-
-
-async def _keys(layout: Layout, host: str, components: Sequence[str]) -> list[str]:
-    found = topology_of(layout).host(host).name
-    known = [report.name for report in await Supervisor(layout).reports() if report.host == found]
-    if unknown := [name for name in components if name not in known]:
-        raise LabError(f"{host} has no component {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    return [f"{found}/{name}" for name in components or known]
+def _message(line: bytes) -> bytes:
+    """What a line of a container's log says: the runtime writes time, stream and a tag before it."""
+    parts = line.split(b" ", 3)
+    if len(parts) < 4:
+        return line
+    return parts[3].removesuffix(b"\n") if parts[2] == b"P" else parts[3]
 
 
 def _age(report: Report) -> str:

@@ -20,11 +20,11 @@ from pathlib import Path
 from agent.command import CommandError, run
 from lab.errors import LabError
 from lab.images.layer import Layer
-from lab.vms.payload import dependency_layer, dependency_versions
 from lab.layout import PROJECT
 from lab.progress import Steps
 from lab.vms import debian
 from lab.vms.kernel import CACHE
+from lab.vms.payload import dependency_layer, dependency_versions
 
 RELEASE = "bookworm"
 SOURCES = PROJECT / "vagrant" / "box"
@@ -72,7 +72,7 @@ async def box(steps: Steps) -> Path:
 
 async def _build(root: Path, target: Path) -> None:
     names = ",".join(packages((SOURCES / "packages.txt").read_text()))
-    options = ["--variant=minbase", "--mode=root", "--aptopt=APT::Install-Recommends \"false\"", f"--include={names}"]
+    options = ["--variant=minbase", "--mode=root", '--aptopt=APT::Install-Recommends "false"', f"--include={names}"]
     await _step("mmdebstrap", *options, RELEASE, str(root), await debian.mirror(RELEASE))
     await _step(str(SOURCES / "customise"), str(root))
     await asyncio.to_thread(lambda: _unpack(dependency_layer(), root))

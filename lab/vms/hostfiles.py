@@ -2,7 +2,8 @@
 
 The texts of containerd, HAProxy and the registry are those of the one-machine lab.
 
-Source: crio.conf(5), systemd.unit(5), systemd.service(5), sysctl.d(5), modules-load.d(5); kubeadm, 10-kubeadm.conf; keepalived.conf(5).
+Source: crio.conf(5), systemd.unit(5), systemd.service(5), sysctl.d(5), modules-load.d(5), keepalived.conf(5); kubeadm,
+10-kubeadm.conf.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.bootstrap.phases import inside
+from lab.bootstrap import images
+from lab.bootstrap.configuration import IMAGE_REPOSITORY, ClusterConfiguration
+from lab.bootstrap.rooted import inside, write_changed
 from lab.daemons import containerd, haproxy, registry
 from lab.errors import LabError
-from lab.images.catalogue import PAUSE, PREFIX
 from lab.topology import REGISTRY_NAME, REGISTRY_PORT, Host, Role
 from lab.vms.machines import Machine, Machines
-from machinery import pki
 
 HOME = "/opt/navarch"
 PARTS = ("base", "registry", "containerd", "crio", "kubelet", "loadbalancer")
@@ -40,18 +41,6 @@ _SYSCTLS = {
     "vm.overcommit_memory": 1,  # as the kubelet wants it
     "fs.inotify.max_user_instances": 8192,
 }
-_CRIO = f"""\
-[crio.image]
-pause_image = "{PREFIX}/{PAUSE}"
-
-[crio.runtime]
-cgroup_manager = "cgroupfs"
-conmon_cgroup = "pod"
-
-[crio.network]
-network_dir = "/etc/cni/net.d/"
-plugin_dirs = ["{containerd.CNI_PROGRAMS}"]
-"""
 _KUBELET = f"""\
 [Unit]
 Description=kubelet: The Kubernetes Node Agent
@@ -82,18 +71,21 @@ class Own:
     able: containerd.Abilities
     card: str
     """The interface that has its address."""
+    pause: str
+    """The sandbox's image."""
     modules: bool
     """Its kernel loads modules, and so has not all of them at once."""
 
 
-def own(machines: Machines, name: str) -> Own:
+def own(machines: Machines, config: ClusterConfiguration, name: str) -> Own:
     """What this machine is. Raises LabError when it is not among the machines."""
     machine = machines.named(name)
     listed = subprocess.run(["ip", "-j", "-4", "address"], check=True, capture_output=True)
     cards = {a["local"]: link["ifname"] for link in json.loads(listed.stdout) for a in link.get("addr_info", ())}
     if machine.address not in cards:
         raise LabError(f"{name} has no interface with its address {machine.address}")
-    return Own(machine, containerd.abilities(Path("/var/lib/containerd")), cards[machine.address], Path("/proc/modules").exists())
+    able = containerd.abilities(Path("/var/lib/containerd"))
+    return Own(machine, able, cards[machine.address], images.pause(config), Path("/proc/modules").exists())
 
 
 def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
@@ -109,7 +101,7 @@ def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
             }
         case "containerd":
             return {
-                containerd.CONFIG: containerd.configuration(f"{PREFIX}/{PAUSE}", own.able),
+                containerd.CONFIG: containerd.configuration(own.pause, own.able),
                 containerd.HOSTS: containerd.registry_hosts(_registry(machines), REGISTRY_PORT),
             }
         case "registry":
@@ -117,7 +109,10 @@ def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
                 return {}
             return {REGISTRY: registry.configuration(own.machine.address, REGISTRY_PORT) + "\n"}
         case "crio":
-            return {"/etc/crio/crio.conf.d/50-navarch.conf": _CRIO, "/etc/containers/registries.conf": _mirrors(machines)}
+            return {
+                "/etc/crio/crio.conf.d/50-navarch.conf": _crio(own),
+                "/etc/containers/registries.conf": _mirrors(machines),
+            }
         case "kubelet":
             return {"/etc/systemd/system/kubelet.service": _KUBELET}
         case "loadbalancer":
@@ -127,20 +122,29 @@ def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
 
 def write(texts: dict[str, str], root: Path) -> list[str]:
     """Write what differs from what is there; returns the paths that were written."""
-    written = []
-    for path, text in texts.items():
-        file = inside(root, path)
-        if file.exists() and file.read_text() == text:
-            continue
-        pki.write_file(file, text.encode(), mode=0o755 if text.startswith("#!") else 0o644)
-        written.append(path)
-    return written
+    modes = {path: 0o755 if text.startswith("#!") else 0o644 for path, text in texts.items()}
+    return [path for path, text in texts.items() if write_changed(inside(root, path), text, mode=modes[path])]
 
 
 def _hosts(machines: Machines) -> str:
     names = [f"{machine.address} {machine.name}" for machine in machines.all]
     lines = ["127.0.0.1 localhost", "::1 localhost", *names, f"{_registry(machines)} {REGISTRY_NAME}"]
     return "\n".join(lines) + "\n"
+
+
+def _crio(own: Own) -> str:
+    return f"""\
+[crio.image]
+pause_image = "{own.pause}"
+
+[crio.runtime]
+cgroup_manager = "cgroupfs"
+conmon_cgroup = "pod"
+
+[crio.network]
+network_dir = "/etc/cni/net.d/"
+plugin_dirs = ["{containerd.CNI_PROGRAMS}"]
+"""
 
 
 def _first_balancer(machines: Machines) -> Machine:
@@ -156,7 +160,7 @@ def _mirrors(machines: Machines) -> str:
 
     Source: containers-registries.conf(5).
     """
-    known = ("docker.io", "registry.k8s.io", f"{REGISTRY_NAME}:{REGISTRY_PORT}")
+    known = ("docker.io", "registry.k8s.io", IMAGE_REPOSITORY)
     here = f"{_registry(machines)}:{REGISTRY_PORT}"
     lines = ['unqualified-search-registries = ["docker.io"]']
     for name in known:
@@ -165,7 +169,7 @@ def _mirrors(machines: Machines) -> str:
 
 
 def _balancer(machines: Machines, own: Own) -> dict[str, str]:
-    machine, balancers = own.machine, machines.of(Role.LOAD_BALANCER)
+    balancers = machines.of(Role.LOAD_BALANCER)
     planes = [Host(plane.name, plane.role, plane.address) for plane in machines.of(Role.CONTROL_PLANE)]
     found = {HAPROXY: haproxy.configuration([f":{haproxy.BACKEND_PORT}"], planes)}
     if len(balancers) > 1:

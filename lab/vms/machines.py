@@ -104,7 +104,7 @@ class Machines:
         for group in content["groups"]:
             group["role"] = str(group["role"])
         content["groups"] = list(content["groups"])
-        return ryaml.dumps(content)
+        return str(ryaml.dumps(content))
 
 
 def read_machines(path: Path = FILE) -> Machines:

@@ -10,8 +10,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from lab.images.files import contents, tree
 from lab.images.layer import Layer, layer
-from lab.images.python import _closure, _contents, _dependencies, _tree
+from lab.images.python import dependency_files, distributions
 from lab.layout import PROJECT
 
 FOLDERS = ("machinery", "agent", "controlplane", "lab")
@@ -26,18 +27,18 @@ def dependencies() -> list[str]:
 
 def dependency_versions() -> list[str]:
     """NAME==VERSION of each, and of all that they need: as pip takes them."""
-    return [f"{found.metadata['Name']}=={found.version}" for found in _closure(dependencies())]
+    return [f"{found.metadata['Name']}=={found.version}" for found in distributions(dependencies())]
 
 
 def dependency_layer() -> Layer:
     """Their files, below /usr/local/lib."""
-    return layer(_contents(_dependencies(dependencies())), level=1)
+    return layer(contents(dependency_files(dependencies())), level=1)
 
 
 def archive(folder: Path) -> tuple[str, Path]:
     """The release's name, and its archive in `folder`: made of the checkout, the same for the same files."""
-    files = [file for name in FOLDERS for file in _tree(PROJECT / name, name)]
-    made = layer(_contents(files), level=6)
+    files = [file for name in FOLDERS for file in tree(PROJECT / name, name)]
+    made = layer(contents(files), level=6)
     release = made.diff_id.removeprefix("sha256:")[:RELEASE_CHARS]
     target = folder / f"navarch-{release}.tar.gz"
     if not target.exists():

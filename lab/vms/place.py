@@ -1,16 +1,16 @@
 """Where the lab on virtual machines keeps things, below the lab's own state (lab/layout.py).
 
-    /var/lib/navarch/LAB/vms/
-        machines.yaml       which machines there are; written first, so that `down` knows them
-        provider            who runs them
-        key, key.pub        the administrator's SSH key; known_hosts
-        linux, box.ext4     links to the kernel and image in /var/cache/navarch
-        cluster.yaml        what `navarch init` and `join` read on every machine
-        navarch-*.tar.gz    the release
-        vagrant/, home/     Vagrant's own; vagrant/machines/NAME/uml/ has a guest's disk, console.log and process id
-        forward.cfg, forward.pid    the way from the machine's loopback to the cluster
-        vagrant.log, ansible.log
-    /run/netns/navarch-vms-LAB      the network of the guests (provider uml)
+/var/lib/navarch/LAB/vms/
+    machines.yaml       which machines there are; written first, so that `down` knows them
+    provider            who runs them
+    key, key.pub        the administrator's SSH key; known_hosts
+    linux, box.ext4     links to the kernel and image in /var/cache/navarch
+    cluster.yaml        what `navarch init` and `join` read on every machine
+    navarch-*.tar.gz    the release
+    vagrant/, home/     Vagrant's own; vagrant/machines/NAME/uml/ has a guest's disk, console.log and process id
+    forward.cfg, forward.pid    the way from the machine's loopback to the cluster
+    vagrant.log, ansible.log
+/run/netns/navarch-vms-LAB      the network of the guests (provider uml)
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which of Vagrant's providers this machine can use.
 
-    libvirt      hardware virtualisation (KVM), with libvirtd
-    virtualbox   VirtualBox
-    uml          user-mode Linux (vagrant/uml): no hardware virtualisation needed, but root and Linux on x86
-    libvirt-tcg  libvirt without KVM: every instruction is emulated, some ten times slower; only when asked for
+libvirt      hardware virtualisation (KVM), with libvirtd
+virtualbox   VirtualBox
+uml          user-mode Linux (vagrant/uml): no hardware virtualisation needed, but root and Linux on x86
+libvirt-tcg  libvirt without KVM: every instruction is emulated, some ten times slower; only when asked for
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def abilities() -> Abilities:
 
 
 def _processor_helps() -> bool:
-    """Whether the processor shows its virtualisation: a /dev/kvm without it (of a nested host) makes guests that hang."""
+    """Whether the processor shows its virtualisation; a /dev/kvm without it, of a nested host, makes guests that hang."""
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
     return not {"vmx", "svm"}.isdisjoint(flags.split())
 

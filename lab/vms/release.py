@@ -9,6 +9,7 @@ from dataclasses import replace
 import aiohttp
 import ryaml
 
+from lab.bootstrap.configuration import IMAGE_REPOSITORY
 from lab.errors import LabError
 from lab.hosts import sockets
 from lab.images import catalogue
@@ -48,8 +49,8 @@ async def push_images(place: Place) -> None:
 
 def _as_pushed(made: Release) -> Sequence[Image]:
     """Each image under its names without the registry's own."""
-    prefix = f"{catalogue.PREFIX}/"
+    prefix = f"{IMAGE_REPOSITORY}/"
     for _, names in made.named:
         if other := [name for name in names if not name.startswith(prefix)]:
-            raise LabError(f"{other[0]} is not of the registry {catalogue.PREFIX}")
+            raise LabError(f"{other[0]} is not of the registry {IMAGE_REPOSITORY}")
     return [replace(image, names=tuple(name.removeprefix(prefix) for name in names)) for image, names in made.named]

@@ -17,15 +17,16 @@ from lab.conditions import until_async
 from lab.errors import LabError
 from lab.layout import PROJECT, Layout
 from lab.progress import Steps, console
-from lab.topology import Role, Topology
 from lab.starting import unavailable, unready
+from lab.topology import Role, Topology
 from lab.verbs.up import free_port
-from lab.vms import forward, guests, inventory, providers
+from lab.vms import control, forward, guests, providers
 from lab.vms.box import box
 from lab.vms.kernel import kernel
 from lab.vms.machines import read_machines
 from lab.vms.place import Place
 from lab.vms.release import PROXY_MODE_FILE
+from machinery import pki
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 
@@ -104,8 +105,7 @@ async def _reach(place: Place, api_port: int) -> None:
     forward.start(place, api_port, join_host_port(machines.endpoint, BIND_PORT))
     first = machines.of(Role.CONTROL_PLANE)[0].name
     fetched = place.folder / "admin.conf"
-    with fetched.open("wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        guests.captured(inventory.ssh(place, first, ["cat", kubeconfig.ADMIN.file]), file)
+    pki.write_file(fetched, control.run(place, first, f"cat {kubeconfig.ADMIN.file}").encode())
     admin = kubeconfig.read(fetched)
     admin["clusters"][0]["cluster"]["server"] = f"https://{join_host_port('127.0.0.1', api_port)}"
     kubeconfig.write(place.layout.kubeconfig, admin)

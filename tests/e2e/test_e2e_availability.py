@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bootstrap.phases import inside
+from lab.bootstrap.rooted import inside
 
 if TYPE_CHECKING:
     from live_lab import Eventually, LiveLab

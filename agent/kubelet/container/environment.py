@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.kubelet.container.errors import ContainerConfigError
+from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.expansion import expand
-from agent.kubelet.pods import fieldref
+from agent.kubelet.pods import fieldref, spec
 from agent.kubelet.pods.fieldref import PodFacts
 from agent.kubelet.references import References
 from machinery.api import meta, names
 from machinery.api.meta import Object
+from machinery.cache.informer import Informer
 
 _MASTER_SERVICE = "kubernetes"
 _NOT_NAME = re.compile(r"[^A-Z0-9_]")
@@ -123,6 +124,15 @@ async def _key(reference: Object, kind: str, namespace: str, references: Referen
         return None
     shown = "ConfigMap" if kind == "configMap" else "Secret"
     raise ContainerConfigError(f"couldn't find key {key} in {shown} {namespace}/{name}")
+
+
+def known_services(informer: Informer | None, pod: Object) -> Iterable[Object]:
+    """All Services. Raises StartError while unknown, but for static pods: the API server may be one of them."""
+    if informer is None:
+        return ()
+    if not informer.has_synced and not spec.is_static(pod):
+        raise StartError("services have not yet been read at least once, cannot construct envvars")
+    return informer.list()
 
 
 def _visible(services: Iterable[Object], namespace: str, *, links: bool) -> list[Object]:

@@ -150,7 +150,7 @@ class Starter:
     ) -> pb.ContainerConfig:
         kit, pod = self._kit, start.pod
         ips = kit.node.ips if spec.is_host_network(pod) else kit.view.pod(meta.uid_of(pod)).ips
-        values = await environment.build(pod, container, kit.facts(tuple(ips)), kit.references, kit.services())
+        values = await environment.build(pod, container, kit.facts(tuple(ips)), kit.references, kit.services(pod))
         for reason, message in values.warnings:
             tell("Warning", reason, message)
         previous = runtime.container(container["name"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from lab.bootstrap.phases import inside
+from lab.bootstrap.rooted import inside
 from lab.conditions import until_async
 from lab.daemons import plan
 from lab.errors import LabError, NotRunning

@@ -23,15 +23,21 @@ from agent.kubelet.container import (
     security,
     termination,
 )
-from agent.kubelet.container.environment import service_variables
+from agent.kubelet.container.environment import known_services, service_variables
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.expansion import expand
+from agent.kubelet.container.identity import CONFIG_SOURCE
 from agent.kubelet.container.imagename import registry_and_path, with_default_tag
 from agent.kubelet.container.logfile import LogOptions
 from agent.kubelet.container.userns import UserNamespaces
 from agent.kubelet.pods import fieldref, qos
 from agent.kubelet.pods.fieldref import PodFacts
 from machinery.api import quantity
+from machinery.api.catalogue import SERVICES
+from machinery.api.meta import Object
+from machinery.cache.informer import Informers
+from machinery.client.config import ClientConfig
+from machinery.client.rest import Client
 from machinery.errors import SettingsError
 
 
@@ -338,3 +344,14 @@ def test_pauses_double_and_are_forgotten_after_a_quiet_time() -> None:
     now[0] += 1000
     assert backoff.next("k") == 10
     assert [show(s) for s in (0.512, 10, 80, 300, 3661)] == ["512ms", "10s", "1m20s", "5m0s", "1h1m1s"]
+
+
+def test_only_static_pods_start_before_services_are_known() -> None:
+    """The API server itself may be the pod."""
+    unsynced = Informers(Client(ClientConfig(server="https://192.0.2.1"), user_agent="test")).of(SERVICES)
+    pod: Object = {"metadata": {"name": "a", "namespace": "n"}}
+    with pytest.raises(StartError, match="services have not yet been read at least once"):
+        known_services(unsynced, pod)
+    static: Object = {"metadata": {"name": "a", "namespace": "n", "annotations": {CONFIG_SOURCE: "file"}}}
+    assert list(known_services(unsynced, static)) == []
+    assert list(known_services(None, pod)) == []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.bootstrap.configuration import ClusterConfiguration, join_host_port, read_configuration, split_host_port
+from lab.bootstrap.configuration import ClusterConfiguration, join_host_port, split_host_port
+from lab.bootstrap.reading import read_configuration
 from machinery.errors import SettingsError
 
 V1BETA3 = """\
@@ -71,7 +72,7 @@ def test_both_versions_say_the_same(tmp_path: Path) -> None:
     assert config == read(tmp_path, V1BETA3)
     assert config.endpoint == "lb.example.com:6443"
     assert config.local_endpoint == "192.0.2.11:7443"
-    assert config.api_server_args == (("audit-log-path", "/var/log/audit.log"), ("v", "4"))
+    assert config.api_server.arguments == (("audit-log-path", "/var/log/audit.log"), ("v", "4"))
     assert config.etcd.extra_args == (("quota-backend-bytes", "8589934592"),)
     assert (config.node_name, config.node.taints) == ("cp1", ())
     assert config.networking.api_service_address == "10.96.0.1"

@@ -9,7 +9,8 @@ import ryaml
 from cryptography import x509
 
 from lab.bootstrap import certificates, components, kubeconfig, phases
-from lab.bootstrap.configuration import ClusterConfiguration, parse_configuration
+from lab.bootstrap.configuration import ClusterConfiguration
+from lab.bootstrap.reading import parse_configuration
 from lab.errors import LabError
 from machinery import pki
 from machinery.client.config import ClientConfig
@@ -40,6 +41,8 @@ KUBEADM_FILES = {
     "pki/etcd/peer.crt", "pki/etcd/peer.key", "pki/etcd/healthcheck-client.crt", "pki/etcd/healthcheck-client.key",
     "pki/sa.key", "pki/sa.pub",
     "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf",
+    "manifests/etcd.yaml", "manifests/kube-apiserver.yaml", "manifests/kube-controller-manager.yaml",
+    "manifests/kube-scheduler.yaml",
 }  # fmt: skip
 
 
@@ -58,10 +61,10 @@ def certificate(root: Path, stem: str) -> x509.Certificate:
     return pki.read_certificates(root / f"etc/kubernetes/pki/{stem}.crt")[0]
 
 
-def test_the_first_host_has_kubeadms_files_and_one_for_the_pod_network(first: Path) -> None:
-    assert files(first) == KUBEADM_FILES | {"navarch-network.conf"}
+def test_the_first_host_has_kubeadms_files(first: Path) -> None:
+    assert files(first) == KUBEADM_FILES
     for path in (first / "etc/kubernetes").rglob("*"):
-        if path.suffix in (".key", ".conf"):
+        if path.suffix in (".key", ".conf", ".yaml"):
             assert path.stat().st_mode & 0o777 == 0o600, path
 
 
@@ -112,10 +115,12 @@ def test_kubeconfigs_can_be_used_and_say_who(first: Path, file: str, user: str, 
 
 
 def test_running_again_changes_nothing(first: Path) -> None:
-    before = {path: path.read_bytes() for path in (first / "etc").rglob("*") if path.is_file()}
-    written = phases.initialise(CP1, first)
-    assert {path: path.read_bytes() for path in (first / "etc").rglob("*") if path.is_file()} == before
-    assert written.made == [components.KUBELET_CONFIG, components.PROXY_CONFIG]
+    def state() -> dict[Path, tuple[bytes, int]]:
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first.rglob("*") if path.is_file()}
+
+    before = state()
+    assert phases.initialise(CP1, first).made == []
+    assert state() == before
 
 
 def test_another_control_plane_shares_the_authorities_and_nothing_else(first: Path, tmp_path: Path) -> None:
@@ -136,7 +141,7 @@ def test_joining_without_the_shared_files_names_what_is_missing(tmp_path: Path) 
 def test_a_worker_gets_no_key_of_an_authority(first: Path, tmp_path: Path) -> None:
     worker = tmp_path / "w1"
     phases.join_worker(W1, worker, first / "etc/kubernetes/pki")
-    assert files(worker) == {"pki/ca.crt", "kubelet.conf", "navarch-network.conf"}
+    assert files(worker) == {"pki/ca.crt", "kubelet.conf"}
     assert pki.common_name(kubeconfig.certificate_in(worker / "etc/kubernetes/kubelet.conf")) == "system:node:w1"
 
 
@@ -175,9 +180,12 @@ def test_node_files_say_what_kubeadms_say(first: Path) -> None:
     assert kubelet["clusterDNS"] == ["10.96.0.10"]
     assert kubelet["authentication"]["anonymous"] == {"enabled": False}
     assert kubelet["authorization"] == {"mode": "Webhook"}
-    proxy = ryaml.loads((first / components.PROXY_CONFIG.lstrip("/")).read_text())
-    assert proxy["clusterCIDR"] == "10.244.0.0/16"
-    assert (first / proxy["clientConnection"]["kubeconfig"].lstrip("/")).exists()
+    assert kubelet["staticPodPath"] == "/etc/kubernetes/manifests"
+    said = (first / components.KUBELET_FLAGS_FILE.lstrip("/")).read_text()
+    assert said == (
+        'KUBELET_KUBEADM_ARGS="--hostname-override=cp1 --node-ip=192.0.2.11 '
+        '--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule"\n'
+    )
 
 
 def test_component_flags_name_files_that_exist(first: Path) -> None:

@@ -32,7 +32,9 @@ def test_only_what_changes_the_kernel_changes_its_name(tmp_path: Path) -> None:
 
 
 def test_what_the_kernel_does_not_know_is_found() -> None:
-    assert refused("# why\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n", "CONFIG_A=y\n# CONFIG_B is not set\n") == ["CONFIG_B=y"]
+    assert refused("# why\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\n", "CONFIG_A=y\n# CONFIG_B is not set\n") == [
+        "CONFIG_B=y"
+    ]
 
 
 def test_a_box_is_made_anew_when_what_is_in_it_changes() -> None:

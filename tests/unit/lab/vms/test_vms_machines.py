@@ -53,7 +53,11 @@ def test_another_number_is_another_number_of_machines(tmp_path: Path) -> None:
         (("gateway",), "10.78.0.1", "gateway has address 10.78.0.1, which is not in 10.77.0.0/24"),
         (("groups",), {}, "machines.yaml.groups: expected a list, got {}"),
         (("groups", 1), "cp", "machines.yaml: groups[1]: expected an object, got 'cp'"),
-        (("groups", 1, "role"), "master", "groups[1].role: 'master' is not one of load-balancer, control-plane, worker"),
+        (
+            ("groups", 1, "role"),
+            "master",
+            "role: 'master' is not one of load-balancer, control-plane, worker",
+        ),
         (("groups", 1, "prefix"), "CP", "groups[1].prefix: 'CP' is not one to eight lower-case letters"),
         (("groups", 1, "prefix"), "w", "two groups have the same prefix"),
         (("groups", 1, "count"), 0, "0 machines of role control-plane: choose 1 to 50"),
