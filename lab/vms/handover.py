@@ -49,7 +49,7 @@ def unpack(text: str, root: Path) -> list[str]:
     """Write what differs from what is there; returns the paths. Raises LabError for what is not of `pack`."""
     written = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text, validate=True)), mode="r:gz") as tar:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text.strip(), validate=True)), mode="r:gz") as tar:
             for info in tar.getmembers():
                 path, file = Path(info.name), tar.extractfile(info)
                 if path.is_absolute() or ".." in path.parts or file is None or info.size > _MAX_BYTES:

@@ -98,7 +98,7 @@ def abilities() -> Abilities:
 
 
 def _processor_helps() -> bool:
-    """Whether the processor shows its virtualisation; a /dev/kvm without it, of a nested host, makes guests that hang."""
+    """Whether the processor shows its virtualisation: a nested host's /dev/kvm without it makes guests that hang."""
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
     return not {"vmx", "svm"}.isdisjoint(flags.split())
 

@@ -53,6 +53,9 @@ module NavarchUml
 
     def destroy
       stop
+      # The next machine of this name has another host key.
+      known = "#{File.dirname(@config.key)}/known_hosts"
+      system("ssh-keygen", "-q", "-f", known, "-R", @config.address, %i[out err] => File::NULL) if File.exist?(known)
       FileUtils.rm_rf([cow, "#{@folder}/uml", "#{@folder}/console.log", "#{@folder}/pid"])
       NETWORK.synchronize { unplug }
     end
