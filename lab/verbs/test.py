@@ -22,6 +22,7 @@ SUITES = {
     "unit": ["tests/unit", "tests/conformance"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
+    "vms": ["tests/e2e/test_e2e_cluster.py", "tests/e2e/test_e2e_web.py", "tests/vms"],
     "clients": ["tests/clients"],
     "consistency": ["tests/integration/consistency"],
     "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/clients/kubectl", "tests/e2e"],
@@ -35,12 +36,14 @@ def test(suite: str) -> int:
         clients.prepare()
     if suite == "consistency":
         os.environ.setdefault("NAVARCH_CONSISTENCY_SECONDS", "600")
+    if suite == "vms":
+        os.environ["NAVARCH_E2E"] = suite
     if suite == "all":
         clients.prepare_kubectl("new")
         for check in CHECKS:
             console.rule(" ".join(check), style="dim")
             statuses.append(_run(_program(check)))
-    folders = [folder for folder in SUITES[suite] if any((PROJECT / folder).rglob("test_*.py"))]
+    folders = [name for name in SUITES[suite] if name.endswith(".py") or any((PROJECT / name).rglob("test_*.py"))]
     console.rule("pytest " + " ".join(folders), style="dim")
     statuses.append(_run([sys.executable, "-m", "pytest", *folders]))
     failed = [status for status in statuses if status]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -92,7 +93,7 @@ def playbook(place: Place, name: str, variables: Mapping[str, str] | None = None
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/run/navarch/{place.layout.name}/ssh",
         "ANSIBLE_NOCOLOR": "1",
     }
-    more = [word for key, value in (variables or {}).items() for word in ("-e", f"{key}={value}")]
+    more = ["-e", json.dumps(dict(variables))] if variables else []
     more += ["--limit", limit] if limit else []
     program = Path(sys.prefix) / "bin" / "ansible-playbook"
     argv = [str(program), str(PROJECT / "ansible" / name), *more]

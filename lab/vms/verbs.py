@@ -9,11 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
-from lab.bootstrap.reading import read_configuration
 from lab.errors import LabError
 from lab.layout import Layout
-from lab.vms import control, handover, hostfiles
-from lab.vms.machines import read_machines
 from lab.vms.place import Place
 
 
@@ -50,6 +47,15 @@ def carry_out(layout: Layout, arguments: argparse.Namespace) -> int | None:
             up.down(place)
         case "token":
             raise LabError("a lab on virtual machines has no bearer token: use `navarch kubeconfig`")
+        case _:
+            return _look(place, arguments)
+    return None
+
+
+def _look(place: Place, arguments: argparse.Namespace) -> int | None:
+    from lab.vms import control
+
+    match arguments.verb:
         case "status":
             return control.status(place)
         case "enter":
@@ -86,6 +92,8 @@ def _called(place: Place, arguments: argparse.Namespace) -> None:
         case "files":
             _files(arguments)
         case "pack":
+            from lab.vms import handover
+
             names = handover.SHARED if arguments.shared else arguments.names
             print(handover.pack(Path(arguments.folder), names))
         case "settled":
@@ -93,11 +101,17 @@ def _called(place: Place, arguments: argparse.Namespace) -> None:
 
             asyncio.run(settled.wait(Path("/")))
         case "unpack":
+            from lab.vms import handover
+
             for path in handover.unpack(sys.stdin.read(), Path(arguments.folder)):
                 print(f"wrote {path}")
 
 
 def _files(arguments: argparse.Namespace) -> None:
+    from lab.bootstrap.reading import read_configuration
+    from lab.vms import hostfiles
+    from lab.vms.machines import read_machines
+
     machines = read_machines(Path(arguments.machines))
     own = hostfiles.own(machines, read_configuration(arguments.config), socket.gethostname())
     for part in arguments.parts:

@@ -21,6 +21,7 @@ from lab.verbs.look import topology_of
 Done = subprocess.CompletedProcess[str]
 
 EVERY_SECONDS = 0.2
+UP_SECONDS = 1500  # on virtual machines, with a kernel and an image that were made before
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ class LiveLab:
 
     def up(self) -> None:
         """Bring it up, or see to it that all its parts are ready, whatever its shape."""
-        options: list[str] = []
+        options: list[str] = ["--vms"] if os.environ.get("NAVARCH_E2E") == "vms" else []
         if self.layout.topology_file.exists():
             shape = self.topology
             options += ["--control-planes", str(shape.control_planes), "--workers", str(shape.workers)]
             options += ["--proxy-mode", shape.proxy_mode, "--api-port", str(shape.api_port)]
-        self.navarch("up", *options)
+        self.navarch("up", *options, seconds=UP_SECONDS)
 
     def inside(self, host: str, *argv: str, check: bool = True) -> Done:
         return self.navarch("enter", host, *argv, check=check)
