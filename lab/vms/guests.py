@@ -19,7 +19,7 @@ _SHOWN_LINES = 12
 
 def up(place: Place, names: Sequence[str] = (), seconds: float = 900) -> None:
     """Bring machines up (all without names); those that run are left alone. Raises LabError."""
-    _vagrant(place, seconds, "up", f"--provider={place.provider()}", "--no-provision", *names)
+    _vagrant(place, seconds, "up", f"--provider={place.provider()}", *names)
 
 
 def halt(place: Place, name: str, *, force: bool = False) -> None:

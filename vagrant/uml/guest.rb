@@ -32,8 +32,9 @@ module NavarchUml
       NETWORK.synchronize { plug }
       FileUtils.mkdir_p(@folder, mode: 0o700)
       console = File.open("#{@folder}/console.log", "a", 0o600)
-      started = Process.spawn({ "TMPDIR" => "/dev/shm" }, "nsenter", "--net=#{namespace_file}", @config.kernel, *options,
-                              in: "/dev/null", %i[out err] => console, pgroup: true, unsetenv_others: true)
+      # A session of its own: it outlives the terminal, and is one group to kill.
+      started = Process.spawn({ "TMPDIR" => "/dev/shm", "PATH" => ENV.fetch("PATH") }, "setsid", *entry, @config.kernel,
+                              *options, in: "/dev/null", %i[out err] => console, unsetenv_others: true)
       console.close
       File.write("#{@folder}/pid", "#{started}\n")
       Process.detach(started)
