@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import signal
 import ssl
 import threading
 import time
@@ -124,8 +122,7 @@ def test_killing_an_api_server_loses_no_request_but_those_in_flight(
     clients: Clients, lab: LiveLab, eventually: Eventually
 ) -> None:
     go_on(clients, eventually)
-    pid = int(lab.layout.pid_file("cp2", "kube-apiserver").read_text())
-    os.kill(pid, signal.SIGKILL)
+    lab.navarch("kill", "cp2", "kube-apiserver")
     go_on(clients, eventually, 120)
     clients.stop()
     assert len(clients.failures) <= CLIENTS, clients.failures

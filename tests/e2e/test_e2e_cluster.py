@@ -11,13 +11,53 @@ if TYPE_CHECKING:
 pytest_plugins = ["live_lab"]
 
 
-def test_both_workers_are_ready(lab: LiveLab) -> None:
+def test_all_nodes_are_ready(lab: LiveLab) -> None:
     lines = lab.kubectl("get", "nodes", "--no-headers").stdout.splitlines()
     ready = {line.split()[0] for line in lines if line.split()[1] == "Ready"}
-    assert {"w1", "w2"} <= ready
+    assert {"cp1", "w1", "w2"} <= ready
     wide = lab.kubectl("get", "nodes", "-o", "wide").stdout
     assert "10.77.0.101" in wide
     assert "containerd://" in wide
+
+
+def test_the_control_plane_is_seen_as_pods(lab: LiveLab, eventually: Eventually) -> None:
+    hosts = [host.name for host in lab.topology.control_plane_hosts]
+    components = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+    def ready() -> set[str]:
+        pods = lab.get("pods", "-n", "kube-system", "-l", "tier=control-plane")["items"]
+        return {
+            pod["metadata"]["name"]
+            for pod in pods
+            if all(status["ready"] for status in pod["status"].get("containerStatuses") or [{"ready": False}])
+        }
+
+    expected = {f"{component}-{host}" for component in components for host in hosts}
+    eventually(lambda: ready() == expected, 60, f"{len(expected)} mirror pods ready")
+    pod = lab.get("pod", f"etcd-{hosts[0]}", "-n", "kube-system")
+    assert pod["metadata"]["annotations"]["kubernetes.io/config.source"] == "file"
+    assert pod["spec"]["priorityClassName"] == "system-node-critical"
+    assert "connected to etcd" in lab.kubectl("logs", "-n", "kube-system", f"kube-apiserver-{hosts[0]}").stdout
+
+
+def test_every_node_runs_kube_proxy_and_the_network(lab: LiveLab, eventually: Eventually) -> None:
+    hosts = [*lab.topology.control_plane_hosts, *lab.topology.worker_hosts]
+    for name in ("kube-proxy", "navarch-network"):
+
+        def everywhere(name: str = name) -> bool:
+            status = lab.get("daemonset", name, "-n", "kube-system")["status"]
+            return bool(status["numberReady"] == status["desiredNumberScheduled"] == len(hosts))
+
+        eventually(everywhere, 60, f"{name} ready on {len(hosts)} nodes")
+    assert lab.get("deployment", "coredns", "-n", "kube-system")["status"]["readyReplicas"]
+
+
+def test_control_planes_are_labelled_and_tainted(lab: LiveLab) -> None:
+    for host in lab.topology.control_plane_hosts:
+        node = lab.get("node", host.name)
+        assert "node-role.kubernetes.io/control-plane" in node["metadata"]["labels"]
+        assert {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"} in node["spec"]["taints"]
+    assert " control-plane " in lab.kubectl("get", "node", "cp1", "--no-headers").stdout
 
 
 def test_describe_node_tells_what_a_user_looks_for(lab: LiveLab) -> None:
@@ -81,5 +121,5 @@ def test_the_administrator_may_everything_and_a_node_little(lab: LiveLab) -> Non
 
 def test_status_says_that_all_runs(lab: LiveLab) -> None:
     told = lab.navarch("status").stdout
-    for component in ("etcd", "kube-apiserver", "kubelet", "containerd", "haproxy"):
+    for component in ("etcd", "kube-apiserver", "kube-proxy", "kubelet", "containerd", "haproxy"):
         assert component in told

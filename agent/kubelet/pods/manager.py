@@ -122,6 +122,7 @@ class PodManager:
                 worker.remove()
         else:
             self._want(new, changed=old is None or _differs(old, new))
+            self._kit.statuses.seen(meta.uid_of(new), new)
 
     def _mirror_changed(self, mirror: Object, *, gone: bool) -> None:
         key = meta.key_of(mirror)
@@ -133,6 +134,8 @@ class PodManager:
             if spec.is_static(worker.pod) and meta.key_of(worker.pod) == key:
                 if gone or not (mirror.get("status") or {}).get("startTime"):
                     self._kit.statuses.touch(worker.uid)  # a new mirror shows nothing yet
+                else:
+                    self._kit.statuses.seen(worker.uid, mirror)
                 worker.probe_changed()
 
     def static_changed(self, wanted: Mapping[str, Object]) -> None:

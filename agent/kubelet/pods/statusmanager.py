@@ -29,6 +29,7 @@ class _Known:
     pod: Object  # the API object that shows the status: for a static pod its mirror
     status: Object  # what is to be shown
     shown: Object | None  # what the API server has, as far as we know
+    version: int = 0  # the resource version of that
     retry_seconds: float = _FIRST_RETRY_SECONDS
 
 
@@ -63,6 +64,16 @@ class StatusManager:
         known = self._known.get(uid)
         if known is not None:
             known.shown = None
+            self._queue.add(uid)
+
+    def seen(self, uid: str, shown: Object) -> None:
+        """The API server shows this object of the pod: what another wrote over our status is put right."""
+        known = self._known.get(uid)
+        version = _version(shown)
+        if known is None or version <= known.version:
+            return
+        known.version, known.shown = version, shown.get("status") or {}
+        if statuspatch.between(known.shown, known.status):
             self._queue.add(uid)
 
     def forget(self, uid: str) -> None:
@@ -136,7 +147,8 @@ class StatusManager:
             log.info("pod status not sent", pod=meta.key_of(target), err=str(error))
             known.shown = status
             return
-        known.shown = answer.get("status") or {}
+        if _version(answer) > known.version:
+            known.shown, known.version = answer.get("status") or {}, _version(answer)
 
     async def delete(self, pod: Object) -> None:
         """Show the last status, then remove the pod from the API: everything of it has ended here."""
@@ -157,3 +169,9 @@ class StatusManager:
             else:
                 log.info("pod deleted", pod=meta.key_of(pod), uid=uid)
                 return
+
+
+def _version(pod: Object) -> int:
+    """Versions of one kind of object can be compared. Source: KEP-5504."""
+    text = str(pod["metadata"].get("resourceVersion") or "0")
+    return int(text) if text.isdecimal() else 0

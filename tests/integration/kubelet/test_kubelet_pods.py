@@ -48,6 +48,23 @@ async def test_node_is_registered_with_what_it_is_and_has(node: TestNode) -> Non
     assert lease["metadata"]["ownerReferences"][0]["uid"] == found["metadata"]["uid"]
 
 
+async def test_what_another_writes_over_a_pods_readiness_is_put_right(node: TestNode) -> None:
+    """The node lifecycle controller does, when a node was not ready for a moment."""
+    name = await node.create({"containers": [box("sleep", "3600")]})
+    pod = await node.wait_ready(name)
+    patch = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    key = (name, node.namespace)
+    wrong = await node.client.patch(PODS, name, patch, node.namespace, content_type=STRATEGIC, subresource="status")
+    assert not is_ready(wrong)
+
+    async def restored() -> bool:
+        return is_ready(await node.client.get(PODS, *key))
+
+    await eventually(restored, "the pod is told as ready again")
+    assert meta.uid_of(await node.client.get(PODS, *key)) == meta.uid_of(pod)
+    await node.client.delete(PODS, *key, grace_seconds=0)
+
+
 async def test_pod_runs_is_reported_and_leaves_nothing_behind(node: TestNode) -> None:
     name = await node.create({"containers": [box("sleep", "3600")]}, metadata={"labels": {"app": "x"}})
     pod = await node.wait_ready(name)

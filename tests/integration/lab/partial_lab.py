@@ -11,6 +11,7 @@ import pytest
 
 from agent.command import CommandResult, run
 from lab import cluster, sweep
+from lab.bootstrap import components
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.building import build
 from lab.daemons import plan
@@ -39,6 +40,12 @@ class BuiltLab:
 
     def daemons(self, *names: str) -> list[Daemon]:
         return [daemon for daemon in plan.daemons(self.topology, self.config) if daemon.name in names]
+
+    def etcd(self) -> Daemon:
+        """etcd as its pod would run it, under the supervisor."""
+        host = self.topology.control_plane_hosts[0]
+        own = self.config.on_host(host.name, host.address)
+        return Daemon(host.name, "etcd", ("etcd", *components.etcd(own)), stop_seconds=2.0)
 
     async def inside(self, host: str, *argv: str) -> CommandResult:
         trees = cgroups.hierarchies()

@@ -35,12 +35,17 @@ def navarch(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (["logs", "cp1", "etcd"], 1, "there is no lab"),
         (["enter", "w1"], 1, "there is no lab"),
         (["stop", "w1"], 1, "there is no lab"),
+        (["kill", "cp1", "etcd"], 1, "there is no lab"),
         (["up", "--workers", "99"], 1, "--workers 99: choose 0 to 50"),
         (["up", "--proxy-mode", "userspace"], 2, "choose from"),
         (["up", "--colour"], 2, "unrecognized arguments: --colour"),
         (["fly"], 2, "invalid choice: 'fly'"),
         (["join"], 1, "needs --certificates-from"),
         (["init", "--config", "/no/such/file"], 1, "cannot read /no/such/file: No such file or directory"),
+        (["addons", "--root", "/no/such"], 1, "/no/such/etc/kubernetes/pki/ca.crt"),
+        (["mark-control-plane", "--root", "/no/such"], 1, "admin.conf: no such file; --kubeconfig names another"),
+        (["images", "save"], 1, "say which file to write"),
+        (["images", "burn"], 2, "invalid choice: 'burn'"),
     ],
 )
 def test_one_clear_line(argv: list[str], status: int, told: str) -> None:
@@ -100,3 +105,6 @@ def test_init_join_and_certs_on_a_machine_of_its_own(tmp_path: Path) -> None:
     assert "renewed /etc/kubernetes/pki/apiserver.crt" in renewed.stdout, renewed
     missing = navarch("certs", "check-expiration", "--root", str(tmp_path / "none"))
     assert "no certificates in" in missing.stderr
+    listed = navarch("images", "list", "--config", str(config)).stdout.split()
+    assert "registry.navarch.local:5000/kube-apiserver:v1.36.0" in listed
+    assert "registry.navarch.local:5000/etcd:3.4.23-0" in listed

@@ -39,7 +39,7 @@ async def report_of(built: BuiltLab, key: str) -> Report:
 
 
 async def test_a_killed_daemon_comes_back_and_a_stopped_one_stays_away(built: BuiltLab) -> None:
-    await built.supervisor.start(built.daemons("etcd"))
+    await built.supervisor.start([built.etcd()])
     await built.watch.endpoints([("cp1/etcd", ETCD)], 30)
     first = await report_of(built, "cp1/etcd")
     assert built.layout.pid_file("cp1", "etcd").read_text() == f"{first.pid}\n"
@@ -63,7 +63,7 @@ async def test_a_killed_daemon_comes_back_and_a_stopped_one_stays_away(built: Bu
 
 
 async def test_etcd_talks_to_its_own_cas_clients_alone(built: BuiltLab) -> None:
-    await built.supervisor.start(built.daemons("etcd"))
+    await built.supervisor.start([built.etcd()])
     await built.watch.endpoints([("cp1/etcd", ETCD)], 30)
     pki = inside(built.layout.root("cp1"), "/etc/kubernetes/pki")
 
