@@ -67,8 +67,13 @@ async def up(layout: Layout, wanted: Wanted) -> None:
 async def _prepare(place: Place, wanted: Wanted, provider: providers.Provider, steps: Steps) -> None:
     """Write what Vagrant and Ansible read."""
     counts = {Role.CONTROL_PLANE: wanted.control_planes, Role.WORKER: wanted.workers}
-    machines = (place.machines() if place.machines_file.exists() else read_machines()).resized(counts)
-    if not place.exists():
+    if place.exists():
+        there = place.machines()
+        machines = there.resized(counts)
+        if machines.of(Role.CONTROL_PLANE) != there.of(Role.CONTROL_PLANE):
+            raise LabError("the number of control planes of a lab that is there can't be changed: `navarch down` first")
+    else:
+        machines = read_machines().resized(counts)
         free_port(wanted.api_port)
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     place.machines_file.write_text(machines.to_yaml())
