@@ -51,7 +51,7 @@ def status(place: Place) -> int:
 
 def enter(place: Place, host: str, argv: Sequence[str]) -> None:
     """Become the command (or a shell) on the machine; does not return. Raises LabError."""
-    command = inventory.ssh(place, host, [shlex.join(argv)] if argv else [])
+    command = inventory.ssh(place, _machine(place, host).name, [shlex.join(argv)] if argv else [])
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606
 
