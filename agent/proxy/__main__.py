@@ -10,7 +10,7 @@ import uvloop
 from agent.proxy import assembly
 from agent.proxy.flags import parse
 from agent.proxy.ipvs.kernel import kernel_has_ipvs
-from machinery import log, process
+from machinery import collector, log, process
 from machinery.errors import SettingsError
 
 
@@ -22,6 +22,7 @@ def main() -> int:
         print(f"kube-proxy: error: {error}", file=sys.stderr)
         return 1
     log.setup(options.verbosity)
+    collector.loading()
     # uvloop knows no netlink sockets, which IPVS needs, also to be cleaned up.
     netlink = options.configuration.mode == "ipvs" or kernel_has_ipvs()
     loop = asyncio.new_event_loop if netlink else uvloop.new_event_loop

@@ -22,6 +22,7 @@ from agent.proxy.planning import HEADLESS_LABEL, PROXY_NAME_LABEL
 from agent.proxy.proxier import Proxier
 from agent.proxy.settings import RuleSettings
 from agent.proxy.thisnode import ThisNode, node_name, own_addresses, rule_settings
+from machinery import collector
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, SERVICECIDRS, SERVICES
 from machinery.api.meta import Object, is_deleting
 from machinery.cache.informer import Informer, Informers
@@ -92,7 +93,7 @@ class _Assembly:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.recorder.run())
                 group.create_task(proxier.run())
-                group.create_task(self._remove_other_modes(proxier))
+                group.create_task(self._when_started(proxier))
 
     def _proxier(self, health_checks: HealthCheckServers) -> Proxier:
         node = self._this_node()
@@ -140,9 +141,10 @@ class _Assembly:
         proxier.set_node(this.view)
         proxier.set_settings(self._settings(family, this) for family in self._families())
 
-    async def _remove_other_modes(self, proxier: Proxier) -> None:
-        """Only once our own rules are there, so that a change of mode leaves no gap."""
+    async def _when_started(self, proxier: Proxier) -> None:
+        """Remove other modes' rules only once our own are there, so that a change of mode leaves no gap."""
         await proxier.started()
+        collector.settled()
         await modes.clean_up(modes.others(self.wanted.mode))
 
     def _health_check_addresses(self) -> list[str]:

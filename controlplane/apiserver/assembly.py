@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.apiserver.admission import factory as admission
@@ -20,6 +19,7 @@ from controlplane.apiserver.storage.contract import Storage
 from controlplane.apiserver.storage.etcd.endpoints import TLS
 from controlplane.apiserver.storage.etcd.storage import EtcdStorage
 from controlplane.apiserver.tls import server_context
+from machinery import collector
 from machinery.clock import SystemClock
 from machinery.errors import SettingsError, StorageUnavailable
 from machinery.log import get_logger
@@ -34,11 +34,7 @@ _START_SECONDS = 60.0  # how long etcd may take to answer at the start. Source: 
 
 def etcd_storage(settings: Settings) -> EtcdStorage:
     """Storage on the etcd of the settings."""
-
-    def read(path: str) -> bytes | None:
-        return Path(path).read_bytes() if path else None
-
-    tls = TLS(read(settings.etcd_cafile), read(settings.etcd_certfile), read(settings.etcd_keyfile))
+    tls = TLS(settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile)
     return EtcdStorage(settings.etcd_servers, tls)
 
 
@@ -83,21 +79,10 @@ async def serve(settings: Settings) -> None:
                 group.create_task(_reload_encryption(settings, encrypting))
             await server.ready()
             log.info("ready")
-            _settle()
+            collector.settled()
             await asyncio.Event().wait()
     finally:
         await storage.close()
-
-
-def _settle() -> None:
-    """Have the garbage collector leave alone what was made at the start, and look less often at the rest.
-
-    Objects in the cache are many, live long and are no cycles: walking them all again and again finds nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    gc.enable()
 
 
 async def _until_etcd_answers(storage: EtcdStorage) -> None:

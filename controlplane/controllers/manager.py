@@ -6,6 +6,7 @@ All of them share one set of informers; the garbage collector is built last, as 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controlplane.controllers import (
@@ -45,7 +46,7 @@ from controlplane.controllers.nodelifecycle import eviction
 from controlplane.controllers.options import Options
 from controlplane.controllers.statefulset import controller as statefulset
 from controlplane.controllers.volumes import attachdetach, binder, ephemeral, expander, protection
-from machinery import component, metrics
+from machinery import collector, component, metrics
 from machinery.cache.informer import Informers
 from machinery.clock import Clock, SystemClock
 from machinery.controller import Controller
@@ -114,11 +115,13 @@ class Manager:
         """All of them."""
         return [controller for made in self.by_name.values() for controller in made]
 
-    async def run(self, server: HealthServer | None = None) -> None:
-        """Fill the caches, then run every controller until cancelled; `server` then tells of each by name."""
+    async def run(self, server: HealthServer | None = None, filled: Callable[[], None] | None = None) -> None:
+        """Fill the caches, call `filled`, then run every controller until cancelled; `server` tells of each by name."""
         env = self.environment
         async with env.informers, env.metadata_informers, asyncio.TaskGroup() as group:
             await env.informers.synced()
+            if filled is not None:
+                filled()
             log.info("caches are filled", controllers=len(self.controllers))
             for recorder in env.recorders.values():
                 group.create_task(recorder.run())
@@ -164,8 +167,8 @@ async def serve(options: Options) -> None:
         manager = assemble(options, clients, clock)
 
         if not flags["leader-elect"]:
-            await manager.run(server)
+            await manager.run(server, collector.settled)
             return
         election = component.leader_election(clients.lease, flags, PROGRAM)
         server.add_check("leaderElection", election.check)
-        await clients.lead(election, lambda: manager.run(server))
+        await clients.lead(election, lambda: manager.run(server, collector.settled))

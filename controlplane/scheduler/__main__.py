@@ -6,7 +6,7 @@ import sys
 
 from controlplane.scheduler.flags import parse
 from controlplane.scheduler.program import serve
-from machinery import log, process
+from machinery import collector, log, process
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
     async def start() -> None:
         options = parse(sys.argv[1:])
         log.setup(options.flags["v"])
+        collector.loading()
         await serve(options)
 
     return process.run("kube-scheduler", start)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,7 +21,7 @@ from controlplane.scheduler.queue import SchedulingQueue
 from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.scheduler import Scheduler
 from controlplane.scheduler.storage import Storage
-from machinery import component
+from machinery import collector, component
 from machinery.cache.informer import Informers
 from machinery.client.rest import Client
 from machinery.errors import SettingsError
@@ -83,7 +82,7 @@ async def schedule(client: Client, options: Options) -> None:
         await stack.enter_async_context(informers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         await informers.synced()
-        gc.freeze()  # what has been listed lives on: no use in looking through it again and again
+        collector.settled()
         group.create_task(recorder.run())
         group.create_task(_measure(cluster))
         group.create_task(scheduler.run())

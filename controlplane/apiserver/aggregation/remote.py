@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import orjson
 
-from controlplane.apiserver.admission.webhook.client import service_address, why
+from controlplane.apiserver.admission.webhook.client import service_address
+from controlplane.apiserver.dialing import Unreachable, why
 from controlplane.apiserver.handlers.discovery import AGGREGATED
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.reader import Reader
@@ -112,7 +113,7 @@ class Remote:
                 self.settings.proxy_client_key_file,
             )
         except (TransportError, ssl.SSLError, OSError, ValueError) as exc:
-            raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
+            raise Unreachable(why(exc)) from exc
         host, _, port = address.rpartition(":")
         return Peer(host.strip("[]"), int(port), tls, f"{name}.{namespace}.svc")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from controlplane.apiserver.cacher.record import ADDED, DELETED, MODIFIED, Event, Record
+from controlplane.apiserver.cacher.selected import Selectors, Test
 from machinery.errors import Expired
 
 FRESH_SECONDS = (
@@ -14,8 +16,11 @@ FRESH_SECONDS = (
 )
 _FEWEST, _MOST = 100, 20_000  # events kept: at least, at most
 
-Deliver = Callable[[Sequence[Event]], None]
-"""Takes the events of one batch; must not block nor raise."""
+_SHARE_SECONDS = 0.000_2  # a round of deliveries that wrote to n watchers is followed by the next after n times this,
+_LONGEST_SECONDS = 0.02  # or this at the latest: waking clients costs more than anything else of an event
+
+Deliver = Callable[[Sequence[Event]], bool]
+"""Takes the events of one batch and says whether something was written; must not block nor raise."""
 
 
 class Collection:
@@ -31,25 +36,24 @@ class Collection:
         self._events: deque[Event] = deque()
         self._complete_after = revision  # watches from this revision on find all they need in the ring
         self._subscribers: dict[object, tuple[Deliver, Callable[[], None]]] = {}
+        self._selectors = Selectors(self)
+        self._undelivered: list[Event] = []
+        self._next_round = 0.0  # when the next round of deliveries may begin (loop's clock)
+        self._round: asyncio.TimerHandle | None = None
 
     def get(self, key: str) -> Record | None:
         """The object with this key (`namespace/name` or `name`)."""
         return self.records.get(key)
 
-    def keys(self, namespace: str = "") -> Sequence[str]:
-        """Keys in order, of all or of one namespace; a copy."""
-        if not namespace:
-            return self._keys[:]
-        first = bisect_left(self._keys, namespace + "/")
-        return self._keys[first : bisect_left(self._keys, namespace + "0", first)]  # "0" comes after "/"
+    def selected(self, text: str, owner: object, test: Test, namespace: str = "", start: str = "") -> list[Record]:
+        """Like `list`, only those that pass a test; equal texts of the same owner mean equal tests."""
+        records = self.records
+        return [records[key] for key in _between(self._selectors.keys(text, owner, test), namespace, start)]
 
     def list(self, namespace: str = "", start: str = "") -> list[Record]:
-        """Records in the order of their keys, from the key `start` on."""
-        keys = self.keys(namespace)
-        if start:
-            keys = keys[bisect_left(keys, start) :]
+        """Records in the order of their keys, of all or of one namespace, from the key `start` on."""
         records = self.records
-        return [records[key] for key in keys]
+        return [records[key] for key in _between(self._keys, namespace, start)]
 
     def load(self, records: Iterable[Record]) -> None:
         """Fill the empty collection."""
@@ -92,9 +96,31 @@ class Collection:
         return len(self._subscribers)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Hand a batch to all who listen."""
-        for deliver, _ in list(self._subscribers.values()):
-            deliver(events)
+        """Hand a batch to all who listen: at once, or together with others soon if the last was handed to many.
+
+        Each watcher written to costs a system call and wakes a client, so that events which follow each other closely
+        go in one write when there are many watchers: with five of them a round comes after a millisecond at most.
+        """
+        self._undelivered.extend(events)
+        if self._round is not None or not self._subscribers:
+            if not self._subscribers:
+                self._undelivered.clear()
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next_round:
+            self.deliver()
+        else:
+            self._round = loop.call_at(self._next_round, self.deliver)
+
+    def deliver(self) -> None:
+        """Hand over now what has not been handed over yet."""
+        if self._round is not None:
+            self._round.cancel()
+            self._round = None
+        events, self._undelivered = self._undelivered, []
+        if events:
+            written = sum([deliver(events) for deliver, _ in list(self._subscribers.values())])
+            self._next_round = asyncio.get_running_loop().time() + min(written * _SHARE_SECONDS, _LONGEST_SECONDS)
 
     def since(self, revision: int) -> Sequence[Event]:
         """Events after a revision.
@@ -123,6 +149,8 @@ class Collection:
     def reset(self, records: Iterable[Record], revision: int) -> None:
         """Start anew from a listing, because events were missed: watches end, and none resumes from before."""
         self._events.clear()
+        self._undelivered.clear()
+        self._selectors.clear()
         self._complete_after = revision
         self.load(records)
         self.changed = revision
@@ -130,3 +158,14 @@ class Collection:
         self._subscribers.clear()
         for _, closed in ended:
             closed()
+
+
+def _between(keys: Sequence[str], namespace: str, start: str) -> Sequence[str]:
+    """Of keys in order those of one namespace ("": of all) and not before `start`."""
+    first, last = 0, len(keys)
+    if namespace:
+        first = bisect_left(keys, namespace + "/")
+        last = bisect_left(keys, namespace + "0", first)  # "0" comes after "/"
+    if start:
+        first = bisect_left(keys, start, first, last)
+    return keys[first:last]

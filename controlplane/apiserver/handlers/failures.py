@@ -26,7 +26,8 @@ from machinery.errors import (
 OUTDATED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def _details(resource: ResourceType, name: str, kind: str = "") -> dict[str, Any]:
+def details_of(resource: ResourceType, name: str, kind: str = "") -> dict[str, Any]:
+    """A Status's details about one object."""
     details = {"name": name} if name else {}
     if resource.group:
         details["group"] = resource.group
@@ -35,25 +36,25 @@ def _details(resource: ResourceType, name: str, kind: str = "") -> dict[str, Any
 
 def not_found(resource: ResourceType, name: str) -> NotFound:
     """The object does not exist."""
-    return NotFound(f"{resource.group_resource} {show(name)} not found", details=_details(resource, name))
+    return NotFound(f"{resource.group_resource} {show(name)} not found", details=details_of(resource, name))
 
 
 def already_exists(resource: ResourceType, name: str) -> AlreadyExists:
     """An object of this name exists."""
-    return AlreadyExists(f"{resource.group_resource} {show(name)} already exists", details=_details(resource, name))
+    return AlreadyExists(f"{resource.group_resource} {show(name)} already exists", details=details_of(resource, name))
 
 
 def conflict(resource: ResourceType, name: str, told: str = OUTDATED) -> Conflict:
     """The object is not what the writer took it for."""
     message = f"Operation cannot be fulfilled on {resource.group_resource} {show(name)}: {told}"
-    return Conflict(message, details=_details(resource, name))
+    return Conflict(message, details=details_of(resource, name))
 
 
 def kind_conflict(resource: ResourceType, name: str, told: str) -> Conflict:
     """The same, naming the kind: what preconditions of a deletion say."""
     qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     message = f"Operation cannot be fulfilled on {qualified} {show(name)}: {told}"
-    return Conflict(message, details=_details(resource, name, resource.kind))
+    return Conflict(message, details=details_of(resource, name, resource.kind))
 
 
 def no_such_resource() -> NotFound:

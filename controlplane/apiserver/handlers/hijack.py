@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+from controlplane.apiserver.dialing import DialError, why_not_dialled
 from controlplane.apiserver.handlers.exchange import Exchange
 from controlplane.apiserver.http.request import Answered
 from machinery.errors import ServiceUnavailable
@@ -93,11 +94,21 @@ class _Pipe(asyncio.Protocol):
         self.closed.set()
 
 
-async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answered | Refused:
-    """Send an upgrade request to the peer; if it agrees, join the two connections until either ends.
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A peer that has changed protocols: what it answered, and what it has said since."""
+
+    transport: asyncio.Transport
+    head: bytes
+    headers: list[tuple[str, str]]
+    early: bytes
+
+
+async def upgrade(peer: Peer, request_head: bytes) -> Upgraded | Refused:
+    """Send an upgrade request to the peer. Of what it agrees to, the caller gives the transport a protocol, at once.
 
     Raises:
-        ServiceUnavailable: the peer can't be reached, or does not answer.
+        DialError: it can't be reached, or does not answer.
     """
     loop = asyncio.get_running_loop()
     upstream = _Head()
@@ -111,7 +122,7 @@ async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answere
                 server_hostname=(peer.server_name or peer.host) if peer.tls is not None else None,
             )
     except (OSError, TimeoutError, ssl.SSLError) as exc:
-        raise ServiceUnavailable(f"error dialing backend: {exc or 'timed out'}") from exc
+        raise DialError("error dialing backend", why_not_dialled(exc, peer.host, peer.port)) from exc
     assert upstream.transport is not None
     try:
         upstream.transport.write(request_head)
@@ -119,29 +130,36 @@ async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answere
             head = await upstream.head()
     except (TimeoutError, ConnectionError) as exc:
         upstream.transport.abort()
-        raise ServiceUnavailable(f"error sending request: {exc or 'timed out'}") from exc
+        raise DialError("error sending request", str(exc) or "i/o timeout") from exc
     status, headers = _parse(head)
-    if status != 101:
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return Refused(status, headers, await upstream.body(headers))
-        except (TimeoutError, ConnectionError):
-            return Refused(status, headers, b"")
-        finally:
-            upstream.transport.abort()
-    return await _join(exchange, upstream, head)
+    if status == 101:
+        return Upgraded(upstream.transport, head, headers, upstream.rest())
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return Refused(status, headers, await upstream.body(headers))
+    except (TimeoutError, ConnectionError):
+        return Refused(status, headers, b"")
+    finally:
+        upstream.transport.abort()
 
 
-async def _join(exchange: Exchange, upstream: _Head, head: bytes) -> Answered:
-    client = _Pipe()
-    transport = exchange.raw.take_over(client, head)
-    back = _Pipe()
-    assert upstream.transport is not None
+async def splice(exchange: Exchange, peer: Peer, request_head: bytes) -> Answered | Refused:
+    """Send an upgrade request to the peer; if it agrees, join the two connections until either ends.
+
+    Raises:
+        DialError: the peer can't be reached, or does not answer.
+    """
+    found = await upgrade(peer, request_head)
+    return found if isinstance(found, Refused) else await _join(exchange, found)
+
+
+async def _join(exchange: Exchange, upstream: Upgraded) -> Answered:
+    client, back = _Pipe(), _Pipe()
     upstream.transport.set_protocol(back)
     back.connection_made(upstream.transport)
-    rest = upstream.rest()
-    if rest:
-        back.data_received(rest)
+    if upstream.early:
+        back.data_received(upstream.early)
+    transport = exchange.raw.take_over(client, upstream.head)
     back.join(client)
     client.join(back)
     try:

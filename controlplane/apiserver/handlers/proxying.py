@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from multidict import CIMultiDict
 from yarl import URL
 
+from controlplane.apiserver.dialing import Unreachable, bracketed, why
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.hijack import Peer, Refused, request_head, splice
 from controlplane.apiserver.handlers.rewriting import LARGEST_PAGE_BYTES, Rewriting
 from controlplane.apiserver.handlers.wirestream import SUBPROTOCOLS
 from controlplane.apiserver.http import websocket
 from controlplane.apiserver.http.request import Answered
-from machinery.errors import BadRequest, ServiceUnavailable, StatusError
+from machinery.errors import BadRequest, StatusError
 from machinery.imports import deferred
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def is_websocket(exchange: Exchange) -> bool:
     return exchange.headers.get("Upgrade", "").lower() == "websocket"
 
 
-def _forwarded(exchange: Exchange) -> CIMultiDict[str]:
+def forwarded(exchange: Exchange) -> CIMultiDict[str]:
     """The client's headers, but for those between it and this server, and those that prove who it is."""
     dropped = {part.strip().lower() for part in exchange.headers.get("Connection", "").split(",")}
     headers: CIMultiDict[str] = CIMultiDict()
@@ -73,8 +74,9 @@ def _forwarded(exchange: Exchange) -> CIMultiDict[str]:
     return headers
 
 
-def _authority(peer: Peer) -> str:
-    return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+def authority(peer: Peer) -> str:
+    """Host and port as a URL has them."""
+    return f"{bracketed(peer.host)}:{peer.port}"
 
 
 async def forward(
@@ -97,18 +99,26 @@ async def forward(
     return await fetch(exchange, peer, path, headers, receive or relay)
 
 
-async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
-    sent = [("Host", _authority(peer)), ("Connection", "Upgrade"), ("Upgrade", exchange.headers["Upgrade"])]
-    sent += [*_forwarded(exchange).items(), *headers]
-    if exchange.method in ("POST", "PUT", "PATCH"):
+def upgrade_head(method: str, peer: Peer, path: str, protocol: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a request to the peer for another protocol. Raises BadRequest."""
+    sent = [("Host", authority(peer)), ("Connection", "Upgrade"), ("Upgrade", protocol), *headers]
+    if method in ("POST", "PUT", "PATCH"):
         sent.append(("Content-Length", "0"))
     try:
-        head = request_head(exchange.method, path, sent)
+        return request_head(method, path, sent)
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
+
+
+async def _upgrade(exchange: Exchange, peer: Peer, path: str, headers: Iterable[tuple[str, str]]) -> Answer | Answered:
+    sent = [*forwarded(exchange).items(), *headers]
+    head = upgrade_head(exchange.method, peer, path, exchange.headers["Upgrade"], sent)
     found = await splice(exchange, peer, head)
-    if not isinstance(found, Refused):
-        return found
+    return refused(found) if isinstance(found, Refused) else found
+
+
+def refused(found: Refused) -> Answer:
+    """The answer of a peer that did not change protocols, for the client."""
     kind = next((v for k, v in found.headers if k.lower() == "content-type"), "text/plain")
     return Answer(found.body, kind, found.status)
 
@@ -118,8 +128,8 @@ async def fetch(
 ) -> Answer | Answered:
     """As `forward`, where the client's wish for another protocol is not the peer's business."""
     scheme = "https" if peer.tls is not None else "http"
-    url = URL(f"{scheme}://{_authority(peer)}{path}", encoded=True)
-    sent = _forwarded(exchange)
+    url = URL(f"{scheme}://{authority(peer)}{path}", encoded=True)
+    sent = forwarded(exchange)
     sent.extend(headers)
     body: Any = None
     if exchange.raw.has_body:
@@ -142,7 +152,7 @@ async def fetch(
                 server_hostname=peer.server_name,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
+            raise Unreachable(why(exc)) from exc
         async with answer:
             return await receive(exchange, answer)
 
@@ -212,7 +222,7 @@ async def _page(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
             if len(data) > LARGEST_PAGE_BYTES:
                 return bytes(data), False
     except aiohttp.ClientError as exc:
-        raise ServiceUnavailable(f"error trying to reach service: {exc}") from exc
+        raise Unreachable(why(exc)) from exc
     return bytes(data), True
 
 

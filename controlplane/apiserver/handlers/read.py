@@ -170,7 +170,7 @@ async def read_page(api: Api, served: Served, chosen: Selection, options: ListOp
         )
         if _direct(served, chosen):
             return Page([found] if found is not None and chosen.selects(found) else [], cacher.revision)
-    return _page(collection.list(chosen.namespace), chosen, options.limit, cacher.revision)
+    return _page(chosen.of(collection, served), chosen, options.limit, cacher.revision)
 
 
 def _direct(served: Served, chosen: Selection) -> bool:
@@ -185,20 +185,12 @@ def _list_revision(text: str) -> int:
         raise BadRequest(f"invalid resource version: {exc.message}") from exc
 
 
-def _page(records: Sequence[Record], chosen: Selection, limit: int, revision: int, *, more: bool = False) -> Page:
-    """The first `limit` of the records that are selected; `records` is all there is, or more says it isn't."""
-    if chosen.plain:
-        found = records
-    else:
-        test = chosen.matches
-        if chosen.name or test is None:
-            found = [record for record in records if chosen.selects(record)]
-        else:
-            found = [record for record in records if test(record)]
+def _page(found: Sequence[Record], chosen: Selection, limit: int, revision: int) -> Page:
+    """The first `limit` of all those that are selected."""
     if not limit or len(found) <= limit:
         return Page(found, revision)
     taken = found[:limit]
-    remaining = len(records) - limit if chosen.plain else None
+    remaining = len(found) - limit if chosen.plain else None
     return Page(taken, revision, _encode_token(taken[-1].key, revision, chosen.namespace), remaining)
 
 
@@ -208,10 +200,10 @@ async def _continued(api: Api, served: Served, chosen: Selection, limit: int, st
     collection = api.objects.collection(served.prefix)
     if revision < 0:
         if await cacher.fresh():
-            return _page(collection.list(chosen.namespace, start), chosen, limit, cacher.revision)
+            return _page(chosen.of(collection, served, start), chosen, limit, cacher.revision)
         return await _stored(api, served, chosen, limit, start, 0)
     if collection.changed <= revision <= cacher.revision:
-        return _page(collection.list(chosen.namespace, start), chosen, limit, revision)
+        return _page(chosen.of(collection, served, start), chosen, limit, revision)
     try:
         return await _stored(api, served, chosen, limit, start, revision)
     except RevisionCompacted as exc:
@@ -224,7 +216,7 @@ async def _past(api: Api, served: Served, chosen: Selection, limit: int, revisio
     await not_older(api, revision)
     collection = api.objects.collection(served.prefix)
     if collection.changed <= revision <= api.objects.cacher.revision:
-        return _page(collection.list(chosen.namespace), chosen, limit, revision)
+        return _page(chosen.of(collection, served), chosen, limit, revision)
     try:
         return await _stored(api, served, chosen, limit, "", revision)
     except RevisionCompacted as exc:
@@ -239,7 +231,7 @@ async def _stored(api: Api, served: Served, chosen: Selection, limit: int, start
     prefix = f"{base}{chosen.namespace}/" if chosen.namespace else base
     stored, at, _ = await cacher.storage.list(prefix, start=f"{base}{start}" if start else "", revision=revision)
     made = (cacher.record(s.key[len(base) :], s.value, s.revision) for s in stored)
-    return _page([record for record in made if record is not None], chosen, limit, at)
+    return _page([record for record in made if record is not None and chosen.selects(record)], chosen, limit, at)
 
 
 class _ExpiredPage(Expired):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controlplane.apiserver.cacher.collection import Collection
 from controlplane.apiserver.cacher.record import Event, Record
 from controlplane.apiserver.handlers.exchange import Exchange
 from controlplane.apiserver.handlers.forms import viewed
@@ -30,12 +31,24 @@ class Selection:
     matches: Callable[[Record], bool] | None
     """None: every object of the namespace (and name) is selected."""
     text: str = ""
-    """Equal texts of one resource mean equal tests."""
+    """Equal texts of one resource mean equal tests; "": what it selects is not to be remembered."""
 
     @property
     def plain(self) -> bool:
         """Whether it is everything in the namespace."""
         return self.matches is None and not self.name
+
+    def of(self, collection: Collection, served: Served, start: str = "") -> list[Record]:
+        """The objects of a collection that are selected, in the order of their keys, from the key `start` on."""
+        if self.name:
+            return [record for record in collection.list(self.namespace, start) if self.selects(record)]
+        test = self.matches
+        if test is None:
+            return collection.list(self.namespace, start)
+        # What a webhook converts can only be looked into once it has; those few are not worth remembering.
+        if self.text and served.conversion is None:
+            return collection.selected(self.text, served, test, self.namespace, start)
+        return [record for record in collection.list(self.namespace, start) if test(record)]
 
     def selects(self, record: Record) -> bool:
         """Whether an object is selected."""

@@ -12,13 +12,16 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from controlplane.apiserver.admission.contract import Operation
+from controlplane.apiserver.dialing import Unreachable
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
 from controlplane.apiserver.handlers.failures import not_found, peer_failure
 from controlplane.apiserver.handlers.hijack import Peer
 from controlplane.apiserver.handlers.options import parse_integer
+from controlplane.apiserver.handlers.permission import may_create
 from controlplane.apiserver.handlers.proxying import (
+    authority,
     fetch,
     forward,
     is_upgrade,
@@ -31,11 +34,12 @@ from controlplane.apiserver.handlers.proxying import (
 from controlplane.apiserver.handlers.rewriting import Rewriting
 from controlplane.apiserver.http.request import Answered
 from controlplane.apiserver.routing import Query
+from controlplane.apiserver.streaming import remotecommand, tunnel
 from machinery.api import fielderror
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
-from machinery.errors import BadRequest, ServiceUnavailable
+from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 
 Response = Answer | Answered
 
@@ -60,6 +64,15 @@ async def _connect(api: Api, exchange: Exchange, kind: str, options: Object) -> 
     )
     await api.admission.admit(operation)
     await api.admission.validate(operation)
+
+
+async def _connect_to_stream(api: Api, exchange: Exchange, kind: str, options: Object) -> None:
+    """To stream is to create, with whatever method: a WebSocket begins with a GET. Raises Forbidden.
+
+    Source: pkg/registry/core/pod/rest/authz.go (AuthorizePodWebsocketUpgradeCreatePermission, https://issues.k8s.io/133515).
+    """
+    await _connect(api, exchange, kind, options)
+    await may_create(api, exchange.info, exchange.user, PODS)
 
 
 async def _pod(api: Api, exchange: Exchange) -> Object:
@@ -144,7 +157,11 @@ async def log(api: Api, exchange: Exchange) -> Response:
         lambda status, text: peer_failure("pods/log", info.name, status, text),
         messages if is_websocket(exchange) else relay,
     )
-    return await fetch(exchange, peer, f"{path}?{urlencode(asked)}" if asked else path, (), receive)
+    path = f"{path}?{urlencode(asked)}" if asked else path
+    try:
+        return await fetch(exchange, peer, path, (), receive)
+    except Unreachable as exc:
+        raise StatusError.plain(f'Get "https://{authority(peer)}{path}": {exc.why}') from exc
 
 
 def _segments(*parts: str) -> str:
@@ -156,7 +173,7 @@ async def execute(api: Api, exchange: Exchange) -> Response:
     query = exchange.query
     commands = query.all("command")
     options = _stream_options(query) | {"command": commands}
-    await _connect(api, exchange, "PodExecOptions", options)
+    await _connect_to_stream(api, exchange, "PodExecOptions", options)
     pod = await _pod(api, exchange)
     container = container_of(pod, query.get("container"))
     phase = (pod.get("status") or {}).get("phase")
@@ -168,7 +185,7 @@ async def execute(api: Api, exchange: Exchange) -> Response:
 async def attach(api: Api, exchange: Exchange) -> Response:
     """pods/NAME/attach."""
     query = exchange.query
-    await _connect(api, exchange, "PodAttachOptions", _stream_options(query))
+    await _connect_to_stream(api, exchange, "PodAttachOptions", _stream_options(query))
     pod = await _pod(api, exchange)
     return await _stream(api, exchange, pod, "attach", container_of(pod, query.get("container")), [])
 
@@ -192,13 +209,17 @@ async def _stream(
     names = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
     asked = [(kubelet, "1") for name, kubelet in names.items() if query.flag(name)]
     path = f"/{verb}/{_segments(info.namespace, info.name, container)}?{urlencode([*asked, *more])}"
-    return await forward(exchange, await _kubelet(api, node), path)
+    peer = await _kubelet(api, node)
+    if is_websocket(exchange) and remotecommand.is_wanted(exchange):
+        wanted = remotecommand.Wanted(*(query.flag(name) for name in names))
+        return await remotecommand.translate(exchange, peer, path, wanted)
+    return await forward(exchange, peer, path)
 
 
 async def port_forward(api: Api, exchange: Exchange) -> Response:
     """pods/NAME/portforward."""
     info, ports = exchange.info, exchange.query.all("ports")
-    await _connect(api, exchange, "PodPortForwardOptions", {"ports": [int(p) for p in ports if p.isdigit()]})
+    await _connect_to_stream(api, exchange, "PodPortForwardOptions", {"ports": [int(p) for p in ports if p.isdigit()]})
     pod = await _pod(api, exchange)
     node = (pod.get("spec") or {}).get("nodeName")
     if not node:
@@ -207,7 +228,11 @@ async def port_forward(api: Api, exchange: Exchange) -> Response:
         raise BadRequest("Upgrade request required")
     path = f"/portForward/{_segments(info.namespace, info.name)}"
     asked = urlencode([("port", port) for port in ports])
-    return await forward(exchange, await _kubelet(api, node), f"{path}?{asked}" if asked else path)
+    path = f"{path}?{asked}" if asked else path
+    peer = await _kubelet(api, node)
+    if is_websocket(exchange) and tunnel.is_wanted(exchange):
+        return await tunnel.tunnel(exchange, peer, path)
+    return await forward(exchange, peer, path)
 
 
 def split_name(name: str) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ Source: k8s.io/apiserver/pkg/endpoints/handlers/update.go, pkg/registry/generic/
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers import decoding, encoding, metadata, negotiated
@@ -19,6 +19,7 @@ from controlplane.apiserver.handlers.failures import conflict, not_found
 from controlplane.apiserver.handlers.forms import present, storable, viewed
 from controlplane.apiserver.handlers.managers import settle_times, updated_managers
 from controlplane.apiserver.handlers.options import parse_object_revision, write_options
+from controlplane.apiserver.handlers.permission import may_create
 from controlplane.apiserver.handlers.writer import (
     Writer,
     check_name,
@@ -32,12 +33,12 @@ from controlplane.apiserver.handlers.writer import (
 )
 from controlplane.apiserver.objects import Remove, Written
 from controlplane.apiserver.registry.strategy import Context
-from controlplane.apiserver.request import RequestInfo, User
+from controlplane.apiserver.request import RequestInfo
 from controlplane.apiserver.resources import Served
 from machinery.api import catalogue, fielderror, rawtext
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
-from machinery.errors import Conflict, Forbidden
+from machinery.errors import Conflict
 
 Produce = Callable[[Object | None], Awaitable[Object]]
 
@@ -129,7 +130,7 @@ async def change_object(
         if current is None:
             if not rules.may_create:
                 raise not_found(served.type, info.name)
-            await _may_create(api, info, writer.user, served)
+            await may_create(api, info, writer.user, served.type)
             return await storable(await _new_by_update(api, served, info, produce, rules, writer, grants), served)
         await present((current,), served)
         made = await _changed(api, served, info, current, produce, rules, writer, grants)
@@ -192,18 +193,6 @@ def _finished(made: Object, old: Object, served: Served) -> bool:
     if served.stored == catalogue.NAMESPACES:
         return not (made.get("spec") or {}).get("finalizers")
     return True
-
-
-async def _may_create(api: Api, info: RequestInfo, user: User, served: Served) -> None:
-    """An update that creates needs leave to create as well."""
-    allowed, reason = await api.authorize(user, replace(info, verb="create"))
-    if not allowed:
-        resource = served.type
-        details = {"name": info.name, "group": resource.group, "kind": resource.plural}
-        raise Forbidden(
-            f"{resource.group_resource} {fielderror.show(info.name)} is forbidden: {reason}",
-            details={k: v for k, v in details.items() if v},
-        )
 
 
 async def _new_by_update(

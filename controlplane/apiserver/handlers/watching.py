@@ -126,7 +126,8 @@ class _Stream:
         as_stored = served.view is None and served.conversion is None
         plain = form.media == JSON and not form.shape and as_stored and not form.pretty
         self._waits = served.conversion is not None and served.conversion.waits
-        self._waiting: asyncio.Queue[tuple[Sequence[Event], int]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[Sequence[Event], int] | int] = asyncio.Queue()
+        """Events to be converted first, and revisions of which a bookmark is to tell after those."""
         self._shared = plain
         """The client gets the bytes that all others get."""
 
@@ -175,13 +176,12 @@ class _Stream:
         snapshot = options.initial or (options.initial is None and not revision)
         try:
             if snapshot:
-                records = self._collection.list(self._chosen.namespace)
-                chosen = [record for record in records if self._chosen.selects(record)]
+                chosen = self._chosen.of(self._collection, self._served)
                 self._sink.send([self._told(ADDED, record) for record in chosen])
                 self._sent[0] += len(chosen)
                 self._reached = now
                 if options.initial and options.bookmarks:
-                    self._sink.send([self._bookmark({_INITIAL_END: "true"})])
+                    self._sink.send([self._bookmark(now, {_INITIAL_END: "true"})])
             elif revision:
                 self._reached = max(revision, now)
                 deliver(self._collection.since(revision), after=revision)
@@ -198,13 +198,18 @@ class _Stream:
             while conversion.missing(records := self._collection.list(self._chosen.namespace)):
                 await conversion.present(records)
 
-    def _later(self, events: Sequence[Event], after: int = -1) -> None:
+    def _later(self, events: Sequence[Event], after: int = -1) -> bool:
         """Deliver once a webhook has converted the objects."""
         self._waiting.put_nowait((events, after))
+        return True
 
     async def _convert(self) -> None:
         while True:
-            events, after = await self._waiting.get()
+            told = await self._waiting.get()
+            if isinstance(told, int):
+                self._tell_progress(told)
+                continue
+            events, after = told
             concerned = [e.record for e in events]
             concerned += [r for e in events if e.previous is not None for r in (e.previous, e.vanished)]
             try:
@@ -215,8 +220,8 @@ class _Stream:
                 return
             self._deliver(events, after)
 
-    def _deliver(self, events: Sequence[Event], after: int = -1) -> None:
-        """Write what the events mean for this watcher."""
+    def _deliver(self, events: Sequence[Event], after: int = -1) -> bool:
+        """Write what the events mean for this watcher; whether that was anything."""
         lines: list[bytes] = []
         reached = self._reached if after < 0 else after
         if self._shared and self._chosen.matches is None:
@@ -235,10 +240,12 @@ class _Stream:
                     told = self._meant(event)
                     if told is not None:
                         lines.append(told)
-        if lines:
-            self._sent[0] += len(lines)
-            if not self._sink.send(lines):
-                self._ended.set()
+        if not lines:
+            return False
+        self._sent[0] += len(lines)
+        if not self._sink.send(lines):
+            self._ended.set()
+        return True
 
     def _meant(self, event: Event) -> bytes | None:
         """An event as this watcher sees it, whose selection the object may have entered or left."""
@@ -286,9 +293,9 @@ class _Stream:
     def _error(self, error: StatusError) -> bytes:
         return self._framed("ERROR", orjson.dumps(error.to_status()))
 
-    def _bookmark(self, annotations: dict[str, str] | None = None) -> bytes:
+    def _bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> bytes:
         kind = self._served.type
-        metadata: dict[str, Any] = {"resourceVersion": str(max(self._reached, self._api.objects.cacher.revision))}
+        metadata: dict[str, Any] = {"resourceVersion": str(revision)}
         if annotations:
             metadata["annotations"] = annotations
         obj: dict[str, Any] = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}
@@ -304,11 +311,18 @@ class _Stream:
             obj |= _partial(self._form)
         return self._framed("BOOKMARK", orjson.dumps(obj))
 
+    def _tell_progress(self, revision: int) -> None:
+        if not self._sink.send([self._bookmark(revision)]):
+            self._ended.set()
+
     def _bookmark_later(self, timers: list[asyncio.TimerHandle], end: float) -> None:
         """Tell progress now and again, the last time shortly before the end."""
-        if not self._sink.send([self._bookmark()]):
-            self._ended.set()
-            return
+        self._collection.deliver()  # a bookmark says that all up to it has been told
+        reached = max(self._reached, self._api.objects.cacher.revision)
+        if self._waits:
+            self._waiting.put_nowait(reached)
+        else:
+            self._tell_progress(reached)
         loop = asyncio.get_running_loop()
         left = end - loop.time() - _BEFORE_END_SECONDS
         if left > 0.1:

@@ -54,7 +54,7 @@ class ChunkedSink:
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """See `Sink`."""
-        waiting = self._stream.write(lines[0] if len(lines) == 1 else b"".join(lines))
+        waiting = self._stream.write(_together(lines))
         if waiting > _WAITING_BYTES:
             self._stream.abort()
             return False
@@ -67,6 +67,19 @@ class ChunkedSink:
     def close(self) -> None:
         """See `Sink`."""
         self._stream.end()
+
+
+_last: tuple[Sequence[bytes], bytes] = ((), b"")
+
+
+def _together(lines: Sequence[bytes]) -> bytes:
+    """The lines as one: made once for what is sent to many, one after another."""
+    global _last
+    if len(lines) == 1:
+        return lines[0]
+    if _last[0] != lines:
+        _last = lines, b"".join(lines)
+    return _last[1]
 
 
 SUBPROTOCOLS = ("base64.binary.k8s.io", "binary.k8s.io")

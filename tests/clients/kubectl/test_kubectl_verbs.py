@@ -26,7 +26,8 @@ TOOLS = PROJECT / ".venv-clients" / "tools"
 
 def programs() -> list[str]:
     """Those that `navarch test` has installed (`test all` a new kubectl, `test clients` an old one too), else any."""
-    return sorted(str(path) for path in TOOLS.glob("*/kubectl")) or [shutil.which("kubectl") or "kubectl"]
+    found = [str(TOOLS / age / "kubectl") for age in ("new", "old") if (TOOLS / age / "kubectl").exists()]
+    return found or [shutil.which("kubectl") or "kubectl"]
 
 
 @pytest.fixture(params=programs(), ids=lambda path: Path(path).parent.name)

@@ -14,11 +14,13 @@ Source: Herlihy and Wing, "Linearizability" (1990); Lowe, "Testing for lineariza
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, pairwise
 
 Position = tuple[int, int]
 NOTHING: Position = (0, 0)
@@ -113,22 +115,17 @@ class _Register:
 
     def _check_expectations(self) -> None:
         """Each write follows what it expected: nothing was written between, or it would be lost."""
+        unsure = self._deleted()
         order = sorted(self._writes)
         for before, position in pairwise([NOTHING, *order]):
             write = self._writes[position]
             if write.expected == NOTHING:
                 # a create follows an absence; that of an unsure delete is not among the writes
-                fine = before == NOTHING or before[1] == 1 or self._perhaps_deleted(before)
+                fine = before == NOTHING or before[1] == 1 or before[0] in unsure
             else:
                 fine = before == write.expected
             if not fine:
                 self._told.append(f"the write at {position} expected {write.expected} and followed {before}")
-
-    def _perhaps_deleted(self, position: Position) -> bool:
-        return any(
-            op.kind is Kind.DELETE and op.outcome is Outcome.UNKNOWN and op.expected == position[0]
-            for op in self._operations
-        )
 
     def _place_reads(self) -> list[tuple[Position, float, float, bool]]:
         values = {op.value: op for op in self._operations if op.kind in (Kind.CREATE, Kind.UPDATE)}
@@ -159,22 +156,31 @@ class _Register:
                 what = "a write went back" if is_write else "a stale read"
                 self._told.append(f"{what}: {position}, begun at {begun:.3f}, after {latest} was known")
 
-    def _place_absences(self, placed: list[tuple[Position, float, float, bool]]) -> None:
+    def _place_absences(self, placed: Sequence[tuple[Position, float, float, bool]]) -> None:
+        """Each read of nothing gets the smallest position that fits; those begun first come first."""
+        absences = sorted({NOTHING, *((revision, 1) for revision in self._deleted())})
+        by_begin = sorted((begun, position) for position, begun, _, _ in placed)
+        begins = [begun for begun, _ in by_begin]
+        least_from = list(accumulate((p for _, p in reversed(by_begin)), min))[::-1]  # of all from here on
+        ended = [(end, position) for position, _, end, _ in placed]
+        heapify(ended)
+        lowest = NOTHING
         reads = [o for o in self._operations if o.kind is Kind.READ and o.outcome is Outcome.DONE and not o.value]
         for op in sorted(reads, key=lambda one: one.begun):
-            lowest = max((p for p, _, ended, _ in placed if ended < op.begun), default=NOTHING)
-            highest = min((p for p, begun, _, _ in placed if begun > op.ended), default=(math.inf, 0))
-            fitting = [p for p in self._absences() if lowest <= p <= highest]
-            if not fitting:
+            while ended and ended[0][0] < op.begun:
+                lowest = max(lowest, heappop(ended)[1])
+            # Absences placed before have begun before: they are no bound from above.
+            later = bisect_right(begins, op.ended)
+            highest: tuple[float, int] = least_from[later] if later < len(least_from) else (math.inf, 0)
+            at = bisect_left(absences, lowest)
+            if at == len(absences) or absences[at] > highest:
                 self._told.append(f"nothing was read, where something between {lowest} and {highest} was: {op}")
             else:
-                placed.append((min(fitting), op.begun, op.ended, False))
+                heappush(ended, (op.ended, absences[at]))
 
-    def _absences(self) -> Iterable[Position]:
-        yield NOTHING
-        for op in self._operations:
-            if op.kind is Kind.DELETE and op.outcome is not Outcome.REFUSED:
-                yield (op.expected, 1)
+    def _deleted(self) -> set[int]:
+        """Revisions that were deleted, or perhaps."""
+        return {o.expected for o in self._operations if o.kind is Kind.DELETE and o.outcome is not Outcome.REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,25 +209,29 @@ def watch_problems(watches: Sequence[Watched], operations: Sequence[Operation]) 
     for op in operations:
         if op.outcome is Outcome.DONE and op.kind in types:
             known[op.revision] = Seen(types[op.kind], op.key, op.revision, op.value)
+    order = sorted(known)
     told = []
     for watched in watches:
         revisions = [event.revision for event in watched.events]
         told += [f"an event of revision {b} after one of {a}" for a, b in pairwise(revisions) if b <= a]
         told += [f"{e} in the place of {known[e.revision]}" for e in watched.events if e != known[e.revision]]
-        expected = {revision for revision in known if watched.start < revision <= watched.end}
-        told += [f"skipped {known[revision]}" for revision in sorted(expected - set(revisions))]
-    for op in operations:
-        if op.kind is Kind.DELETE and op.outcome is Outcome.DONE:
-            told += _deletion_problems(op, watches)
+        expected = order[bisect_right(order, watched.start) : bisect_right(order, watched.end)]
+        seen = set(revisions)
+        told += [f"skipped {known[revision]}" for revision in expected if revision not in seen]
+        told += _deletion_problems(watched, operations)
     return told
 
 
-def _deletion_problems(op: Operation, watches: Sequence[Watched]) -> list[str]:
+def _deletion_problems(watched: Watched, operations: Sequence[Operation]) -> list[str]:
     """Whoever saw what came next of the key must have seen its deletion before."""
-    for watched in watches:
-        if not watched.start < op.expected:
-            continue
-        after = [e for e in watched.events if e.key == op.key and e.revision > op.expected]
-        if after and after[0].type != "DELETED":
-            return [f"skipped {op}: {after[0]} came next"]
-    return []
+    by_key: dict[str, list[Seen]] = defaultdict(list)
+    for event in watched.events:
+        by_key[event.key].append(event)
+    told = []
+    for op in operations:
+        if op.kind is Kind.DELETE and op.outcome is Outcome.DONE and watched.start < op.expected:
+            events = by_key.get(op.key, [])
+            at = bisect_right(events, op.expected, key=lambda event: event.revision)
+            if at < len(events) and events[at].type != "DELETED":
+                told.append(f"skipped {op}: {events[at]} came next")
+    return told

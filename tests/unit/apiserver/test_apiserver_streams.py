@@ -12,13 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from played_kubelet import cluster_with
 
-from controlplane.apiserver.testing import RunningServer, running_apiserver, tls
-
-POD = {
-    "metadata": {"name": "web"},
-    "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "i"}]},
-}
+from controlplane.apiserver.testing import RunningServer
 
 
 class Kubelet:
@@ -62,28 +58,8 @@ class Kubelet:
 @asynccontextmanager
 async def cluster() -> AsyncIterator[tuple[RunningServer, Kubelet, aiohttp.ClientSession]]:
     kubelet = Kubelet()
-    listener = await asyncio.start_server(kubelet.serve, "127.0.0.1", 0, ssl=tls())
-    port = listener.sockets[0].getsockname()[1]
-    async with running_apiserver() as server:
-        headers = {"Authorization": f"Bearer {server.token}"}
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=server.ca.decode()))
-        async with aiohttp.ClientSession(server.url, headers=headers, connector=connector) as client:
-            await put_node(client, port)
-            async with client.post("/api/v1/namespaces/default/pods", json=POD) as made:
-                assert made.status == 201, await made.text()
-            yield server, kubelet, client
-    listener.close()
-
-
-async def put_node(client: aiohttp.ClientSession, port: int) -> None:
-    async with client.post("/api/v1/nodes", json={"metadata": {"name": "node1"}}) as made:
-        node: dict[str, Any] = await made.json()
-    node["status"] = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-    }
-    async with client.put("/api/v1/nodes/node1/status", json=node) as made:
-        assert made.status == 200, await made.text()
+    async with cluster_with(kubelet.serve) as (server, client):
+        yield server, kubelet, client
 
 
 async def test_logs_come_from_the_kubelet_as_they_are_written() -> None:
@@ -189,8 +165,14 @@ async def test_a_node_that_is_gone_or_silent_is_told() -> None:
     async with cluster() as (_, _, client):
         await put_closed_node(client)
         async with client.get("/api/v1/namespaces/default/pods/web/log") as answer:
-            assert answer.status == 503
-            assert "error trying to reach service" in (await answer.json())["message"]
+            why = "dial tcp 127.0.0.1:1: connect: connection refused"
+            told = f'Get "https://127.0.0.1:1/containerLogs/default/web/c": {why}'
+            assert (answer.status, (await answer.json())["message"]) == (500, told)
+        headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+        url = "/api/v1/namespaces/default/pods/web/exec?command=ls&stdout=true"
+        async with client.post(url, headers=headers) as answer:
+            told = f"error dialing backend: {why}"
+            assert (answer.status, (await answer.json())["message"]) == (500, told)
         async with client.delete("/api/v1/nodes/node1"):
             pass
         async with client.get("/api/v1/namespaces/default/pods/web/log") as answer:

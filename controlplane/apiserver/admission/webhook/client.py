@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from controlplane.apiserver.dialing import bracketed, why
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import ENDPOINTSLICES, SERVICES
 from machinery.api.meta import Object, labels_of
@@ -130,7 +130,7 @@ def service_address(reader: Reader, namespace: str, name: str, port: int) -> str
     cluster_ip = spec.get("clusterIP") or ""
     if cluster_ip in ("", "None"):
         raise TransportError(f'no endpoints available for service "{name}"')
-    return f"{_bracketed(cluster_ip)}:{port}"
+    return f"{bracketed(cluster_ip)}:{port}"
 
 
 def _endpoints(reader: Reader, namespace: str, name: str, port_name: str) -> Iterator[str]:
@@ -143,29 +143,7 @@ def _endpoints(reader: Reader, namespace: str, name: str, port_name: str) -> Ite
             ready = (endpoint.get("conditions") or {}).get("ready")
             if port is not None and ready is not False:
                 for address in endpoint.get("addresses") or ():
-                    yield f"{_bracketed(address)}:{port.get('port')}"
-
-
-def why(error: BaseException) -> str:
-    """Why a call failed, in the words of Go's network library: people search for them."""
-    if isinstance(error, TimeoutError):
-        return "context deadline exceeded"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"tls: failed to verify certificate: x509: {error.certificate_error}"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"dial tcp: lookup {error.host}: no such host"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return f"tls: {error.os_error}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = os.strerror(error.os_error.errno or 0).lower()
-        return f"dial tcp {error.host}:{error.port}: connect: {reason}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "EOF"
-    return str(error) or type(error).__name__
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+                    yield f"{bracketed(address)}:{port.get('port')}"
 
 
 @lru_cache(maxsize=256)

@@ -5,52 +5,44 @@ Source: etcd client design, "clientv3-grpc1.23: balancer"; gRPC status codes.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import grpc
-import grpc.aio
-
 from controlplane.apiserver.storage.etcd.stubs import Stub
 from machinery.errors import SettingsError, StorageUnavailable
+from machinery.rpc.channel import Address, Channel
+from machinery.rpc.status import Code, RpcError
 
 T = TypeVar("T")
 
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-]
-
 # Answers after which another member may do better. DEADLINE_EXCEEDED: this one hangs, or has lost its leader.
-_ELSEWHERE = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
-)
+_ELSEWHERE = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """PEM texts: the CA that signed the members' certificates, our own certificate and key (both or none)."""
+    """Paths of PEM files: the CA that signed the members' certificates, our own certificate and key; "" is none."""
 
-    ca: bytes | None
-    certificate: bytes | None
-    key: bytes | None
+    ca: str
+    certificate: str
+    key: str
+
+    def context(self) -> ssl.SSLContext:
+        """TLS for a connection, with the files as they are now. Raises OSError (ssl.SSLError is one)."""
+        context = ssl.create_default_context(cafile=self.ca or None)
+        context.set_alpn_protocols(["h2"])
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
 
 
 @dataclass(slots=True)
 class _Member:
     url: str
-    channel: grpc.aio.Channel
+    channel: Channel
     stub: Stub
 
 
@@ -87,15 +79,15 @@ class Endpoints:
     async def call(self, rpc: Callable[[Stub, float], Awaitable[T]], *, attempts: int = 0) -> T:
         """`rpc(stub, timeout)` on the member in use, and on the next ones if it fails; for what may be sent twice.
 
-        Raises StorageUnavailable when all failed; grpc.aio.AioRpcError for errors that another member would give too.
+        Raises StorageUnavailable when all failed; RpcError for errors that another member would give too.
         """
-        last: grpc.aio.AioRpcError | None = None
+        last: RpcError | None = None
         for _ in range(attempts or 2 * len(self._members)):
             stub = self.stub
             try:
                 return await rpc(stub, self._attempt_seconds)
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() not in _ELSEWHERE:
+            except RpcError as exc:
+                if exc.code not in _ELSEWHERE:
                     raise
                 last = exc
                 self.leave(stub)
@@ -107,30 +99,21 @@ class Endpoints:
             await member.channel.close()
 
 
-def unavailable(urls: Sequence[str], cause: grpc.aio.AioRpcError | None) -> StorageUnavailable:
+def unavailable(urls: Sequence[str], cause: RpcError | None) -> StorageUnavailable:
     """The error for an etcd that can't be had."""
-    detail = (cause.details() or cause.code().name) if cause is not None else "no answer"
+    detail = (cause.details or cause.code.name) if cause is not None else "no answer"
     return StorageUnavailable(f"etcd ({', '.join(urls)}): {detail}")
-
-
-def never_sent(exc: grpc.aio.AioRpcError) -> bool:
-    """Whether the request surely did not reach a member: no connection could be made."""
-    details = exc.details() or ""
-    return exc.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(
-        ("failed to connect", "connections to all backends failing", "DNS resolution failed")
-    )
 
 
 def _connect(url: str, tls: TLS | None) -> _Member:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"--etcd-servers: {url!r} is not an http:// or https:// URL")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    target = f"{host}:{parts.port or 2379}"
-    if parts.scheme == "http":
-        channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-    else:
-        given = tls or TLS(None, None, None)
-        credentials = grpc.ssl_channel_credentials(given.ca, given.key, given.certificate)
-        channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+    secure = (tls or TLS("", "", "")).context if parts.scheme == "https" else None
+    if secure is not None:
+        try:
+            secure()
+        except OSError as exc:
+            raise SettingsError(f"--etcd-cafile, --etcd-certfile, --etcd-keyfile: {exc}") from exc
+    channel = Channel(Address(parts.hostname, parts.port or 2379), secure)
     return _Member(url, channel, Stub(channel))

@@ -15,20 +15,19 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-import grpc
-import grpc.aio
-
 from controlplane.apiserver.storage.contract import Batch, Change, Stored
 from controlplane.apiserver.storage.etcd import etcd_pb2 as pb
-from controlplane.apiserver.storage.etcd.endpoints import TLS, Endpoints, never_sent, unavailable
-from controlplane.apiserver.storage.etcd.stubs import Stub
+from controlplane.apiserver.storage.etcd.endpoints import TLS, Endpoints, unavailable
+from controlplane.apiserver.storage.etcd.stubs import Stub, WatchCall
 from machinery.errors import RevisionCompacted, RevisionConflict, StorageUnavailable, TooLarge
 from machinery.log import get_logger
+from machinery.rpc.status import Code, RpcError
 
 log = get_logger(__name__)
 
 _LEASE_SHARE_SECONDS = 60  # keys written within this time share a lease, and live at most that much longer
 _WRITE_SECONDS = 10.0  # how long a write is tried before its outcome is given up as unknown
+_CONNECT_SECONDS = 1.5  # how long a watch waits for a connection to a member
 _STALL_SECONDS = 1.0  # a watch this long behind what is known to be written is opened anew on another member
 _MOST_PATIENCE_SECONDS = 60.0
 _PAGE = 2_000  # keys of one range request of a long list: keeps messages at some MB
@@ -64,9 +63,9 @@ class EtcdStorage:
     async def _range(self, request: pb.RangeRequest, *, factor: float = 1) -> pb.RangeResponse:
         try:
             response = await self._endpoints.call(lambda stub, timeout: stub.range(request, timeout=timeout * factor))
-        except grpc.aio.AioRpcError as exc:
-            if exc.code() is grpc.StatusCode.OUT_OF_RANGE:
-                raise RevisionCompacted(exc.details() or "") from exc
+        except RpcError as exc:
+            if exc.code is Code.OUT_OF_RANGE:
+                raise RevisionCompacted(exc.details) from exc
             raise unavailable(self._endpoints.urls, exc) from exc
         self._learn(response.header)
         return response
@@ -118,14 +117,14 @@ class EtcdStorage:
             stub = self._endpoints.stub
             try:
                 response = await stub.txn(request, timeout=3.0)
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() is grpc.StatusCode.NOT_FOUND:
+            except RpcError as exc:
+                if exc.code is Code.NOT_FOUND:
                     raise _LeaseGone from exc
-                if exc.code() is grpc.StatusCode.INVALID_ARGUMENT and "too large" in (exc.details() or ""):
-                    raise TooLarge(exc.details() or "") from exc
-                if exc.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                if exc.code is Code.INVALID_ARGUMENT and "too large" in exc.details:
+                    raise TooLarge(exc.details) from exc
+                if exc.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
                     raise unavailable(self._endpoints.urls, exc) from exc
-                unsure = unsure or not never_sent(exc)
+                unsure = unsure or exc.sent
                 self._endpoints.leave(stub)
                 if time.monotonic() > deadline:
                     raise unavailable(self._endpoints.urls, exc) from exc
@@ -167,8 +166,10 @@ class EtcdStorage:
                 async with contextlib.aclosing(self._stream(stub, prefix, progress)) as stream:
                     async for batch in stream:
                         yield batch
-            except grpc.aio.AioRpcError as exc:
-                log.info("watch of etcd broken; resuming", server=self._endpoints.url, error=exc.details())
+            except RpcError as exc:
+                log.info(
+                    "watch of etcd broken; resuming", server=self._endpoints.url, error=exc.details or exc.code.name
+                )
             self._endpoints.leave(stub)
             pause = 0.0 if progress.reached > start else min(1.0, pause + 0.1)
             await asyncio.sleep(pause)
@@ -180,14 +181,12 @@ class EtcdStorage:
             start_revision=progress.reached + 1,
             progress_notify=True,
         )
-        call = stub.watch()
-        progress.stalled = False
+        call = await stub.watch(create, timeout=_CONNECT_SECONDS)
         guard = asyncio.create_task(self._guard(call, progress))
         try:
-            await call.write(pb.WatchRequest(create_request=create))
             while True:
                 response = await call.read()
-                if response is grpc.aio.EOF or (response.canceled and not response.compact_revision):
+                if response is None or (response.canceled and not response.compact_revision):
                     return
                 if response.compact_revision:
                     raise RevisionCompacted(oldest_revision=int(response.compact_revision))
@@ -198,15 +197,11 @@ class EtcdStorage:
                 progress.patience = _STALL_SECONDS
                 self._known = max(self._known, batch.revision)
                 yield batch
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not progress.stalled or (task is not None and task.cancelling()):
-                raise
         finally:
             guard.cancel()
             call.cancel()
 
-    async def _guard(self, call: grpc.aio.StreamStreamCall, progress: _Progress) -> None:
+    async def _guard(self, call: WatchCall, progress: _Progress) -> None:
         """End a stream that does not deliver what is known to have been written.
 
         A revision that belongs to a key outside the prefix looks the same; patience grows until something arrives.
@@ -215,7 +210,6 @@ class EtcdStorage:
             goal = self._known
             await asyncio.sleep(progress.patience)
             if progress.reached < goal:
-                progress.stalled = True
                 progress.patience = min(_MOST_PATIENCE_SECONDS, progress.patience * 2)
                 call.cancel()
                 return
@@ -225,8 +219,8 @@ class EtcdStorage:
         request = pb.CompactionRequest(revision=revision)
         try:
             await self._endpoints.call(lambda stub, timeout: stub.compact(request, timeout=timeout * 4))
-        except grpc.aio.AioRpcError as exc:
-            if exc.code() is not grpc.StatusCode.OUT_OF_RANGE:  # another server has compacted already
+        except RpcError as exc:
+            if exc.code is not Code.OUT_OF_RANGE:  # another server has compacted already
                 raise unavailable(self._endpoints.urls, exc) from exc
 
     async def close(self) -> None:
@@ -240,7 +234,6 @@ class _Progress:
 
     reached: int  # every change up to this revision has been delivered
     patience: float = _STALL_SECONDS
-    stalled: bool = False
 
 
 class _LeaseGone(Exception):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
-import grpc.aio
-
 from controlplane.apiserver.storage.etcd import etcd_pb2 as pb
+from machinery.rpc.channel import Channel
 
 Request = TypeVar("Request", contravariant=True)
 Response = TypeVar("Response", covariant=True)
@@ -16,18 +15,45 @@ Response = TypeVar("Response", covariant=True)
 class Unary(Protocol[Request, Response]):
     """A call with one request and one response; `timeout` is seconds."""
 
-    def __call__(self, request: Request, /, *, timeout: float | None = None) -> Awaitable[Response]:
-        """Send; raises grpc.aio.AioRpcError."""
+    def __call__(self, request: Request, /, *, timeout: float) -> Awaitable[Response]:
+        """Send; raises RpcError."""
         ...
+
+
+class WatchCall:
+    """A stream of etcd's Watch service."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def open(self, request: pb.WatchCreateRequest, *, timeout: float) -> None:
+        """Begin with a request; connecting may take `timeout` seconds. Raises RpcError."""
+        self._call = await self._channel.stream("/etcdserverpb.Watch/Watch", timeout)
+        self._call.write(pb.WatchRequest(create_request=request).SerializeToString())
+
+    async def read(self) -> pb.WatchResponse | None:
+        """What etcd tells next; None at the end. Raises RpcError."""
+        message = await self._call.read()
+        return None if message is None else pb.WatchResponse.FromString(message)
+
+    def cancel(self) -> None:
+        """End it; whoever reads gets an RpcError."""
+        self._call.cancel()
 
 
 class Stub:
     """etcd's KV, Watch, Lease and Maintenance services on a channel."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         def unary(path: str, response: type[Any]) -> Any:
-            return channel.unary_unary(path, request_serializer=_serialize, response_deserializer=response.FromString)
+            read = response.FromString
 
+            async def call(request: Any, *, timeout: float) -> Any:
+                return read(await channel.unary(path, request.SerializeToString(), timeout))
+
+            return call
+
+        self._channel = channel
         self.range: Unary[pb.RangeRequest, pb.RangeResponse] = unary("/etcdserverpb.KV/Range", pb.RangeResponse)
         self.txn: Unary[pb.TxnRequest, pb.TxnResponse] = unary("/etcdserverpb.KV/Txn", pb.TxnResponse)
         self.compact: Unary[pb.CompactionRequest, pb.CompactionResponse] = unary(
@@ -39,13 +65,9 @@ class Stub:
         self.status: Unary[pb.StatusRequest, pb.StatusResponse] = unary(
             "/etcdserverpb.Maintenance/Status", pb.StatusResponse
         )
-        self.watch: Any = channel.stream_stream(
-            "/etcdserverpb.Watch/Watch",
-            request_serializer=_serialize,
-            response_deserializer=pb.WatchResponse.FromString,
-        )
 
-
-def _serialize(message: Any) -> bytes:
-    data: bytes = message.SerializeToString()
-    return data
+    async def watch(self, request: pb.WatchCreateRequest, *, timeout: float) -> WatchCall:
+        """Begin to watch. Raises RpcError."""
+        call = WatchCall(self._channel)
+        await call.open(request, timeout=timeout)
+        return call

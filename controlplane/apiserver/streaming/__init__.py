@@ -1,0 +1,1 @@
+"""What WebSocket clients of exec, attach and port-forward say, for kubelets that speak SPDY."""
