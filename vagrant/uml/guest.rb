@@ -38,6 +38,8 @@ module NavarchUml
       console.close
       File.write("#{@folder}/pid", "#{started}\n")
       Process.detach(started)
+      100.times { running? && created? ? return : sleep(0.1) } # until it is that program, with its disk
+      raise Failure, "#{@name} does not start: see #{@folder}/console.log"
     end
 
     # Powers the guest off; `wait` is how long it may take to do so by itself.
