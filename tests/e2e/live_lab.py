@@ -17,11 +17,11 @@ import pytest
 from lab.layout import PROJECT, Layout
 from lab.topology import Topology
 from lab.verbs.look import topology_of
+from lab.vms.place import Place
 
 Done = subprocess.CompletedProcess[str]
 
 EVERY_SECONDS = 0.2
-UP_SECONDS = 1500  # on virtual machines, with a kernel and an image that were made before
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class LiveLab:
 
     def up(self) -> None:
         """Bring it up, or see to it that all its parts are ready, whatever its shape."""
-        options: list[str] = ["--vms"] if os.environ.get("NAVARCH_E2E") == "vms" else []
+        options: list[str] = []
         if self.layout.topology_file.exists():
             shape = self.topology
             options += ["--control-planes", str(shape.control_planes), "--workers", str(shape.workers)]
             options += ["--proxy-mode", shape.proxy_mode, "--api-port", str(shape.api_port)]
-        self.navarch("up", *options, seconds=UP_SECONDS)
+        self.navarch("up", *options)
 
     def inside(self, host: str, *argv: str, check: bool = True) -> Done:
         return self.navarch("enter", host, *argv, check=check)
@@ -101,7 +101,8 @@ def lab() -> Iterator[LiveLab]:
     live = LiveLab(Layout.from_environment())
     running = live.layout.topology_file.exists()
     try:
-        live.up()
+        if not Place(live.layout).exists():  # a lab on virtual machines is there before the tests (`navarch test vms`)
+            live.up()
         yield live
     finally:
         if not running:
