@@ -34,6 +34,7 @@ DEPENDENCIES = (
     "cryptography",
     "dnslib",
     "grpcio",
+    "hpack",
     "httptools",
     "kubernetes-validate",
     "msgspec",
