@@ -41,6 +41,8 @@ _SYSCTLS = {
     "vm.overcommit_memory": 1,  # as the kubelet wants it
     "fs.inotify.max_user_instances": 8192,
 }
+# Unpacking images must not keep etcd, beside it on few processors, from its heartbeats.
+_WEIGHT = "[Service]\nCPUWeight=20\n"
 _KUBELET = f"""\
 [Unit]
 Description=kubelet: The Kubernetes Node Agent
@@ -114,7 +116,10 @@ def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
                 "/etc/containers/registries.conf": _mirrors(machines),
             }
         case "kubelet":
-            return {"/etc/systemd/system/kubelet.service": _KUBELET}
+            return {
+                "/etc/systemd/system/kubelet.service": _KUBELET,
+                "/etc/systemd/system/containerd.service.d/50-weight.conf": _WEIGHT,
+            }
         case "loadbalancer":
             return _balancer(machines, own)
     raise LabError(f"no part {part!r}: choose {', '.join(PARTS)}")
