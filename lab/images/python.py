@@ -86,7 +86,11 @@ async def navarch_image(folder: Path | None = None) -> Image:
         return [*files.skeleton(), *_links(), *_launchers(), *contents([*own, *libraries])]
 
     layers = [
-        await kept_layer(kept, [*interpreter, *programs, *packages, File(Path(__file__), "this")], system),
+        await kept_layer(
+            kept,
+            [*interpreter, *programs, *packages, File(Path(__file__), "this"), File(Path(files.__file__), "files")],
+            system,
+        ),
         await kept_layer(kept, packages, lambda: asyncio.to_thread(contents, packages)),
         await kept_layer(kept, project, lambda: asyncio.to_thread(contents, project)),
     ]
