@@ -41,16 +41,19 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int | Non
     from lab.progress import console
     from lab.topology import Topology
     from lab.verbs import look
+    from lab.vms import verbs as vms
 
     layout = Layout.from_environment()
+    if vms.concerns(layout, arguments):
+        return vms.carry_out(layout, arguments)
     match arguments.verb:
         case "setup":
             console.print("Everything is set up. Next: ./navarch up")
         case "up":
             from lab.verbs.up import up
 
-            shape = (arguments.control_planes, arguments.workers, arguments.proxy_mode, arguments.api_port)
-            asyncio.run(up(layout, Topology(*shape)))
+            given = {name: getattr(arguments, name) for name in ("control_planes", "workers", "proxy_mode", "api_port")}
+            asyncio.run(up(layout, Topology(**{name: value for name, value in given.items() if value is not None})))
         case "down":
             asyncio.run(_down(layout))
         case "status":

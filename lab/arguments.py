@@ -10,7 +10,7 @@ from lab.bootstrap.configuration import CERTIFICATES_DIR
 from lab.topology import PROXY_MODES
 
 DESCRIPTION = "A complete Kubernetes in Python, and a lab to run it in on one machine."
-SUITES = ("unit", "integration", "e2e", "clients", "consistency", "all")
+SUITES = ("unit", "integration", "e2e", "vms", "clients", "consistency", "all")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,11 +32,14 @@ def parser() -> argparse.ArgumentParser:
 def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     verbs.add_parser("setup", help="install what is needed, and nothing else", allow_abbrev=False)
     up = verbs.add_parser("up", help="bring up the lab", allow_abbrev=False)
-    up.add_argument("--control-planes", type=int, default=3, metavar="N", help="control-plane hosts (default 3)")
-    up.add_argument("--workers", type=int, default=2, metavar="N", help="worker hosts (default 2)")
-    up.add_argument("--proxy-mode", choices=PROXY_MODES, default="nftables", help="kube-proxy's mode")
+    up.add_argument("--control-planes", type=int, metavar="N", help="control-plane hosts (default 3)")
+    up.add_argument("--workers", type=int, metavar="N", help="worker hosts (default 2)")
+    up.add_argument("--proxy-mode", choices=PROXY_MODES, help="kube-proxy's mode (default nftables)")
     up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
+    up.add_argument("--vms", action="store_true", help="on virtual machines, by Vagrant and Ansible")
+    up.add_argument("--provider", metavar="NAME", help="with --vms: uml, libvirt or virtualbox (what works here)")
     _dev(verbs)
+    _vms(verbs)
     verbs.add_parser("down", help="remove the lab, whatever state it is in", allow_abbrev=False)
     verbs.add_parser("status", help="show every daemon of the lab", allow_abbrev=False)
     verbs.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig", allow_abbrev=False)
@@ -58,6 +61,29 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
         each.add_argument("components", nargs="*", metavar="COMPONENT")
     test = verbs.add_parser("test", help="run the test suite", allow_abbrev=False)
     test.add_argument("suite", nargs="?", choices=SUITES, default="all")
+
+
+def _vms(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    vms = verbs.add_parser("vms", help="what Vagrant's and Ansible's files call", allow_abbrev=False)
+    actions = vms.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    for name, what in (
+        ("inventory", "print Ansible's inventory"),
+        ("release", "make a release of this checkout; print its name"),
+        ("push", "put the release's images into the lab's registry"),
+        ("requirements", "print the Python packages that a machine needs"),
+        ("settled", "wait until this host's static pods are as their manifests say"),
+    ):
+        actions.add_parser(name, help=what, allow_abbrev=False)
+    files = actions.add_parser("files", help="write this machine's files of a part", allow_abbrev=False)
+    files.add_argument("--machines", required=True, metavar="FILE", help="machines.yaml")
+    files.add_argument("--config", required=True, metavar="FILE", help="kubeadm's configuration")
+    files.add_argument("parts", nargs="+", metavar="PART")
+    pack = actions.add_parser("pack", help="print the files of a folder for `unpack`", allow_abbrev=False)
+    pack.add_argument("--shared", action="store_true", help="those that control planes have in common")
+    pack.add_argument("folder", metavar="DIR")
+    pack.add_argument("names", nargs="*", metavar="NAME", help="default: all files")
+    unpack = actions.add_parser("unpack", help="write the files that `pack` printed", allow_abbrev=False)
+    unpack.add_argument("folder", metavar="DIR")
 
 
 def _dev(verbs: argparse._SubParsersAction[_Parser]) -> None:

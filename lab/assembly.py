@@ -10,6 +10,7 @@ from lab.bootstrap import images, kubeconfig, phases, staticfiles
 from lab.bootstrap.configuration import ClusterConfiguration, join_host_port
 from lab.bootstrap.rooted import inside
 from lab.daemons import containerd, haproxy, registry
+from lab.hosts.namespaces import MACHINE
 from lab.layout import Layout
 from lab.topology import REGISTRY_NAME, REGISTRY_PORT, Host, Topology
 from machinery import pki
@@ -78,7 +79,8 @@ def _runtime(root: Path, topology: Topology, config: ClusterConfiguration, able:
 
 def _balancer(root: Path, topology: Topology, shared: Path) -> None:
     address = topology.load_balancer.address
-    _write(root, haproxy.CONFIG, haproxy.configuration(address, topology.api_port, topology.control_plane_hosts))
+    binds = [f"127.0.0.1:{topology.api_port} namespace {MACHINE}", f"{address}:{haproxy.BACKEND_PORT}"]
+    _write(root, haproxy.CONFIG, haproxy.configuration(binds, topology.control_plane_hosts))
     _write(root, haproxy.CA_FILE, (shared / "ca.crt").read_text())
     _write(root, registry.CONFIG, registry.configuration(address, REGISTRY_PORT))
 

@@ -1,4 +1,4 @@
-"""HAProxy: one address for all API servers, on the lab's network and on the machine's loopback.
+"""HAProxy: one address for all API servers.
 
 Source: https://docs.haproxy.org/2.6/configuration.html.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.hosts.namespaces import MACHINE
 from lab.topology import Host
 
 CONFIG = "/etc/kubernetes/haproxy.cfg"
@@ -20,13 +19,14 @@ def command() -> list[str]:
     return ["haproxy", "-db", "-f", CONFIG]
 
 
-def configuration(address: str, api_port: int, control_planes: Sequence[Host]) -> str:
-    """HAProxy's file.
+def configuration(binds: Sequence[str], control_planes: Sequence[Host]) -> str:
+    """HAProxy's file; `binds` are where it listens, as its `bind` has them.
 
     A server that refuses a connection is passed over at once (redispatch); one whose /readyz fails twice in a row is
     taken out and its connections are ended, so that watches go on elsewhere.  The only server is never taken out: there
     is no elsewhere, and a machine that is busy must not look like one that is gone.
     """
+    listening = "\n".join(f"    bind {each}" for each in binds)
     servers = "\n".join(f"    server {host.name} {host.address}:{BACKEND_PORT}" for host in control_planes)
     return f"""\
 global
@@ -49,8 +49,7 @@ defaults
     option srvtcpka
 
 frontend kubernetes
-    bind 127.0.0.1:{api_port} namespace {MACHINE}
-    bind {address}:{BACKEND_PORT}
+{listening}
     default_backend control-plane
 
 backend control-plane

@@ -88,6 +88,8 @@ def skeleton() -> list[Entry]:
             "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
         ),
         Entry("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n"),
+        # ipset and iptables look protocols up by their names.
+        Entry("etc/protocols", 0o644, b"icmp 1\ntcp 6\nudp 17\nipv6-icmp 58\nsctp 132\n"),
         Entry("root", 0o700),
         Entry("tmp", 0o1777),
         *(Entry(name) for name in ("dev", "proc", "sys", "run", "var")),

@@ -74,7 +74,7 @@ async def navarch_image(folder: Path | None = None) -> Image:
     """The image; `folder` is where layers are kept, by default in the virtual environment. Raises LabError."""
     kept = folder or files.kept_layers()
     interpreter = [*tree(_LIBRARY, str(_LIBRARY)[1:]), File(_interpreter(), f"usr/bin/{_VERSION}")]
-    packages = list(_dependencies(DEPENDENCIES))
+    packages = list(dependency_files(DEPENDENCIES))
     programs = list(_programs())
     project = [file for name in FOLDERS for file in tree(PROJECT / name, f"{_HOME}/{name}"[1:])]
 
@@ -86,7 +86,11 @@ async def navarch_image(folder: Path | None = None) -> Image:
         return [*files.skeleton(), *_links(), *_launchers(), *contents([*own, *libraries])]
 
     layers = [
-        await kept_layer(kept, [*interpreter, *programs, *packages, File(Path(__file__), "this")], system),
+        await kept_layer(
+            kept,
+            [*interpreter, *programs, *packages, File(Path(__file__), "this"), File(Path(files.__file__), "files")],
+            system,
+        ),
         await kept_layer(kept, packages, lambda: asyncio.to_thread(contents, packages)),
         await kept_layer(kept, project, lambda: asyncio.to_thread(contents, project)),
     ]
@@ -138,9 +142,9 @@ def _launchers() -> list[Entry]:
     ]
 
 
-def _dependencies(names: Iterable[str]) -> Iterator[File]:
+def dependency_files(names: Iterable[str]) -> Iterator[File]:
     """The files of these distributions and of all that they need."""
-    for found in _closure(names):
+    for found in distributions(names):
         for path in found.files or ():
             source = Path(str(found.locate_file(path)))
             if not source.is_relative_to(_PACKAGES) or ".." in path.parts or _of_another_release(source):
@@ -149,7 +153,8 @@ def _dependencies(names: Iterable[str]) -> Iterator[File]:
                 yield File(source, f"usr/local/lib/{_VERSION}/dist-packages/{path}")
 
 
-def _closure(names: Iterable[str]) -> list[Distribution]:
+def distributions(names: Iterable[str]) -> list[Distribution]:
+    """These distributions and all that they need, by name. Raises LabError for one of the project's own."""
     found: dict[str, Distribution] = {}
     wanted = list(names)
     while wanted:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from lab.layout import PROJECT
+from lab.layout import PROJECT, Layout
 from lab.progress import console
 from lab.verbs import clients
+from lab.vms.place import Place
 
 CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
@@ -22,6 +23,7 @@ SUITES = {
     "unit": ["tests/unit", "tests/conformance"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
+    "vms": ["tests/e2e/test_e2e_cluster.py", "tests/e2e/test_e2e_web.py", "tests/vms"],
     "clients": ["tests/clients"],
     "consistency": ["tests/integration/consistency"],
     "all": ["tests/unit", "tests/conformance", "tests/integration", "tests/clients/kubectl", "tests/e2e"],
@@ -30,6 +32,8 @@ SUITES = {
 
 def test(suite: str) -> int:
     """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0."""
+    if suite == "vms" and not Place(Layout.from_environment()).exists():
+        return _with_lab(suite)
     statuses = []
     if suite == "clients":
         clients.prepare()
@@ -40,11 +44,20 @@ def test(suite: str) -> int:
         for check in CHECKS:
             console.rule(" ".join(check), style="dim")
             statuses.append(_run(_program(check)))
-    folders = [folder for folder in SUITES[suite] if any((PROJECT / folder).rglob("test_*.py"))]
+    folders = [name for name in SUITES[suite] if name.endswith(".py") or any((PROJECT / name).rglob("test_*.py"))]
     console.rule("pytest " + " ".join(folders), style="dim")
     statuses.append(_run([sys.executable, "-m", "pytest", *folders]))
     failed = [status for status in statuses if status]
     return failed[0] if failed else 0
+
+
+def _with_lab(suite: str) -> int:
+    """The suite, on a lab of virtual machines that is there for it alone."""
+    navarch = [sys.executable, "-P", "-m", "lab"]
+    try:
+        return _run([*navarch, "up", "--vms"]) or test(suite)
+    finally:
+        _run([*navarch, "down"])
 
 
 def _program(check: Sequence[str]) -> list[str]:

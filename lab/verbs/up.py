@@ -83,19 +83,24 @@ def _check_machine(topology: Topology) -> None:
         missing.add("containernetworking-plugins")
     if missing:
         raise LabError(f"Debian packages are missing: {' '.join(sorted(missing))}: run `navarch setup`")
+    free_port(topology.api_port)
+    if Path("/run") in PROJECT.parents:
+        raise LabError(f"the checkout is in {PROJECT}, and hosts have a /run of their own: move it elsewhere")
+
+
+def free_port(port: int) -> None:
+    """Nothing if 127.0.0.1:PORT can be listened on. Raises LabError saying why it can't."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", topology.api_port))
+            probe.bind(("127.0.0.1", port))
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
-                raise LabError(f"cannot listen on 127.0.0.1:{topology.api_port}: {exc.strerror}") from exc
+                raise LabError(f"cannot listen on 127.0.0.1:{port}: {exc.strerror}") from exc
             raise LabError(
-                f"port {topology.api_port} of 127.0.0.1 is in use by another program (`ss -ltnp` shows which): "
+                f"port {port} of 127.0.0.1 is in use by another program (`ss -ltnp` shows which): "
                 "stop it, or choose another with --api-port"
             ) from exc
-    if Path("/run") in PROJECT.parents:
-        raise LabError(f"the checkout is in {PROJECT}, and hosts have a /run of their own: move it elsewhere")
 
 
 def _tell(layout: Layout, topology: Topology, known: Path, seconds: float) -> None:

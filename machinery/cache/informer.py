@@ -31,6 +31,8 @@ Objects = list[Object]  # by another name: inside Informer, `list` is the method
 
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 10.0
+_HEALTHY_SECONDS = 5.0
+"""A watch that lasted this long worked: the next failure is a first one again."""
 
 
 class Informer:
@@ -107,17 +109,19 @@ class Informer:
 
     async def run(self) -> None:
         """Keep the cache up to date until cancelled."""
-        delay = _FIRST_RETRY_SECONDS
+        delay, now = _FIRST_RETRY_SECONDS, asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
                 if not self._version:
                     await self._relist()
-                delay = _FIRST_RETRY_SECONDS
                 await self._follow()
             except (Expired, Gone):
                 self._version = ""
             except (StatusError, TransportError) as exc:
                 log.warning("watch interrupted", resource=self.resource.group_resource, err=str(exc))
+                if now() - began > _HEALTHY_SECONDS:
+                    delay = _FIRST_RETRY_SECONDS
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,15 @@ pytest_plugins = ["live_lab"]
 
 MANIFEST = "examples/web.yaml"
 IMAGE = "registry.navarch.local:5000/busybox:1.35"
+KILL_FIRST_PROCESS = r"""
+for process in /proc/[0-9]*; do
+    grep -q "$1" $process/cgroup 2>/dev/null || continue  # of another pod
+    tr '\0' ' ' <$process/cmdline | grep -q httpd || continue  # the sandbox's
+    [ "$(awk '/^NSpid:/ { print $NF }' $process/status)" = 1 ] || continue
+    exec kill -KILL ${process#/proc/}
+done
+exit 1
+"""
 
 
 class Web:
@@ -185,7 +192,7 @@ def test_a_deleted_pod_is_replaced(web: Web, eventually: Eventually) -> None:
 def test_a_killed_container_is_restarted(web: Web, eventually: Eventually) -> None:
     pod = web.pods()[0]
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-    os.kill(process_of(uid), signal.SIGKILL)
+    web.lab.inside(pod["spec"]["nodeName"], "sh", "-c", KILL_FIRST_PROCESS, "sh", uid)
 
     def restarted() -> bool:
         now = web.lab.get("pod", name, "-n", web.namespace)
@@ -195,21 +202,6 @@ def test_a_killed_container_is_restarted(web: Web, eventually: Eventually) -> No
     web.ready(3)
     last = web.lab.get("pod", name, "-n", web.namespace)["status"]["containerStatuses"][0]["lastState"]
     assert last["terminated"]["exitCode"] == 137
-
-
-def process_of(uid: str) -> int:
-    """The first process of the pod's one container: found by the pod's cgroup, its command, and being 1 inside."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, cgroup = (process / "cmdline").read_bytes(), (process / "cgroup").read_text()
-            inside = next(x for x in (process / "status").read_text().splitlines() if x.startswith("NSpid:")).split()[
-                -1
-            ]
-        except (OSError, StopIteration):
-            continue
-        if uid in cgroup and b"httpd" in command and inside == "1":
-            return int(process.name)
-    raise AssertionError(f"no process of pod {uid}")
 
 
 def test_describe_tells_the_pods_story(web: Web) -> None:

@@ -18,7 +18,7 @@ from machinery import pki
 def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
     ca = tmp_path / "ca.crt"
     pki.write_file(ca, pki.make_authority("kubernetes", algorithm="ECDSA-P256").certificate_pem)
-    text = haproxy.configuration("10.77.0.10", 6443, Topology().control_plane_hosts)
+    text = haproxy.configuration([":6443"], Topology().control_plane_hosts)
     file = tmp_path / "haproxy.cfg"
     # The namespace and the CA's place exist on the host alone.
     file.write_text(text.replace(" namespace machine", "").replace(haproxy.CA_FILE, str(ca)))
@@ -26,8 +26,9 @@ def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_haproxy_listens_on_the_machine_and_in_the_lab_and_knows_every_api_server() -> None:
-    text = haproxy.configuration("10.77.0.10", 7443, Topology(control_planes=2).control_plane_hosts)
+def test_haproxy_listens_where_it_is_told_and_knows_every_api_server() -> None:
+    binds = ["127.0.0.1:7443 namespace machine", "10.77.0.10:6443"]
+    text = haproxy.configuration(binds, Topology(control_planes=2).control_plane_hosts)
     assert "bind 127.0.0.1:7443 namespace machine\n" in text
     assert "bind 10.77.0.10:6443\n" in text
     assert text.count("\n    server ") == 2
