@@ -288,7 +288,7 @@ class PodWorker:
             plan = plan_pod(self._promised, runtime, ProbeVerdicts(kit.probes.startup, kit.probes.liveness, restarts))
             if plan.is_empty or not await self._carry_out(plan):
                 return
-        log.error("pod does not come to rest", pod=meta.key_of(self.pod))
+        self._due(_RETRY_SECONDS)
 
     async def _carry_out(self, plan: Plan) -> bool:
         """Do one plan; whether there may be more to do at once."""
@@ -359,8 +359,8 @@ class PodWorker:
             started += await self._try_start(start, container)
         if started and spec.restart_policy(self.pod) != "Always":
             self._kit.view.expect_exit()
-        # Only what changed something can have opened the way for more.
-        return started > 0 and bool(plan.init)
+        # Only what changed something can have opened the way for more, or have ended by now.
+        return started > 0 and (bool(plan.init) or started == len(plan.ephemeral) + len(plan.start))
 
     async def _try_start(self, start: PodStart, container: Object) -> bool:
         """Start one container if its back-off allows; whether it was started."""

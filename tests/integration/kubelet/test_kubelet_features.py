@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
-from kubelet_node import NODE, TestNode, eventually, free_port, running_node, shell
+from kubelet_node import NODE, TestNode, box, container_status, eventually, free_port, running_node, shell
 
 from machinery.api.catalogue import LEASES, NODES, PODS
 from machinery.api.meta import Object
+from machinery.client.rest import STRATEGIC
 from machinery.errors import NotFound
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -82,6 +83,21 @@ async def test_variables_of_a_file_that_an_init_container_wrote(node: TestNode) 
     )
     await node.wait_ready(name)
     assert (await node.logs(name)).strip() == "hello there"
+    await node.delete(name)
+
+
+async def test_ephemeral_container_joins_a_running_pod(node: TestNode) -> None:
+    name = await node.create({"containers": [box("sleep", "3600")]})
+    await node.wait_ready(name)
+    debug = {**box("sleep", "3600"), "name": "debug", "targetContainerName": "c"}
+    patch = {"spec": {"ephemeralContainers": [debug]}}
+    await node.client.patch(PODS, name, patch, "default", content_type=STRATEGIC, subresource="ephemeralcontainers")
+    await node.wait(
+        name,
+        lambda p: container_status(p, "debug", "ephemeralContainerStatuses").get("state", {}).get("running"),
+        "the debug container",
+    )
+    assert "sleep 3600" in await node.run_in(name, "ps", container="debug")
     await node.delete(name)
 
 

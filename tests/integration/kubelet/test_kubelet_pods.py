@@ -385,21 +385,6 @@ async def test_lost_sandbox_is_made_again(node: TestNode) -> None:
     await node.delete(name)
 
 
-async def test_ephemeral_container_joins_a_running_pod(node: TestNode) -> None:
-    name = await node.create({"containers": [box("sleep", "3600")]})
-    await node.wait_ready(name)
-    debug = {**box("sleep", "3600"), "name": "debug", "targetContainerName": "c"}
-    patch = {"spec": {"ephemeralContainers": [debug]}}
-    await node.client.patch(PODS, name, patch, "default", content_type=STRATEGIC, subresource="ephemeralcontainers")
-    await node.wait(
-        name,
-        lambda p: container_status(p, "debug", "ephemeralContainerStatuses").get("state", {}).get("running"),
-        "the debug container",
-    )
-    assert "sleep 3600" in await node.run_in(name, "ps", container="debug")
-    await node.delete(name)
-
-
 async def test_deleted_node_registers_again(node: TestNode) -> None:
     before = (await node.ready())["metadata"]["uid"]
     await node.client.delete(NODES, NODE)

@@ -36,7 +36,7 @@ def test_haproxy_listens_where_it_is_told_and_knows_every_api_server() -> None:
 
 
 def test_the_only_api_server_is_never_taken_out() -> None:
-    text = haproxy.configuration("10.77.0.10", 6443, Topology(control_planes=1).control_plane_hosts)
+    text = haproxy.configuration(["10.77.0.10:6443"], Topology(control_planes=1).control_plane_hosts)
     assert text.count("\n    server ") == 1
     assert "check" not in text.split("\nbackend ")[1]
 
