@@ -49,7 +49,7 @@ def etcd(config: ClusterConfiguration) -> list[str]:
         "listen-metrics-urls": "http://127.0.0.1:2381",
         "experimental-initial-corrupt-check": "true",
         # The API server waits for this to know that its cache is as new as a quorum read.
-        "experimental-watch-progress-notify-interval": "100ms",
+        "experimental-watch-progress-notify-interval": "1s",
     }
     return command_line(override(tuple(defaults.items()), config.etcd.extra_args))
 
