@@ -76,6 +76,7 @@ _BEGUN = (
     "storage-readiness",
 )
 _IDENTITY = (
+    "peer-endpoint-reconciler-controller",  # by its Lease others know of this server
     "start-kube-apiserver-identity-lease-controller",
     "start-kube-apiserver-identity-lease-garbage-collector",
 )
@@ -171,7 +172,9 @@ class ApiServer:
         }
         for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
-        return Health(checks, {"etcd-readiness": etcd, "informer-sync": well, "shutdown": shutdown})
+        # Requests of the server to itself go by no connection: there is no certificate of theirs that could expire.
+        live_only: dict[str, Check] = {"loopback-serving-certificate": well}
+        return Health(checks, {"etcd-readiness": etcd, "informer-sync": well, "shutdown": shutdown}, live_only)
 
     def _begun(self) -> Sequence[str]:
         """What the server begins by itself, by the names of upstream's hooks; done once it serves."""

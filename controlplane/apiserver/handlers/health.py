@@ -21,6 +21,7 @@ Check = Callable[[], Awaitable[None]]
 
 TEXT = "text/plain; charset=utf-8"
 ENDPOINTS = ("healthz", "livez", "readyz")
+_UNTOLD = frozenset(("/readyz/etcd", "/readyz/etcd-readiness"))
 
 
 async def well() -> None:
@@ -40,22 +41,24 @@ class _Told:
 
 @dataclass
 class Health:
-    """Checks by name; `ready_only` ones count for /readyz alone."""
+    """Checks by name; `ready_only` ones count for /readyz alone, `live_only` ones everywhere else."""
 
     checks: dict[str, Check] = field(default_factory=dict)
     ready_only: dict[str, Check] = field(default_factory=dict)
+    live_only: dict[str, Check] = field(default_factory=dict)
     _seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def of(self, endpoint: str) -> Mapping[str, Check]:
         """The checks of an endpoint, in order."""
-        return {**self.checks, **self.ready_only} if endpoint == "readyz" else self.checks
+        return {**self.checks, **(self.ready_only if endpoint == "readyz" else self.live_only)}
 
     def paths(self) -> list[str]:
-        """All paths that are served."""
+        """All paths that are told of: those about etcd's readiness are not, as upstream's are added too late."""
         return [
             path
             for endpoint in ENDPOINTS
             for path in (f"/{endpoint}", *(f"/{endpoint}/{name}" for name in sorted(self.of(endpoint))))
+            if path not in _UNTOLD
         ]
 
     async def answer(self, path: str, query: Query) -> Answer | None:
