@@ -177,6 +177,7 @@ async def test_without_api_server_pods_go_on_and_static_ones_start(node: TestNod
 
 async def test_a_static_pod_that_comes_back_before_it_has_ended_runs_again(node: TestNode) -> None:
     """Its manifest is moved away and back, as administrators restart such pods."""
+    before = node.host.leftovers()
     manifest = node.directory / "manifests" / "static.yaml"
     manifest.write_text(_static("3600").replace("PeriodSeconds: 1", "PeriodSeconds: 3"))
 
@@ -202,6 +203,7 @@ async def test_a_static_pod_that_comes_back_before_it_has_ended_runs_again(node:
     await eventually(another, "it to run again")
     manifest.unlink()
     await _gone(node, f"static-{NODE}")
+    await _nothing_left(node, before)
 
 
 async def test_pods_come_back_after_a_reboot(node: TestNode) -> None:

@@ -16,9 +16,10 @@ import pytest
 
 from lab.bootstrap.rooted import inside
 from lab.conditions import until_async
-from lab.daemons import plan
+from lab.daemons import haproxy, plan
 from lab.errors import LabError, NotRunning
 from lab.hosts import sockets
+from lab.hosts.namespaces import MACHINE
 from lab.images import catalogue
 from lab.images.push import push
 from lab.readiness import Endpoint, answers
@@ -171,7 +172,13 @@ async def test_images_are_pushed_pulled_and_run(built: BuiltLab) -> None:
 
 
 async def test_haproxy_passes_by_an_api_server_that_is_not_ready(built: BuiltLab) -> None:
-    """A stand-in answers /readyz on cp1 with the API server's certificate; HAProxy believes that alone."""
+    """A stand-in answers /readyz on cp1 with the API server's certificate; HAProxy believes that alone.
+
+    There is a second server, which is down: an only one would never be taken out.
+    """
+    hosts, binds = built.topology.hosts, [f"127.0.0.1:{built.topology.api_port} namespace {MACHINE}", "10.77.0.10:6443"]
+    servers = [host for host in hosts if host.name in ("cp1", "w1")]
+    inside(built.layout.root("lb"), haproxy.CONFIG).write_text(haproxy.configuration(binds, servers))
     pki = inside(built.layout.root("cp1"), "/etc/kubernetes/pki")
     state = built.layout.state / "ready"
     server = (
