@@ -58,9 +58,9 @@ def test_a_cluster_is_restored_from_a_snapshot(lab: LiveLab, namespace: str, eve
     lab.up()
     eventually(lambda: marks(lab, namespace) == {"before"}, 60, "the state of the snapshot")
     # As the runbook says: whoever watched before knows of revisions that never were.
-    for host in (*lab.topology.control_plane_hosts, *lab.topology.worker_hosts):
-        lab.navarch("stop", host.name, "kubelet")
-        lab.navarch("start", host.name, "kubelet")
+    for each in (*lab.topology.control_plane_hosts, *lab.topology.worker_hosts):
+        lab.navarch("stop", each.name, "kubelet")
+        lab.navarch("start", each.name, "kubelet")
     lab.kubectl("-n", "kube-system", "rollout", "restart", "daemonset,deployment")
     mark(lab, namespace, "again")
     lab.kubectl("-n", namespace, "apply", "-f", "examples/web.yaml")
