@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -206,6 +207,17 @@ async def test_a_static_pod_that_comes_back_before_it_has_ended_runs_again(node:
     await _nothing_left(node, before)
 
 
+def _shims(node: TestNode) -> list[int]:
+    """The processes that stand between this node's runtime and its containers."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if b"containerd-shim" in command and str(node.directory).encode() in command:
+                found.append(int(process.name))
+    return found
+
+
 async def test_pods_come_back_after_a_reboot(node: TestNode) -> None:
     """As a reboot leaves them: no process, no mount, no control group; the runtime's records are on disk."""
     before = node.host.leftovers()
@@ -220,6 +232,8 @@ async def test_pods_come_back_after_a_reboot(node: TestNode) -> None:
             trees.kill(f"{node.host.cgroup_root}/kubepods")
             await asyncio.sleep(0.05)
     await node.host.stop_containerd(signal.SIGKILL)
+    for shim in _shims(node):
+        os.kill(shim, signal.SIGKILL)
     for directory in ("kubelet", "containerd-state"):
         for point in list(mounts.below(str(node.directory / directory))):
             mounts.unmount(point)
