@@ -20,6 +20,7 @@ from controlplane.scheduler.framework import MAX_SCORE
 from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.preemption import Candidate
 from machinery.api.meta import Object, name_of
+from machinery.client.bodies import read_up_to
 from machinery.errors import NavarchError, SettingsError
 
 _MAX_PRIORITY = 10
@@ -137,7 +138,7 @@ class Extender:
             async with self._session.post(url, data=orjson.dumps(body), headers=headers) as response:
                 if response.status != 200:
                     raise ExtenderFailed(f"failed {verb} with extender at URL {url}, code {response.status}")
-                text = await response.content.read(_LONGEST_ANSWER)
+                text = await read_up_to(response.content, _LONGEST_ANSWER)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
             raise ExtenderFailed(f'Post "{url}": {exc or type(exc).__name__}') from exc
         try:

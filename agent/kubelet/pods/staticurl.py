@@ -16,6 +16,7 @@ from agent.kubelet.pods.staticpods import to_static_pod
 from agent.kubelet.settings import Settings
 from machinery.api import meta
 from machinery.api.meta import Object
+from machinery.client.bodies import read_up_to
 from machinery.clock import Clock
 from machinery.errors import SettingsError
 from machinery.log import get_logger
@@ -57,7 +58,7 @@ class StaticUrl:
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(self._url, headers=self._headers, ssl=ssl.create_default_context()) as response,
         ):
-            content = await response.content.read(_MOST_BYTES + 1)
+            content = await read_up_to(response.content, _MOST_BYTES + 1)
             status = f"{response.status} {response.reason}"
             if response.status != 200:
                 raise SettingsError(f"{self._url}: {status}")

@@ -26,6 +26,7 @@ from controlplane.apiserver.registry.objects import items, sub, text
 from controlplane.apiserver.request import User
 from controlplane.apiserver.settings import Settings
 from machinery.api.meta import Object, name_of
+from machinery.client.bodies import read_up_to
 from machinery.errors import ServiceUnavailable, TransportError
 from machinery.imports import deferred
 
@@ -130,9 +131,7 @@ class Remote:
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.get(url, headers=headers, server_hostname=peer.server_name, allow_redirects=False) as answer,
             ):
-                body = await answer.content.read(_LARGEST_BYTES)
-                while chunk := await answer.content.read(_LARGEST_BYTES - len(body)):
-                    body += chunk
+                body = await read_up_to(answer.content, _LARGEST_BYTES)
                 return answer.status, answer.headers.get("Content-Type", ""), body
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise ServiceUnavailable(f'Get "{url}": {why(exc)}') from exc

@@ -19,6 +19,7 @@ import orjson
 import ryaml
 
 from machinery.api.meta import Object
+from machinery.client.bodies import read_up_to
 from machinery.errors import SettingsError, TransportError
 from machinery.imports import deferred
 
@@ -81,7 +82,7 @@ class RemoteReview:
             async with self._session.post(
                 self.url, data=document, headers=headers, ssl=tls, allow_redirects=False
             ) as response:
-                body = await response.content.read(LARGEST_ANSWER_BYTES + 1)
+                body = await read_up_to(response.content, LARGEST_ANSWER_BYTES + 1)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise _RetryableError(f"calling {self.url}: {exc or type(exc).__name__}") from exc

@@ -20,6 +20,7 @@ from controlplane.apiserver.dialing import bracketed, why
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import ENDPOINTSLICES, SERVICES
 from machinery.api.meta import Object, labels_of
+from machinery.client.bodies import read_up_to
 from machinery.errors import TransportError
 from machinery.imports import deferred
 
@@ -73,9 +74,7 @@ class WebhookClient:
                     allow_redirects=False,
                 ) as response,
             ):
-                body = await response.content.read(LARGEST_ANSWER_BYTES + 1)
-                while not response.content.at_eof() and len(body) <= LARGEST_ANSWER_BYTES:
-                    body += await response.content.read(LARGEST_ANSWER_BYTES + 1 - len(body))
+                body = await read_up_to(response.content, LARGEST_ANSWER_BYTES + 1)
                 status, reason = response.status, response.reason
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as exc:
             raise TransportError(f'Post "{target.url}": {why(exc)}') from exc

@@ -12,6 +12,7 @@ import jwt
 import orjson
 
 from controlplane.apiserver.authn.oidc.model import Issuer
+from machinery.client.bodies import read_up_to
 from machinery.clock import Clock
 from machinery.errors import TransportError, Unauthorized
 from machinery.imports import deferred
@@ -110,7 +111,7 @@ class Provider:
     async def _get(self, session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         try:
             async with session.get(url, ssl=self._tls, allow_redirects=False) as response:
-                body = await response.content.read(_LARGEST_BYTES + 1)
+                body = await read_up_to(response.content, _LARGEST_BYTES + 1)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise TransportError(f"GET {url}: {exc or type(exc).__name__}") from exc
