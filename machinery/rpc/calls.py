@@ -92,19 +92,16 @@ class Streaming(Call):
 
     __slots__ = ("_ended", "_error", "_loop", "_messages", "_reader", "_reset", "_write")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[Call, bytes], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, write: Callable[[Call, bytes], None], reset: Callable[[Call], None]
+    ) -> None:
         super().__init__()
         self._loop = loop
-        self._write = write
+        self._write, self._reset = write, reset
         self._messages: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._ended = False
         self._error: RpcError | None = None
-        self._reset: Callable[[Call], None] | None = None
-
-    def opened(self, reset: Callable[[Call], None]) -> None:
-        """It has a stream, which `reset` ends."""
-        self._reset = reset
 
     def message(self, message: bytes) -> None:
         """See `Call`."""
@@ -142,6 +139,5 @@ class Streaming(Call):
     def cancel(self) -> None:
         """End the call from here; whoever reads gets CANCELLED."""
         if not self._ended:
-            if self._reset is not None:
-                self._reset(self)
+            self._reset(self)
             self.end(RpcError(Code.CANCELLED, "cancelled"))

@@ -65,8 +65,11 @@ class Channel:
     async def stream(self, path: str, timeout: float) -> Streaming:
         """Begin a call that streams both ways; connecting may take `timeout` seconds. Raises RpcError."""
         connection = self._connection or await self._connected(timeout)
-        call = Streaming(self._loop, lambda call, message: connection.write(call, _framed(message), last=False))
-        call.opened(connection.cancel)
+
+        def write(call: Call, message: bytes) -> None:
+            connection.write(call, _framed(message), last=False)
+
+        call = Streaming(self._loop, write, connection.cancel)
         connection.begin(call, self._block(path), b"", last=False)
         return call
 

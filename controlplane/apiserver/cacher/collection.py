@@ -101,10 +101,10 @@ class Collection:
         Each watcher written to costs a system call and wakes a client, so that events which follow each other closely
         go in one write when there are many watchers: with five of them a round comes after a millisecond at most.
         """
+        if not self._subscribers:
+            return
         self._undelivered.extend(events)
-        if self._round is not None or not self._subscribers:
-            if not self._subscribers:
-                self._undelivered.clear()
+        if self._round is not None:
             return
         loop = asyncio.get_running_loop()
         if loop.time() >= self._next_round:
