@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ryaml
-
 from controlplane.apiserver.authz.conditions import ALL, Conditions
 from controlplane.apiserver.authz.webhook import WebhookSettings
+from controlplane.apiserver.configdocument import read_document
 from machinery import settings as texts
 from machinery.api import fielderror, names
 from machinery.api.fielderror import FieldError
@@ -24,7 +23,6 @@ from machinery.errors import SettingsError
 FLAG = "--authorization-config"
 MODES = ("ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
 IN_CLUSTER, FILE = "InClusterConfig", "KubeConfigFile"
-_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1")
 _MOST_CONDITIONS = 64
 _LONGEST_SECONDS = 30.0
 
@@ -40,17 +38,7 @@ class Entry:
 
 def load(path: str) -> tuple[Entry, ...]:
     """What the file says. Raises SettingsError with all that is wrong."""
-    try:
-        document = ryaml.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, ryaml.InvalidYamlError) as exc:
-        raise SettingsError(f"{FLAG}: can't read {path}: {exc}") from exc
-    if (
-        not isinstance(document, dict)
-        or document.get("apiVersion") not in _VERSIONS
-        or document.get("kind") != "AuthorizationConfiguration"
-    ):
-        raise SettingsError(f"{FLAG}: {path} is not an AuthorizationConfiguration of {_VERSIONS[0]}")
-    return parse(document, f"{FLAG}: {path}")
+    return parse(read_document(path, "AuthorizationConfiguration", FLAG), f"{FLAG}: {path}")
 
 
 def parse(document: Object, where: str) -> tuple[Entry, ...]:

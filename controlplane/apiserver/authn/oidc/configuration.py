@@ -9,31 +9,19 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-import ryaml
-
 from controlplane.apiserver.authn.oidc.model import AuthenticationConfiguration
 from controlplane.apiserver.authn.oidc.reading import ALGORITHMS, Reader
+from controlplane.apiserver.configdocument import read_document
 from controlplane.apiserver.settings import Settings
 from machinery.api.meta import Object
 from machinery.errors import SettingsError
 
 FLAG = "--authentication-config"
-_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1")
 
 
 def load(path: str, own_issuers: Collection[str]) -> AuthenticationConfiguration:
     """The configuration of a file; `own_issuers` issue service account tokens. Raises SettingsError."""
-    try:
-        document = ryaml.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, ryaml.InvalidYamlError) as exc:
-        raise SettingsError(f"{FLAG}: can't read {path}: {exc}") from exc
-    if (
-        not isinstance(document, dict)
-        or document.get("apiVersion") not in _VERSIONS
-        or document.get("kind") != "AuthenticationConfiguration"
-    ):
-        raise SettingsError(f"{FLAG}: {path} is not an AuthenticationConfiguration of {_VERSIONS[0]}")
-    return parse(document, own_issuers, f"{FLAG}: {path}")
+    return parse(read_document(path, "AuthenticationConfiguration", FLAG), own_issuers, f"{FLAG}: {path}")
 
 
 def parse(document: Object, own_issuers: Collection[str], where: str) -> AuthenticationConfiguration:
