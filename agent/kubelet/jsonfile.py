@@ -16,15 +16,23 @@ log = get_logger(__name__)
 class JsonFile:
     """One file of the kubelet's own. Failures are logged: what runs goes on."""
 
+    options = 0
+    """orjson's, for writing."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> Any:
-        """Its contents; None if there are none that can be read."""
+    def load(self) -> Any:
+        """Its contents; None if there is no file. Raises OSError, ValueError."""
         try:
             return orjson.loads(self.path.read_bytes())
         except FileNotFoundError:
             return None
+
+    def read(self) -> Any:
+        """Its contents; None if there are none that can be read."""
+        try:
+            return self.load()
         except (OSError, ValueError) as error:
             log.error("cannot read file: going on without it", path=str(self.path), err=str(error))
             return None
@@ -32,6 +40,6 @@ class JsonFile:
     def write(self, document: Any) -> None:
         """Replace its contents."""
         try:
-            write_file(self.path, orjson.dumps(document))
+            write_file(self.path, orjson.dumps(document, option=self.options))
         except OSError as error:
             log.error("cannot write file", path=str(self.path), err=str(error))

@@ -9,18 +9,12 @@ Source: kubelet's checkpointmanager (checksum.New), k8s.io/apimachinery/pkg/util
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from agent.kubelet.jsonfile import JsonFile
 from machinery.errors import SettingsError
-from machinery.log import get_logger
-from machinery.pki import write_file
-
-log = get_logger(__name__)
-
-_MODE = 0o600
 
 
 def fnv32a(text: str) -> int:
@@ -46,27 +40,17 @@ def show_struct(fields: Sequence[tuple[str, str, str | int]]) -> str:
     return "{" + " ".join(f"{name}:({kind}){value}" for name, kind, value in fields) + "}"
 
 
-class Checkpoint:
+class Checkpoint(JsonFile):
     """One file of state. Its contents are checked by whoever knows them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    options = orjson.OPT_NON_STR_KEYS
 
     def read(self) -> Any:
         """The document; None if there is no file. Raises SettingsError for what is no JSON."""
         try:
-            return orjson.loads(self.path.read_bytes())
-        except FileNotFoundError:
-            return None
+            return self.load()
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
-
-    def write(self, document: Any) -> None:
-        """Replace the file; a failure is logged: what runs goes on."""
-        try:
-            write_file(self.path, orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS), mode=_MODE)
-        except OSError as error:
-            log.error("cannot write checkpoint", path=str(self.path), err=str(error))
 
 
 def corrupt(actual: int, expected: int) -> SettingsError:
