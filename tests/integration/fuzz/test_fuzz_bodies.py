@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import ssl
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from fuzzed_server import FuzzedServer, fuzzed_server, is_defect
+from fuzzed_server import FuzzedServer, is_defect
+from fuzzing import CHANCES, bounded
 from hostile import STRINGS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("NAVARCH_FUZZ_EXAMPLES", "0"))
+pytest_plugins = ["fuzzed_fixture"]
+
 PATH = "/api/v1/namespaces/default/configmaps"
 CONTENT = (
     "application/json",
@@ -33,26 +33,6 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{after}: &{after} [{','.join(['*' + before] * 9)}]\n" for before, after in pairwise("abcdefghi")
 )
 GOOD = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"half"}}'
-
-
-CHANCES = st.integers(0, 2**32).map(random.Random)
-
-
-def bounded(examples: int) -> settings:
-    return settings(
-        max_examples=EXAMPLES or examples,
-        deadline=None,
-        derandomize=not EXAMPLES,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FuzzedServer]:
-    with fuzzed_server() as running:
-        yield running
-        assert running.is_well()
 
 
 def refused(server: FuzzedServer, method: str, path: str, body: bytes, content: str) -> None:

@@ -6,20 +6,19 @@ HYPOTHESIS examples are the same in each run; NAVARCH_FUZZ_EXAMPLES makes more o
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Iterator
 
-import pytest
-from fuzzed_server import FuzzedServer, fuzzed_server, is_defect
+from fuzzed_server import FuzzedServer, is_defect
+from fuzzing import CHANCES, bounded
 from hostile import HOSTILE, STRINGS, an_object
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from machinery.api import catalogue
 from machinery.api.resource import ResourceType
 
-EXAMPLES = int(os.environ.get("NAVARCH_FUZZ_EXAMPLES", "0"))
+pytest_plugins = ["fuzzed_fixture"]
+
 # A Binding that is not valid is answered with 500 by upstream, too (BindingREST.Create).
 CREATED = [r for r in catalogue.BUILT_IN if "create" in r.verbs and r != catalogue.BINDINGS]
 # Those of which one object may change how requests for others are answered.
@@ -38,26 +37,6 @@ FORMS = (
     "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
 )
 JSON = {"Content-Type": "application/json"}
-
-
-CHANCES = st.integers(0, 2**32).map(random.Random)
-
-
-def bounded(examples: int) -> settings:
-    return settings(
-        max_examples=EXAMPLES or examples,
-        deadline=None,
-        derandomize=not EXAMPLES,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FuzzedServer]:
-    with fuzzed_server() as running:
-        yield running
-        assert running.is_well()
 
 
 def refused_or_taken(server: FuzzedServer, method: str, path: str, body: bytes, content: str) -> int:
