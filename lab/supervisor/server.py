@@ -32,6 +32,8 @@ async def serve(layout: Layout, runner: Runner, stop: asyncio.Event) -> None:
         try:
             while line := await reader.readline():
                 answer = await _answer(json.loads(line), runner, stop)
+                if stop.is_set():
+                    server.close()  # before the answer: who has read it finds no supervisor any more
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError) as exc:
