@@ -23,6 +23,7 @@ SUITES = {
     "unit": ["tests/unit", "tests/conformance"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
+    "required": ["tests/required"],
     "vms": ["tests/e2e/test_e2e_cluster.py", "tests/e2e/test_e2e_web.py", "tests/vms"],
     "clients": ["tests/clients"],
     "consistency": ["tests/integration/consistency"],
@@ -30,10 +31,21 @@ SUITES = {
 }
 
 
+_AT_ONCE = 4
+"""Tests of the suite `required` that share the lab: they wait for pods most of their time."""
+
+
 def test(suite: str) -> int:
     """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0."""
-    if suite == "vms" and not Place(Layout.from_environment()).exists():
-        return _with_lab(suite)
+    layout = Layout.from_environment()
+    if suite == "vms" and not Place(layout).exists():
+        return _with_lab(suite, "--vms")
+    if suite == "required":
+        if not layout.topology_file.exists():
+            return _with_lab(suite, "--control-planes", "1")
+        clients.prepare_kubectl("new")
+        pytest = [sys.executable, "-m", "pytest", *SUITES[suite]]
+        return _first_failure([_run([*pytest, f"-n{_AT_ONCE}", "-m", "not serial"]), _run([*pytest, "-m", "serial"])])
     statuses = []
     if suite == "clients":
         clients.prepare()
@@ -47,15 +59,18 @@ def test(suite: str) -> int:
     folders = [name for name in SUITES[suite] if name.endswith(".py") or any((PROJECT / name).rglob("test_*.py"))]
     console.rule("pytest " + " ".join(folders), style="dim")
     statuses.append(_run([sys.executable, "-m", "pytest", *folders]))
-    failed = [status for status in statuses if status]
-    return failed[0] if failed else 0
+    return _first_failure(statuses)
 
 
-def _with_lab(suite: str) -> int:
-    """The suite, on a lab of virtual machines that is there for it alone."""
+def _first_failure(statuses: Sequence[int]) -> int:
+    return next((status for status in statuses if status), 0)
+
+
+def _with_lab(suite: str, *options: str) -> int:
+    """The suite, on a lab that is there for it alone."""
     navarch = [sys.executable, "-P", "-m", "lab"]
     try:
-        return _run([*navarch, "up", "--vms"]) or test(suite)
+        return _run([*navarch, "up", *options]) or test(suite)
     finally:
         _run([*navarch, "down"])
 

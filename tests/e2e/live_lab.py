@@ -22,6 +22,8 @@ from lab.vms.place import Place
 Done = subprocess.CompletedProcess[str]
 
 EVERY_SECONDS = 0.2
+SHARED = "PYTEST_XDIST_WORKER" in os.environ
+"""Several processes run tests on one lab at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,10 @@ def eventually() -> Eventually:
 def lab() -> Iterator[LiveLab]:
     live = LiveLab(Layout.from_environment())
     running = live.layout.topology_file.exists()
+    if SHARED:
+        assert running, "tests that share a lab need one that is up"
     try:
-        if not Place(live.layout).exists():  # a lab on virtual machines is there before the tests (`navarch test vms`)
+        if not SHARED and not Place(live.layout).exists():  # `navarch test vms` brings up virtual machines before
             live.up()
         yield live
     finally:
