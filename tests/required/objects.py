@@ -46,6 +46,14 @@ class Watched:
             told = [(event.type, event.object["metadata"]["resourceVersion"]) for event in self.seen]
             raise AssertionError(f"no such {kind} event within {seconds} s; seen: {told}") from None
 
+    async def nothing(self, kind: str, holds: Callable[[Object], Any], *, seconds: float) -> None:
+        """For so long there is no event of the kind of which something holds."""
+        try:
+            found = await self.until(kind, holds, seconds=seconds)
+        except AssertionError:
+            return
+        raise AssertionError(f"{kind}: {found}")
+
 
 @asynccontextmanager
 async def watching(
@@ -70,13 +78,16 @@ async def watching(
             await following
 
 
-async def updated(cluster: Cluster, resource: ResourceType, name: str, change: Callable[[Object], Any]) -> Object:
-    """Read, change and replace an object, again as long as somebody else was faster."""
+async def updated(
+    cluster: Cluster, resource: ResourceType, name: str, change: Callable[[Object], Any], *, subresource: str = ""
+) -> Object:
+    """Read, change and replace an object (or its subresource), again as long as somebody else was faster."""
+    namespace = cluster.namespace if resource.namespaced else ""
     while True:
-        found = await cluster.get(resource, name)
+        found = await cluster.client.get(resource, name, namespace, subresource=subresource)
         change(found)
         with suppress(Conflict):
-            return await cluster.client.update(resource, found)
+            return await cluster.client.update(resource, found, subresource=subresource)
 
 
 async def delete_labelled(cluster: Cluster, resource: ResourceType, selector: str, **options: Any) -> None:

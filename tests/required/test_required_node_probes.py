@@ -77,7 +77,7 @@ async def _is_kept(cluster: Cluster, made: Object, mark: str) -> None:
         ),
         shows(
             _TCP,
-            "exec nc -lk -p 8080 -e sh -c 'echo connected > /proc/1/fd/1'",  # no answer that HTTP would take for one
+            "exec nc -ll -p 8080 -e sh -c 'echo connected > /proc/1/fd/1'",  # no answer that HTTP would take for one
             "connected",
             name="[sig-node] Probing container should *not* be restarted with a tcp:8080 liveness probe [NodeConformance] [Conformance]",
         ),
