@@ -22,6 +22,7 @@ from controlplane.apiserver.handlers.options import parse_object_revision, write
 from controlplane.apiserver.handlers.permission import may_create
 from controlplane.apiserver.handlers.writer import (
     Writer,
+    admitted,
     check_name,
     expected_of,
     invalid,
@@ -210,9 +211,7 @@ async def _new_by_update(
     if served.view is not None:
         obj = served.view.to_stored(obj)
     operation = operation_of(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
-    await api.admission.admit(operation)
-    assert operation.object is not None
-    obj = operation.object
+    obj = await admitted(api, served, operation)
     meta = obj["metadata"]
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     metadata.wipe(meta)
@@ -253,9 +252,7 @@ async def _changed(
     operation = operation_of(
         served, "UPDATE", rules.subresource, info.namespace, info.name, writer, obj, old, rules.options
     )
-    await api.admission.admit(operation)
-    assert operation.object is not None
-    obj = operation.object
+    obj = await admitted(api, served, operation)
     meta = obj["metadata"]
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     _check_revision(served, info.name, meta, current, rules)
