@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -74,8 +74,3 @@ async def served(cluster: Cluster, crd: Object) -> AsyncIterator[ResourceType]:
         yield resource_of(crd)
     finally:
         await cluster.delete(CUSTOMRESOURCEDEFINITIONS, name)
-
-
-def objects_of(properties: dict[str, Object], required: Sequence[str] = (), **more: Any) -> Object:
-    """The schema of an object."""
-    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {}), **more}

@@ -50,8 +50,9 @@ async def watching(
     seen = Seen()
 
     async def watch() -> None:
-        selected = {"label_selector": labels, "field_selector": fields}
-        async for event in cluster.client.watch(resource, namespace, resource_version=since, **selected):
+        async for event in cluster.client.watch(
+            resource, namespace, resource_version=since, label_selector=labels, field_selector=fields
+        ):
             seen.add(event)
 
     task = asyncio.create_task(watch())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from watching import Seen, watching
+from events import Seen, watching
 
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -86,8 +86,8 @@ async def _changes(cluster: Cluster, life: Life, name: str, seen: Seen) -> None:
     assert updated["metadata"]["annotations"] == {"patched": "true", "updated": "true"}
     if resource.subresource("status") or life.patch:
         assert updated["metadata"]["generation"] > patched["metadata"]["generation"] > 1
-    for key in ("patched", "updated"):
-        await seen.until("MODIFIED", lambda found, key=key: key in found["metadata"].get("annotations", {}))
+    for count in (1, 2):
+        await seen.until("MODIFIED", lambda found: len(found["metadata"].get("annotations", {})) == count)  # noqa: B023
     if life.statuses:
         await _status(cluster, life, name, life.statuses)
 

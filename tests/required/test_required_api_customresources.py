@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from cluster import Cluster, eventually, has_condition, requirement
-from definitions import definition, objects_of, served
+from definitions import ANYTHING, definition, served
+from events import watching
 from lifecycle import update
-from watching import watching
 
 from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
 from machinery.api.meta import Object
@@ -78,7 +78,7 @@ async def test_status_of_a_definition(cluster: Cluster) -> None:
 )
 async def test_defaults_of_requests_and_of_what_is_stored(cluster: Cluster) -> None:
     text: Object = {"type": "string"}
-    schema = objects_of({"a": text, "b": text}, **{"x-kubernetes-preserve-unknown-fields": True})
+    schema = ANYTHING | {"properties": {"a": text, "b": text}}
     a, b = (f"/spec/versions/0/schema/openAPIV3Schema/properties/{each}/default" for each in "ab")
     async with served(cluster, definition(schema=schema, scope="Cluster")) as resource:
         name = resource.group_resource

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement
-from watching import Seen, watching
+from events import Seen, watching
 
 from machinery.api.catalogue import CONFIGMAPS
 from machinery.api.meta import Object
