@@ -108,6 +108,7 @@ async def validate_new(served: Served, obj: Object, writer: Writer, context: Con
     meta = obj["metadata"]
     check = strategy.validate_name or NAME_CHECKS.get(served.type.group)
     errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
+    errors += metadata.finalizer_names(meta, served.type.group, custom=served.custom)
     errors += await strategy.permitted(obj, None, context)
     errors += strategy.validate(obj)
     if errors:

@@ -268,6 +268,7 @@ async def _changed(
     metadata.keep(obj["metadata"], old["metadata"])
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
     errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
+    errors += metadata.finalizer_names(obj["metadata"], served.type.group, custom=served.custom)
     errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
     if errors:
