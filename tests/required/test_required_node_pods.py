@@ -208,11 +208,10 @@ async def test_generation_counts_the_deletion(cluster: Cluster) -> None:
 )
 async def test_five_hundred_generations(cluster: Cluster) -> None:
     await cluster.start(_staying(activeDeadlineSeconds=5000))
-    for count in range(1, 500):
-        await updated(
-            cluster,
-            PODS,
-            "staying",
-            lambda found, count=count: found["spec"].update(activeDeadlineSeconds=5000 - count),
-        )
+
+    def sooner(found: Object) -> None:
+        found["spec"]["activeDeadlineSeconds"] -= 1
+
+    for _ in range(499):
+        await updated(cluster, PODS, "staying", sooner)
     assert (await _observed(cluster, "staying", 500))["metadata"]["generation"] == 500
