@@ -146,6 +146,27 @@ async def test_ephemeral_container_joins_a_running_pod(node: TestNode) -> None:
     await node.delete(name)
 
 
+async def test_the_deletion_is_observed_too(node: TestNode) -> None:
+    name = await node.create({"containers": [box("sleep", "3600")], "terminationGracePeriodSeconds": 5})
+    pod = await node.wait_ready(name)
+    assert (pod["metadata"]["generation"], pod["status"]["observedGeneration"]) == (1, 1)
+    for finalizers in (["t.example/f"], None):
+        patch = {"metadata": {"finalizers": finalizers}}
+        await node.client.patch(PODS, name, patch, node.namespace, content_type=STRATEGIC)
+        if finalizers:
+            await node.client.delete(PODS, name, node.namespace)
+            await node.wait(name, lambda p: p["status"].get("observedGeneration") == 2, "the deletion to be observed")
+
+
+async def test_sysctls_that_the_node_does_not_allow(node: TestNode) -> None:
+    sysctls = [{"name": "kernel.msgmax", "value": "10000000000"}]
+    name = await node.create({"containers": [box("true")], "securityContext": {"sysctls": sysctls}})
+    pod = await node.wait_phase(name, "Failed")
+    assert pod["status"]["reason"] == "SysctlForbidden"
+    await node.wait_event(name, "SysctlForbidden", "forbidden sysctl")
+    await node.delete(name)
+
+
 async def test_the_read_only_port_tells_and_does_nothing(node: TestNode) -> None:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{READ_ONLY}") as session:
         async with session.get("/metrics") as response:
