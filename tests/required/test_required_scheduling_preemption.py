@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from cluster import Cluster, eventually, pod, requirement, sleeper
@@ -54,11 +55,11 @@ async def priorities(cluster: Cluster, *values: int) -> AsyncIterator[list[str]]
             await cluster.delete(PRIORITYCLASSES, name)
 
 
-def asking(name: str, amount: dict[str, str], priority: str, *, node: str = "", **spec: object) -> Object:
+def asking(name: str, amount: dict[str, str], priority: str, *, node: str = "", **spec: Any) -> Object:
     """A pod that asks for an amount of a resource, on a node of that name if there is one."""
     fields = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [fields]}}
-    affinity = {"affinity": {"nodeAffinity": required}} if node else {}
+    affinity: dict[str, Any] = {"affinity": {"nodeAffinity": required}} if node else {}
     resources = {"limits": amount, "requests": amount}
     return pod(name, sleeper(resources=resources), priorityClassName=priority, **affinity, **spec)
 
