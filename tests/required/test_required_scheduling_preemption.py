@@ -12,6 +12,7 @@ from cluster import Cluster, eventually, pod, requirement, sleeper
 from watching import watching
 from workers import HOSTNAME, schedulable_nodes
 
+from machinery.api import quantity
 from machinery.api.catalogue import NODES, PODS, PRIORITYCLASSES, REPLICASETS
 from machinery.api.meta import Object, name_of
 from machinery.errors import NotFound
@@ -23,18 +24,20 @@ FOO, FAKE_CPU = "scheduling.k8s.io/foo", "example.com/fakecpu"
 
 
 @asynccontextmanager
-async def nodes_with(cluster: Cluster, resource: str, amount: str, count: int = 100) -> AsyncIterator[list[Object]]:
+async def nodes_with(cluster: Cluster, resource: str, amount: int, count: int = 100) -> AsyncIterator[list[Object]]:
     """Nodes for pods (`count` at most) that have an extended resource as long as that lasts."""
     nodes = (await schedulable_nodes(cluster))[:count]
-    await _set_capacity(cluster, nodes, {resource: amount})
+    await _set_capacity(cluster, nodes, {resource: str(amount)})
     try:
-        for node in nodes:
-            await cluster.object_that(
-                NODES, name_of(node), lambda now: resource in now["status"]["allocatable"], "offers it"
-            )
+        for node in nodes:  # the kubelet has it follow, and may have left what a test before offered
+            await cluster.object_that(NODES, name_of(node), lambda now: _offered(now, resource) == amount, "offers it")
         yield nodes
     finally:
         await _set_capacity(cluster, nodes, {resource: None})
+
+
+def _offered(node: Object, resource: str) -> int:
+    return quantity.parse(node["status"]["allocatable"].get(resource, 0)).value()
 
 
 async def _set_capacity(cluster: Cluster, nodes: Sequence[Object], capacity: dict[str, str | None]) -> None:
@@ -84,7 +87,7 @@ async def fill(cluster: Cluster, nodes: Sequence[Object], low: str, medium: str)
 
 @requirement("[sig-scheduling] SchedulerPreemption [Serial] validates basic preemption works [Conformance]")
 async def test_the_pod_of_the_least_priority_makes_room(cluster: Cluster) -> None:
-    async with nodes_with(cluster, FOO, "3") as nodes, priorities(cluster, 1, 100, 1000) as (low, medium, high):
+    async with nodes_with(cluster, FOO, 3) as nodes, priorities(cluster, 1, 100, 1000) as (low, medium, high):
         assert len(nodes) >= 2
         names = await fill(cluster, nodes, low, medium)
         found = await cluster.start(asking("preemptor-pod", {FOO: "2"}, high))
@@ -97,7 +100,7 @@ async def test_the_pod_of_the_least_priority_makes_room(cluster: Cluster) -> Non
     "[sig-scheduling] SchedulerPreemption [Serial] validates lower priority pod preemption by critical pod [Conformance]"
 )
 async def test_a_pod_makes_room_for_a_critical_one(cluster: Cluster) -> None:
-    async with nodes_with(cluster, FOO, "3") as nodes, priorities(cluster, 1, 100) as (low, medium):
+    async with nodes_with(cluster, FOO, 3) as nodes, priorities(cluster, 1, 100) as (low, medium):
         names = await fill(cluster, nodes, low, medium)
         system = Cluster(cluster.lab, cluster.client, "kube-system")
         try:
@@ -110,7 +113,7 @@ async def test_a_pod_makes_room_for_a_critical_one(cluster: Cluster) -> None:
 
 @requirement("[sig-scheduling] SchedulerPreemption [Serial] validates pod disruption condition is added to the preempted pod [Conformance]")  # fmt: skip
 async def test_a_pod_that_makes_room_is_told_why(cluster: Cluster) -> None:
-    async with nodes_with(cluster, FOO, "1", 1) as (node,), priorities(cluster, 1, 1000) as (low, high):
+    async with nodes_with(cluster, FOO, 1, 1) as (node,), priorities(cluster, 1, 1000) as (low, high):
         victim = asking("victim-pod", {FOO: "1"}, low, node=name_of(node))
         victim["metadata"]["finalizers"] = ["example.com/test-finalizer"]
         try:
@@ -129,7 +132,7 @@ async def test_a_pod_that_makes_room_is_told_why(cluster: Cluster) -> None:
 @requirement("[sig-scheduling] SchedulerPreemption [Serial] PreemptionExecutionPath runs ReplicaSets to verify preemption running path [Conformance]")  # fmt: skip
 async def test_no_more_pods_make_room_than_have_to(cluster: Cluster) -> None:
     async with (
-        nodes_with(cluster, FAKE_CPU, "1000", 1) as (node,),
+        nodes_with(cluster, FAKE_CPU, 1000, 1) as (node,),
         priorities(cluster, 1, 2, 3, 4) as classes,
         watching(cluster, PODS) as seen,
     ):
