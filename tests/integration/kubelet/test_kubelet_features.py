@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+from kubelet_host import ECHO, PAUSE
 from kubelet_node import NODE, TestNode, box, container_status, eventually, free_port, running_node, shell
 
+from machinery.api import meta
 from machinery.api.catalogue import LEASES, NODES, PODS
 from machinery.api.meta import Object
 from machinery.client.rest import STRATEGIC
@@ -66,6 +68,49 @@ async def test_one_container_that_ends_restarts_all(node: TestNode) -> None:
     assert status["phase"] == "Running"
     assert status["initContainerStatuses"][0]["restartCount"] == 2
     assert {c["type"]: c["status"] for c in status["conditions"]}["AllContainersRestarting"] == "False"
+    await node.delete(name)
+
+
+async def test_an_image_is_a_volume_of_several_containers(node: TestNode) -> None:
+    """KEP-4639, under a runtime that can't do it itself too: its files and nothing else, for reading only."""
+    mounts = [
+        {"name": "files", "mountPath": "/files"},
+        {"name": "files", "mountPath": "/pages", "subPath": "www"},
+        {"name": "one", "mountPath": "/one"},
+    ]
+    script = "exec 2>&1; cat /files/www/healthz /pages/healthz; ls -A /one | head -n1; touch /files/x; sleep 3600"
+    containers = [{**shell(script, volumeMounts=mounts), "name": name} for name in ("a", "b")]
+    volumes = [
+        {"name": "files", "image": {"reference": ECHO, "pullPolicy": "IfNotPresent"}},
+        {"name": "one", "image": {"reference": PAUSE, "pullPolicy": "IfNotPresent"}},
+    ]
+    name = await node.create({"containers": containers, "volumes": volumes})
+    pod = await node.wait_ready(name)
+    assert [each["restartCount"] for each in pod["status"]["containerStatuses"]] == [0, 0]
+    for container in ("a", "b"):
+
+        async def told(container: str = container) -> str | None:
+            text = await node.logs(name, container)
+            return text if "Read-only file system" in text else None
+
+        assert (await eventually(told, "the last command's words")).splitlines()[:3] == ["ok", "ok", "pause"]
+    await node.delete(name)
+
+    async def nothing_left() -> bool:
+        return not any(meta.uid_of(pod) in each for found in node.host.leftovers().values() for each in found)
+
+    await eventually(nothing_left, "nothing to be left of the pod")
+
+
+async def test_an_image_volume_without_its_image_is_told(node: TestNode) -> None:
+    volumes = [{"name": "files", "image": {"reference": "docker.io/library/absent:1", "pullPolicy": "Never"}}]
+    mounts = [{"name": "files", "mountPath": "/files"}]
+    name = await node.create({"containers": [shell("sleep 3600", volumeMounts=mounts)], "volumes": volumes})
+
+    def told(pod: Object) -> bool:
+        return bool(container_status(pod).get("state", {}).get("waiting", {}).get("reason") == "ErrImageNeverPull")
+
+    await node.wait(name, told, "the missing image to be told")
     await node.delete(name)
 
 
