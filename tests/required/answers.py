@@ -20,7 +20,7 @@ async def send(
     content_type: str = "application/json",
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Any]:
-    """(status, JSON) of a request whose body is sent as it is written."""
+    """(status, JSON or None for nothing) of a request whose body is sent as it is written."""
     config = cluster.client.config
     sent = {"Content-Type": content_type} if body else {}
     if config.token:
@@ -36,4 +36,5 @@ async def send(
             ssl=config.ssl_context() or True,
         ) as answer,
     ):
-        return answer.status, orjson.loads(await answer.read())
+        text = await answer.read()
+        return answer.status, orjson.loads(text) if text else None

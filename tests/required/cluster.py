@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from lab.verbs import clients
 from machinery.api.catalogue import NAMESPACES, PODS, SERVICEACCOUNTS
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 BUSYBOX = "registry.navarch.local:5000/busybox:1.35"
 ECHO = "registry.navarch.local:5000/echo:1.0"
 """Answers HTTP on port 8080 with what it was asked, and by whom."""
+_NEWEST = clients.FOLDER / "tools" / "new" / "kubectl"
+KUBECTL = str(_NEWEST) if _NEWEST.exists() else "kubectl"
+"""Of the server's version, as `navarch test required` prepares it; else the machine's."""
 SECONDS = 60.0
 _EVERY_SECONDS = 0.1
 
@@ -63,7 +67,7 @@ class Cluster:
     lab: LiveLab
     client: Client
     namespace: str
-    program: str = "kubectl"
+    program: str = KUBECTL
 
     # --- objects
 

@@ -97,12 +97,17 @@ def rules(*resources: str, on: str = "CREATE", group: str = "", versions: str = 
     return {"operations": on.split()} | what
 
 
-async def serve(cluster: Cluster, program: str = "hook_server.py", name: str = "e2e-test-webhook") -> Server:
-    """A deployment of a program that serves with a certificate of its own, from when it is behind its Service."""
+async def serve(
+    cluster: Cluster, program: str = "hook_server.py", name: str = "e2e-test-webhook", **files: str
+) -> Server:
+    """A deployment of a program that serves with a certificate of its own, from when it is behind its Service.
+
+    It finds the certificate, its key and the files in the folder that it is given.
+    """
     authority = pki.make_authority("e2e-server-cert-ca", algorithm="ECDSA-P256")
     domain = f"{name}.{cluster.namespace}.svc"
     pair = pki.issue(authority, domain, usages=pki.SERVER_USAGES, names=[domain], algorithm="ECDSA-P256")
-    secret = {"tls.crt": pair.certificate_pem.decode(), "tls.key": pair.key_pem.decode()}
+    secret = files | {"tls.crt": pair.certificate_pem.decode(), "tls.key": pair.key_pem.decode()}
     await cluster.create(SECRETS, {"metadata": {"name": name}, "stringData": secret})
     await cluster.create(CONFIGMAPS, {"metadata": {"name": name}, "data": {program: _text(program)}})
     labels = {"app": name}

@@ -109,9 +109,11 @@ async def test_preferred_versions_are_served(cluster: Cluster) -> None:
 )
 async def test_each_group_has_its_resource(cluster: Cluster) -> None:
     groups = {each["name"]: each for each in (await cluster.client.request("GET", "/apis"))["groups"]}
-    for name, version, resource in _WANTED:
+    more = {("flowcontrol.apiserver.k8s.io", "v1", "flowschemas"), ("rbac.authorization.k8s.io", "v1", "clusterroles")}
+    for name, version, resource in _WANTED | more:
         group_version = f"{name}/{version}"
-        assert group_version in {each["groupVersion"] for each in groups[name]["versions"]}
+        for group in (groups[name], await cluster.client.request("GET", f"/apis/{name}")):
+            assert group_version in {each["groupVersion"] for each in group["versions"]}
         listed = await cluster.client.request("GET", f"/apis/{group_version}")
         assert listed["groupVersion"] == group_version
         assert resource in {each["name"] for each in listed["resources"]}
