@@ -90,6 +90,7 @@ async def test_scale(cluster: Cluster, resource: ResourceType) -> None:
         shows(
             DAEMONSETS, name="[sig-apps] Daemon set [Serial] should verify changes to a daemon set status [Conformance]"
         ),
+        shows(REPLICASETS, name="[sig-apps] ReplicaSet should validate Replicaset Status endpoints [Conformance]"),
         shows(
             STATEFULSETS,
             name="[sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should validate Statefulset Status endpoints [Conformance]",
