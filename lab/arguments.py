@@ -10,7 +10,7 @@ from lab.bootstrap.configuration import CERTIFICATES_DIR
 from lab.topology import PROXY_MODES
 
 DESCRIPTION = "A complete Kubernetes in Python, and a lab to run it in on one machine."
-SUITES = ("unit", "integration", "e2e", "required", "vms", "clients", "consistency", "all")
+SUITES = ("unit", "integration", "e2e", "required", "chaos", "vms", "clients", "consistency", "all")
 
 
 class _Parser(argparse.ArgumentParser):

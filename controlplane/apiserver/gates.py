@@ -6,9 +6,6 @@ Source: k8s.io/apiserver/pkg/server/config.go (DefaultBuildHandlerChain).
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from controlplane.apiserver.audit.auditor import Auditor
 from controlplane.apiserver.audit.event import DECISION, REASON, Trail, attempted
 from controlplane.apiserver.authz.refusal import forbidden
@@ -67,16 +64,6 @@ class Passage:
         self.expired = False
         """It took too long and was cancelled."""
         self.panicked = False
-
-    def expire_after(self, seconds: float) -> asyncio.TimerHandle:
-        """Cancel the present task after a time, unless the timer is."""
-        task = asyncio.current_task()
-        assert task is not None
-        return asyncio.get_running_loop().call_later(seconds, self._expire, task)
-
-    def _expire(self, task: asyncio.Task[Any]) -> None:
-        self.expired = True
-        task.cancel()
 
     def panic(self, told: str) -> None:
         """A defect ended it."""

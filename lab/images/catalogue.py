@@ -92,8 +92,8 @@ def echo_image(userland: Layer, init: Layer) -> Image:
         ]
     )
     # As process 1, httpd would be deaf to SIGTERM: catatonit hears it for it.
-    serve = ["/sbin/catatonit", "--", "httpd", "-f", "-vv", "-p", str(ECHO_PORT), "-h", "/www"]
-    settings = Settings(entrypoint=serve, ports=[f"{ECHO_PORT}/tcp"])
+    serve = ["httpd", "-f", "-vv", "-p", str(ECHO_PORT), "-h", "/www"]
+    settings = Settings(entrypoint=["/sbin/catatonit", "--"], command=serve, ports=[f"{ECHO_PORT}/tcp"])
     return image([ECHO, "echo:latest"], [userland, init, pages], settings)
 
 

@@ -24,6 +24,7 @@ SUITES = {
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
     "required": ["tests/required"],
+    "chaos": ["tests/chaos"],
     "vms": ["tests/e2e/test_e2e_cluster.py", "tests/e2e/test_e2e_web.py", "tests/vms"],
     "clients": ["tests/clients"],
     "consistency": ["tests/integration/consistency"],

@@ -84,10 +84,14 @@ class Cluster:
         """Delete, and wait until it is gone."""
         namespace = self.namespace if resource.namespaced else ""
         await self.client.delete(resource, name, namespace, **options)
+        await self.gone(resource, name)
+
+    async def gone(self, resource: ResourceType, name: str) -> None:
+        """Wait until it is gone."""
 
         async def gone() -> bool:
             try:
-                await self.client.get(resource, name, namespace)
+                await self.get(resource, name)
             except NotFound:
                 return True
             return False

@@ -63,9 +63,11 @@ class Tokens:
             if isinstance(kind, ServiceAccountTokens):
                 return Authentication(with_authenticated(user), kind.audiences_of(token, audiences))
             # Other kinds know no audiences: they are for this API server alone.
-            own = tuple(a for a in self.api_audiences if not audiences or a in audiences)
-            if audiences and not own:
-                continue
+            own = self.api_audiences
+            if audiences:
+                own = tuple(a for a in own if a in audiences)
+                if not own:
+                    continue
             return Authentication(with_authenticated(user), own)
         told = ["invalid bearer token", *errors]
         raise Unauthorized(told[0] if len(told) == 1 else "[" + ", ".join(dict.fromkeys(told)) + "]")

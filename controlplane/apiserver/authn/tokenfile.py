@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from controlplane.apiserver.authn.identity import with_authenticated
 from controlplane.apiserver.request import User
 from machinery.errors import SettingsError
 from machinery.log import get_logger
@@ -44,7 +45,7 @@ class TokenFile:
         if token in self._users:
             log.warning("static token file has a token twice, the later line counts", path=path, user=name)
         groups = tuple(row[3].split(",")) if len(row) > _FEWEST_COLUMNS and row[3] else ()
-        self._users[token] = User(name, uid, groups)
+        self._users[token] = with_authenticated(User(name, uid, groups))
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...]) -> User | None:
         """The user of the token, if the file has it."""

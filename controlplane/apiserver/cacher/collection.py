@@ -16,8 +16,8 @@ FRESH_SECONDS = (
 )
 _FEWEST, _MOST = 100, 20_000  # events kept: at least, at most
 
-_SHARE_SECONDS = 0.000_2  # a round of deliveries that wrote to n watchers is followed by the next after n times this,
-_LONGEST_SECONDS = 0.02  # or this at the latest: waking clients costs more than anything else of an event
+_SHARE_SECONDS = 0.000_4  # a round of deliveries that wrote to n watchers is followed by the next after n times this,
+_LONGEST_SECONDS = 0.05  # or this at the latest: waking clients costs more than anything else of an event
 
 Deliver = Callable[[Sequence[Event]], bool]
 """Takes the events of one batch and says whether something was written; must not block nor raise."""
@@ -99,7 +99,7 @@ class Collection:
         """Hand a batch to all who listen: at once, or together with others soon if the last was handed to many.
 
         Each watcher written to costs a system call and wakes a client, so that events which follow each other closely
-        go in one write when there are many watchers: with five of them a round comes after a millisecond at most.
+        go in one write when there are many watchers: with five of them a round comes after two milliseconds at most.
         """
         if not self._subscribers:
             return

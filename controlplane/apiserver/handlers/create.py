@@ -19,6 +19,7 @@ from controlplane.apiserver.handlers.options import parse_object_revision, write
 from controlplane.apiserver.handlers.writer import (
     NAME_CHECKS,
     Writer,
+    admitted,
     expected_of,
     invalid,
     key_of,
@@ -62,13 +63,11 @@ async def create_object(api: Api, served: Served, obj: Object, namespace: str, w
         obj = served.view.to_stored(obj)
     name = meta.get("name") or ""
     operation = operation_of(served, "CREATE", "", namespace, name, writer, obj, None, "CreateOptions")
-    await api.admission.admit(operation)
-    return await _store_new(api, served, operation, writer)
+    obj = await admitted(api, served, operation)
+    return await _store_new(api, served, operation, obj, writer)
 
 
-async def _store_new(api: Api, served: Served, operation: Operation, writer: Writer) -> Record:
-    obj = operation.object
-    assert obj is not None
+async def _store_new(api: Api, served: Served, operation: Operation, obj: Object, writer: Writer) -> Record:
     meta = obj["metadata"]
     generate = not meta.get("name") and bool(meta.get("generateName"))
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
@@ -109,6 +108,7 @@ async def validate_new(served: Served, obj: Object, writer: Writer, context: Con
     meta = obj["metadata"]
     check = strategy.validate_name or NAME_CHECKS.get(served.type.group)
     errors = metadata.validate(meta, namespaced=served.type.namespaced, check_name=check)
+    errors += metadata.finalizer_names(meta, served.type.group, custom=served.custom)
     errors += await strategy.permitted(obj, None, context)
     errors += strategy.validate(obj)
     if errors:

@@ -19,6 +19,16 @@ _ANNOTATIONS_LIMIT = 256 * 1024
 _GENERATED_LIMIT = 63 - 5  # characters of generateName that are used, to leave room for the suffix
 _EVENT_OWNERS = frozenset({("v1", "Event"), ("events.k8s.io/v1", "Event")})
 _STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+_ANY_FINALIZER = frozenset(
+    {
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+    }
+)
+"""Groups whose kinds take finalizers of any qualified name."""
 
 NameCheck = Callable[[str], list[str]]
 
@@ -137,6 +147,21 @@ def _common(metadata: Object) -> list[FieldError]:
     return errors
 
 
+def finalizer_names(metadata: Object, group: str, *, custom: bool) -> list[FieldError]:
+    """Finalizers that are neither standard ones nor qualified by a domain: most built-in kinds do not take them.
+
+    Source: pkg/apis/core/validation (ValidateObjectMeta), and who does not call it.
+    """
+    if custom or group in _ANY_FINALIZER:
+        return []
+    told = "name is neither a standard finalizer name nor is it fully qualified"
+    return [
+        fielderror.invalid(f"metadata.finalizers[{i}]", finalizer, told)
+        for i, finalizer in enumerate(metadata.get("finalizers") or ())
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+    ]
+
+
 def _owners(owners: list[Object]) -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
@@ -170,12 +195,8 @@ def _owners(owners: list[Object]) -> list[FieldError]:
 def _finalizers(metadata: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     finalizers = metadata.get("finalizers") or []
-    for i, finalizer in enumerate(finalizers):
-        told = names.qualified_name(finalizer)
-        errors += [fielderror.invalid("metadata.finalizers", finalizer, text) for text in told]
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS and not told:
-            text = "name is neither a standard finalizer name nor is it fully qualified"
-            errors.append(fielderror.invalid(f"metadata.finalizers[{i}]", finalizer, text))
+    for finalizer in finalizers:
+        errors += [fielderror.invalid("metadata.finalizers", finalizer, t) for t in names.qualified_name(finalizer)]
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         told_both = "finalizer orphan and foregroundDeletion cannot be both set"
         errors.append(fielderror.invalid("metadata.finalizers", finalizers, told_both))

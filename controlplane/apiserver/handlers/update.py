@@ -22,6 +22,7 @@ from controlplane.apiserver.handlers.options import parse_object_revision, write
 from controlplane.apiserver.handlers.permission import may_create
 from controlplane.apiserver.handlers.writer import (
     Writer,
+    admitted,
     check_name,
     expected_of,
     invalid,
@@ -210,9 +211,7 @@ async def _new_by_update(
     if served.view is not None:
         obj = served.view.to_stored(obj)
     operation = operation_of(served, "CREATE", "", info.namespace, info.name, writer, obj, None, "CreateOptions")
-    await api.admission.admit(operation)
-    assert operation.object is not None
-    obj = operation.object
+    obj = await admitted(api, served, operation)
     meta = obj["metadata"]
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     metadata.wipe(meta)
@@ -253,9 +252,7 @@ async def _changed(
     operation = operation_of(
         served, "UPDATE", rules.subresource, info.namespace, info.name, writer, obj, old, rules.options
     )
-    await api.admission.admit(operation)
-    assert operation.object is not None
-    obj = operation.object
+    obj = await admitted(api, served, operation)
     meta = obj["metadata"]
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     _check_revision(served, info.name, meta, current, rules)
@@ -271,6 +268,7 @@ async def _changed(
     metadata.keep(obj["metadata"], old["metadata"])
     errors = metadata.validate_update(obj["metadata"], old["metadata"])
     errors += errors  # upstream looks twice, and tells causes twice: for all kinds, and for the kind
+    errors += metadata.finalizer_names(obj["metadata"], served.type.group, custom=served.custom)
     errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
     if errors:

@@ -91,6 +91,18 @@ def operation_of(
     )
 
 
+async def admitted(api: Api, served: Served, operation: Operation) -> Object:
+    """The object after the mutating phase; a custom resource that webhooks or policies made is pruned and defaulted."""
+    given = operation.object
+    await api.admission.admit(operation)
+    assert operation.object is not None
+    if operation.object is not given and served.custom and served.schema is not None:
+        kind = {key: operation.object[key] for key in ("apiVersion", "kind")}  # which decoding leaves out
+        operation.object = {**kind, **served.schema.decode(operation.object).object}
+        served.strategy.default(operation.object)
+    return operation.object
+
+
 def invalid(served: Served, name: str, errors: list[FieldError]) -> Invalid:
     """The 422 for an object of this resource, under the name of the kind that is stored."""
     return fielderror.invalid_object(served.stored.group, served.stored.kind, name, errors)

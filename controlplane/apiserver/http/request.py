@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from controlplane.apiserver.http.head import Head
 if TYPE_CHECKING:
     from controlplane.apiserver.http.connection import Connection
 
-Headers = Iterable[tuple[str, str]]
+Headers = Collection[tuple[str, str]]
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _date: tuple[int, str] = (0, "")
@@ -31,14 +31,14 @@ def _now() -> str:
 
 
 def _line(name: str, value: str) -> str:
-    if "\n" in value or "\r" in value:
-        value = value.replace("\r", " ").replace("\n", " ")  # as Go's server does
-    return f"{name}: {value}\r\n"
+    return f"{name}: {value.replace(chr(13), ' ').replace(chr(10), ' ')}\r\n"  # as Go's server does
 
 
 def head(status: int, headers: Headers, last: str) -> bytes:
     """The head of an answer; `last` are further lines, as they are."""
-    lines = "".join([_line(name, value) for name, value in headers])
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
+        lines = "".join([_line(name, value) for name, value in headers])
     start = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
     return f"{start}{lines}{_now()}{last}\r\n".encode("utf-8", "replace")
 

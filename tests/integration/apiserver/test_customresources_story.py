@@ -1,14 +1,20 @@
 """A CustomResourceDefinition comes, is used, is described, and goes with all its objects."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.testing import running_apiserver
 from machinery.api import meta
-from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
+from machinery.api.catalogue import (
+    CUSTOMRESOURCEDEFINITIONS,
+    MUTATINGADMISSIONPOLICIES,
+    MUTATINGADMISSIONPOLICYBINDINGS,
+)
 from machinery.api.resource import ResourceType
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
@@ -64,7 +70,7 @@ def ship(name: str, **spec: Any) -> dict[str, Any]:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     async with (
-        running_apiserver() as server,
+        running_apiserver(factories=(admission.build,)) as server,
         Client(ClientConfig(server.url, ca_data=server.ca, token=server.token), user_agent="test") as client,
     ):
         await client.create(CUSTOMRESOURCEDEFINITIONS, definition())
@@ -152,3 +158,24 @@ async def test_it_goes_with_all_its_objects(client: Client) -> None:
                 break
             except NotFound:
                 await asyncio.sleep(0.02)
+
+
+async def test_what_a_policy_adds_is_pruned_and_defaulted(client: Client) -> None:
+    add = '[JSONPatch{op: "add", path: "/spec/sails", value: 2}, JSONPatch{op: "remove", path: "/spec/crew"}]'
+    rule = {"operations": ["CREATE", "UPDATE"], "apiGroups": ["fleet.example.com"], "apiVersions": ["v1"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [rule | {"resources": ["ships"]}]},
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": add}}],
+        "reinvocationPolicy": "Never",
+    }
+    await client.create(MUTATINGADMISSIONPOLICIES, {"metadata": {"name": "sails"}, "spec": policy})
+    bound = {"policyName": "sails"}
+    await client.create(MUTATINGADMISSIONPOLICYBINDINGS, {"metadata": {"name": "sails"}, "spec": bound})
+    async with asyncio.timeout(10):
+        for number in itertools.count():  # until the policy is in force: it lets every crew go
+            made = await client.create(SHIPS, ship(f"argo-{number}", port="Iolcos", crew=50), "default")
+            assert "sails" not in made["spec"]
+            if made["spec"]["crew"] == 3:
+                break
+    changed = await client.patch(SHIPS, made["metadata"]["name"], {"spec": {"crew": 60}}, "default")
+    assert changed["spec"] == {"port": "Iolcos", "crew": 3}

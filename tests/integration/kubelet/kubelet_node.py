@@ -52,7 +52,8 @@ class TestNode:
     client: Client
     api: RunningServer
     port: int
-    extra_config: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of the kubelet, besides the tests' own."""
     process: asyncio.subprocess.Process | None = None
     namespace: str = "default"
     _count: int = field(default=0)
@@ -82,7 +83,7 @@ class TestNode:
                 "--node-labels=disk=ssd",
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
+                env={**os.environ, "PYTHONPATH": str(_REPOSITORY), **self.environment},
             )
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
@@ -288,7 +289,7 @@ def _settings(directory: Path) -> Settings:
 
 
 @asynccontextmanager
-async def running_node(extra_config: str = "") -> AsyncIterator[TestNode]:
+async def running_node(extra_config: str = "", environment: dict[str, str] | None = None) -> AsyncIterator[TestNode]:
     """A node that is ready, with an API server that knows it."""
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(running_host())
@@ -303,7 +304,7 @@ async def running_node(extra_config: str = "") -> AsyncIterator[TestNode]:
         client = Client(ClientConfig(api.url, ca_data=api.ca, token=api.token), user_agent="test")
         await stack.enter_async_context(client)
         await _make_what_controllers_make(client, api)
-        node = TestNode(host, client, api, port)
+        node = TestNode(host, client, api, port, environment or {})
         try:
             await node.start()
             await node.ready()

@@ -223,8 +223,8 @@ def token_file(tmp_path: Path, text: str) -> TokenFile:
 
 async def test_static_tokens(tmp_path: Path) -> None:
     tokens = token_file(tmp_path, 't1,jane,u1,"dev,ops"\nt2,joe,u2\n\n,nobody,u3\nt2,jack,u4,"a"\n')
-    assert await tokens.authenticate_token("t1", ()) == User("jane", "u1", ("dev", "ops"))
-    assert await tokens.authenticate_token("t2", ()) == User("jack", "u4", ("a",))
+    assert await tokens.authenticate_token("t1", ()) == User("jane", "u1", ("dev", "ops", "system:authenticated"))
+    assert await tokens.authenticate_token("t2", ()) == User("jack", "u4", ("a", "system:authenticated"))
     assert await tokens.authenticate_token("", ()) is None
     with pytest.raises(SettingsError, match="at least 3 columns"):
         token_file(tmp_path, "t1,jane\n")
