@@ -24,7 +24,7 @@ def _cron_job(name: str, policy: str, **spec: Any) -> Object:
         "completions": 1,
         "template": {"spec": pod(name, sleeper(), restartPolicy="OnFailure")["spec"]},
     }
-    described = {"schedule": "*/1 * * * *", "concurrencyPolicy": policy, "jobTemplate": {"spec": job}}
+    described = {"schedule": "*/1 * * * ?", "concurrencyPolicy": policy, "jobTemplate": {"spec": job}}
     return {"metadata": {"name": name}, "spec": described | spec}
 
 

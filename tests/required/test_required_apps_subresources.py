@@ -159,6 +159,6 @@ async def test_collection(cluster: Cluster, resource: ResourceType) -> None:
         assert patched["spec"]["template"]["spec"]["containers"][0]["command"] == ["sleep", "100000"]
         await _ready(cluster, resource, name, 2)
     async with watching(cluster, resource, CHOSEN) as watched:
-        await delete_collection(cluster, resource, CHOSEN)
+        await delete_collection(cluster, resource, CHOSEN, gracePeriodSeconds=1)
         await watched.deleted(name)
     assert (await cluster.client.list(resource, cluster.namespace, label_selector=CHOSEN)).items == []

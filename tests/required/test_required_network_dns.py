@@ -6,9 +6,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from cluster import Cluster, container, eventually, pod, requirement, shows, sleeper
+from cluster import Cluster, eventually, pod, requirement, shows, sleeper
 from operations import replace
-from servers import Asker, asker, image_of
+from servers import Asker, asker
 
 from machinery.api.catalogue import PODS, SERVICES
 from machinery.api.meta import Object
@@ -38,9 +38,8 @@ async def _resolves(asks: Asker, *questions: tuple[str, str], to: set[str] | Non
 
 async def _asker(cluster: Cluster, **spec: Any) -> tuple[Asker, str]:
     """A pod to ask from, one that the services choose, and its address."""
-    asks = container("python3", "-c", "import signal; signal.pause()", image=await image_of(cluster))
-    made = await cluster.start(pod(HOST, asks, labels=LABELS, **spec))
-    return Asker(cluster, HOST), made["status"]["podIP"]
+    asks = await asker(cluster, HOST, labels=LABELS, **spec)
+    return asks, (await cluster.get(PODS, HOST))["status"]["podIP"]
 
 
 def _svc(cluster: Cluster, name: str) -> str:
