@@ -87,7 +87,7 @@ async def test_replace(cluster: Cluster) -> None:
     async def others() -> list[str]:
         return [name_of(each) for each in await _jobs(cluster, made) if name_of(each) not in first]
 
-    second = await eventually(others, "another job", SECONDS)
+    second: list[str] = await eventually(others, "another job", SECONDS)
     assert len(second) == 1
 
     async def replaced() -> bool:
