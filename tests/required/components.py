@@ -16,6 +16,6 @@ async def python_image(cluster: Cluster) -> str:
     return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-async def python(cluster: Cluster, script: str, **fields: Any) -> Object:
+async def python(cluster: Cluster, script: str, *argv: str, **fields: Any) -> Object:
     """A container that runs a script in Python."""
-    return container("/usr/bin/python3.11", "-c", script, image=await python_image(cluster), **fields)
+    return container("/usr/bin/python3.11", "-c", script, *argv, image=await python_image(cluster), **fields)

@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urlsplit(self.path).path
-        text = self.texts.get(self.server.server_address[1])  # type: ignore[index]
+        text = self.texts.get(self.connection.getsockname()[1])
         kind = "text/html" if text and text.startswith("<") else "text/plain"
         if self.body is not None:
             text, kind = json.dumps({"Method": self.command, "Body": self.body}), "application/json"
@@ -114,13 +114,14 @@ def resolve(questions: list[list[str]]) -> None:
     server = next(line[1] for line in words if line and line[0] == "nameserver")
     search = next((line[1:] for line in words if line and line[0] == "search"), [])
     dots = next((int(o[6:]) for line in words if line and line[0] == "options" for o in line if o[:6] == "ndots:"), 1)
-    print(json.dumps([[lookup(server, search, dots, *each, tcp) for tcp in (False, True)] for each in questions]))
+    print(json.dumps([[lookup(server, search, dots, each, tcp) for tcp in (False, True)] for each in questions]))
 
 
-def lookup(server: str, search: list[str], dots: int, name: str, kind: str, tcp: bool) -> list[str]:
+def lookup(server: str, search: list[str], dots: int, question: list[str], tcp: bool) -> list[str]:
     """The answer's records to the first of the names that has one."""
     from dnslib import QTYPE, DNSRecord
 
+    name, kind = question
     longer = [f"{name}.{domain}." for domain in search]
     for full in [name, *longer] if name.count(".") >= dots or name.endswith(".") else [*longer, name]:
         try:
@@ -133,4 +134,5 @@ def lookup(server: str, search: list[str], dots: int, name: str, kind: str, tcp:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "dial": dial, "resolve": resolve}[sys.argv[1]](json.loads(sys.argv[2]))
+    program: Any = {"serve": serve, "dial": dial, "resolve": resolve}[sys.argv[1]]
+    program(json.loads(sys.argv[2]))

@@ -7,19 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, container, eventually, pod
+from cluster import Cluster, eventually, pod
+from components import python
 
-from machinery.api.catalogue import NODES, PODS
+from machinery.api.catalogue import NODES
 from machinery.api.meta import Object, name_of
 
 _PROGRAM = Path(__file__).with_name("netexec.py").read_text()
 HTTP_PORT, UDP_PORT = 8080, 8081
-
-
-async def image_of(cluster: Cluster) -> str:
-    """The components' image: it has Python."""
-    found = (await cluster.client.list(PODS, "kube-system", label_selector="k8s-app=kube-dns")).items
-    return str(found[0]["spec"]["containers"][0]["image"])
 
 
 async def server(cluster: Cluster, options: Object | None = None, **fields: Any) -> Object:
@@ -27,8 +22,7 @@ async def server(cluster: Cluster, options: Object | None = None, **fields: Any)
     serving = options or {"http": [HTTP_PORT], "udp": [UDP_PORT]}
     ports = serving.get("http") or [int(port) for port in serving.get("texts", ())]
     probe = {"readinessProbe": {"httpGet": {"port": ports[0]}, "periodSeconds": 1}} if ports else {}
-    told = ("python3", "-c", _PROGRAM, "serve", json.dumps(serving))
-    return container(*told, name="serve", image=await image_of(cluster), **(probe | fields))
+    return await python(cluster, _PROGRAM, "serve", json.dumps(serving), name="serve", **(probe | fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,7 @@ class Asker:
 
 async def asker(cluster: Cluster, name: str = "asks", **spec: Any) -> Asker:
     """A running pod to ask from."""
-    asks = container("python3", "-c", "import signal; signal.pause()", image=await image_of(cluster))
-    await cluster.start(pod(name, asks, **spec))
+    await cluster.start(pod(name, await python(cluster, "import signal; signal.pause()"), **spec))
     return Asker(cluster, name)
 
 

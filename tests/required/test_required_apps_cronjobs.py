@@ -24,7 +24,7 @@ def _cron_job(name: str, policy: str, **spec: Any) -> Object:
         "completions": 1,
         "template": {"spec": pod(name, sleeper(), restartPolicy="OnFailure")["spec"]},
     }
-    described = {"schedule": "*/1 * * * *", "concurrencyPolicy": policy, "jobTemplate": {"spec": job}}
+    described = {"schedule": "*/1 * * * ?", "concurrencyPolicy": policy, "jobTemplate": {"spec": job}}
     return {"metadata": {"name": name}, "spec": described | spec}
 
 
@@ -87,7 +87,7 @@ async def test_replace(cluster: Cluster) -> None:
     async def others() -> list[str]:
         return [name_of(each) for each in await _jobs(cluster, made) if name_of(each) not in first]
 
-    second = await eventually(others, "another job", SECONDS)
+    second: list[str] = await eventually(others, "another job", SECONDS)
     assert len(second) == 1
 
     async def replaced() -> bool:

@@ -180,7 +180,11 @@ async def test_revisions(cluster: Cluster) -> None:
     assert patched["metadata"]["labels"][name] == "patched"
 
     second = f"{name}-made"
-    metadata = {"name": second, "labels": LABELS, "ownerReferences": first["metadata"]["ownerReferences"]}
+    metadata = {
+        "name": second,
+        "labels": LABELS | {HASH: "made"},
+        "ownerReferences": first["metadata"]["ownerReferences"],
+    }
     more = {"metadata": metadata, "data": first["data"], "revision": first["revision"] + 1}
     await cluster.create(CONTROLLERREVISIONS, more)
     assert [name_of(each) for each in await _revisions(cluster)] == [name, second]

@@ -45,7 +45,8 @@ async def _replica_sets(cluster: Cluster, deployment: str) -> list[Object]:
 def _is_of(revision: str, image: str) -> Any:
     def holds(found: Object) -> bool:
         containers = found["spec"]["template"]["spec"]["containers"]
-        return found["metadata"].get("annotations", {}).get(REVISION) == revision and containers[0]["image"] == image
+        told = found["metadata"].get("annotations", {}).get(REVISION), containers[0]["image"]
+        return told == (revision, image)
 
     return holds
 
@@ -122,7 +123,7 @@ async def test_rollover(cluster: Cluster) -> None:
 
     def stuck(found: Object) -> bool:
         status = found.get("status", {})
-        return status.get("observedGeneration", 0) >= 1 and status.get("updatedReplicas", 0) >= 1
+        return bool(status.get("observedGeneration", 0) >= 1 and status.get("updatedReplicas", 0) >= 1)
 
     assert _is_of("1", NEVER_THERE)(await cluster.object_that(DEPLOYMENTS, name, stuck, "scales"))
     new, old = await _replica_sets(cluster, name)
@@ -152,7 +153,7 @@ async def test_proportional_scaling(cluster: Cluster) -> None:
     def surged(found: Object) -> bool:
         status = found["status"]
         seen = status.get("observedGeneration", 0) >= updated["metadata"]["generation"]
-        return seen and status["availableReplicas"] >= 8 and status["replicas"] == 13
+        return bool(seen and status["availableReplicas"] >= 8 and status["replicas"] == 13)
 
     await cluster.object_that(DEPLOYMENTS, name, surged, "with all it may have during the update")
     second, first = await _replica_sets(cluster, name)

@@ -214,6 +214,18 @@ async def test_rolling_update(cluster: Cluster) -> None:
     await _has_status(cluster, currentRevision=first, updateRevision=first, updatedReplicas=3)
 
 
+async def _delete(cluster: Cluster, name: str) -> None:
+    """Delete a pod and wait until there is another in its stead."""
+    gone = (await cluster.get(PODS, name))["metadata"]["uid"]
+    await cluster.client.delete(PODS, name, cluster.namespace)
+    await pods_that(
+        cluster,
+        LABELS,
+        lambda pods: len(pods) == 3 and gone not in [each["metadata"]["uid"] for each in pods],
+        f"{name} restored",
+    )
+
+
 @requirement(
     "[sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should perform canary updates and phased rolling updates of template modifications [Conformance]"
 )
@@ -245,14 +257,7 @@ async def test_phased_update(cluster: Cluster) -> None:
     assert await _revisions(cluster) == (first, second)
 
     for name in ("ss-0", "ss-2"):
-        gone = (await cluster.get(PODS, name))["metadata"]["uid"]
-        await cluster.client.delete(PODS, name, cluster.namespace)
-        await pods_that(
-            cluster,
-            LABELS,
-            lambda pods, gone=gone: len(pods) == 3 and gone not in [each["metadata"]["uid"] for each in pods],  # type: ignore[misc]
-            f"{name} restored",
-        )
+        await _delete(cluster, name)
     await pods_that(cluster, LABELS, _are(old, old, new), "as they were, restored", seconds=90)
 
     for ordinal, wanted in ((1, (old, new, new)), (0, (new, new, new))):

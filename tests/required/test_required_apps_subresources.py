@@ -90,6 +90,7 @@ async def test_scale(cluster: Cluster, resource: ResourceType) -> None:
         shows(
             DAEMONSETS, name="[sig-apps] Daemon set [Serial] should verify changes to a daemon set status [Conformance]"
         ),
+        shows(REPLICASETS, name="[sig-apps] ReplicaSet should validate Replicaset Status endpoints [Conformance]"),
         shows(
             STATEFULSETS,
             name="[sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should validate Statefulset Status endpoints [Conformance]",
@@ -158,6 +159,6 @@ async def test_collection(cluster: Cluster, resource: ResourceType) -> None:
         assert patched["spec"]["template"]["spec"]["containers"][0]["command"] == ["sleep", "100000"]
         await _ready(cluster, resource, name, 2)
     async with watching(cluster, resource, CHOSEN) as watched:
-        await delete_collection(cluster, resource, CHOSEN)
+        await delete_collection(cluster, resource, CHOSEN, gracePeriodSeconds=1)
         await watched.deleted(name)
     assert (await cluster.client.list(resource, cluster.namespace, label_selector=CHOSEN)).items == []
