@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from cluster import ECHO, SECONDS, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
+from cluster import ECHO, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
 from objects import labelled, updated
 from statuses import EPHEMERAL_CONTAINERS, container_statuses
 
-from machinery.api.catalogue import NODES, PODS, RUNTIMECLASSES
+from machinery.api.catalogue import PODS, RUNTIMECLASSES
 from machinery.api.meta import Object
 from machinery.client.rest import STRATEGIC
 from machinery.errors import Forbidden
@@ -153,24 +153,14 @@ async def test_container_is_added_beside_another(cluster: Cluster) -> None:
     assert len(found["spec"]["ephemeralContainers"]) == 2
 
 
-async def _runtime_is_old(cluster: Cluster) -> bool:
-    nodes = (await cluster.client.list(NODES)).items
-    found = {node["status"]["nodeInfo"]["containerRuntimeVersion"].split("://")[1] for node in nodes}
-    return any(tuple(map(int, version.split(".")[:2])) < (2, 1) for version in found)
-
-
 @requirement(
     "[sig-node] ImageVolume should succeed with pod and pull policy of Always [LinuxOnly] [MinimumKubeletVersion:1.35] [Conformance]"
 )
-async def test_image_is_a_volume(cluster: Cluster, request: pytest.FixtureRequest) -> None:
-    old = await _runtime_is_old(cluster)
-    if old:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="containerd before 2.1 mounts no images"))
+async def test_image_is_a_volume(cluster: Cluster) -> None:
     volumes = [{"name": "volume", "image": {"reference": ECHO, "pullPolicy": "Always"}}]
     made = sleeper(volumeMounts=[{"name": "volume", "mountPath": "/volume"}])
     reader = pod("reader", made, volumes=volumes, restartPolicy="Always")
-    await cluster.create(PODS, reader)
-    await cluster.pod_that("reader", is_ready, "ready", seconds=10 if old else SECONDS)
+    await cluster.start(reader)
     assert await cluster.exec("reader", "cat", "/volume/www/healthz") == "ok\n"
     assert "root:" in await cluster.exec("reader", "cat", "/volume/etc/passwd")
     refused = await cluster.kubectl("exec", "reader", "--", "touch", "/volume/file", check=False)
