@@ -46,6 +46,7 @@ class NodeFacts:
     allocatable: dict[str, Quantity] = field(default_factory=dict)
     runtime_name: str = "containerd"
     user_namespace_handlers: frozenset[str] = frozenset()  # the runtime's handlers that can have them
+    mounts_images: bool = True  # the runtime makes volumes of images itself
     network_error: str = ""  # why pods can't have a network now
 
 

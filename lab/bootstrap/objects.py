@@ -21,7 +21,7 @@ from lab.errors import failing_as_one
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists, Invalid, NotFound, ServiceUnavailable, TransportError
+from machinery.errors import AlreadyExists, Invalid, NotFound, StatusError, TransportError
 
 NODES_GROUP = "system:nodes"
 PUBLIC = "kube-public"
@@ -44,7 +44,9 @@ def plan(config: ClusterConfiguration, documents: str) -> list[Planned]:
 async def apply(client: Client, objects: Sequence[Planned]) -> None:
     """Create each, or bring the one that is there to what it should be; several at a time.
 
-    A connection that breaks (a load balancer may change its mind while API servers start) is tried again for a while.
+    A connection that breaks (a load balancer may change its mind while API servers start) is tried again for a while,
+    and so is what a server could not do: on a busy machine it may not know whether etcd wrote. Source: kubeadm's
+    apiclient, which tries again whatever the error is.
     """
     limit = asyncio.Semaphore(8)
     deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
@@ -54,8 +56,9 @@ async def apply(client: Client, objects: Sequence[Planned]) -> None:
             while True:
                 try:
                     return await _put(client, resource, obj)
-                except (TransportError, ServiceUnavailable):
-                    if asyncio.get_running_loop().time() > deadline:
+                except (TransportError, StatusError) as exc:
+                    refused = isinstance(exc, StatusError) and exc.code < 500
+                    if refused or asyncio.get_running_loop().time() > deadline:
                         raise
                     await asyncio.sleep(_RETRY_SECONDS)
 

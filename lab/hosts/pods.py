@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +48,15 @@ def components(layout: Layout, host: str) -> list[Component]:
     ages: dict[str, float] = {}
     for pod in inside(layout.root(host), _LOGS).glob(f"{_SYSTEM}*"):
         uid = pod.name.rpartition("_")[2]
-        for folder in pod.iterdir():
-            latest = max(_runs(folder), default=None)
-            if latest is None:
-                continue
-            number, log, changed = latest
-            if changed >= ages.get(folder.name, 0.0):
-                ages[folder.name] = changed
-                found[folder.name] = Component(host, folder.name, uid, log, number)
+        with suppress(FileNotFoundError):  # the logs of a pod that is replaced are removed meanwhile
+            for folder in pod.iterdir():
+                latest = max(_runs(folder), default=None)
+                if latest is None:
+                    continue
+                number, log, changed = latest
+                if changed >= ages.get(folder.name, 0.0):
+                    ages[folder.name] = changed
+                    found[folder.name] = Component(host, folder.name, uid, log, number)
     return [found[name] for name in sorted(found)]
 
 

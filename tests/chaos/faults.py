@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 50.0  # --node-monitor-grace-period: so long a node that says nothing counts as ready
 _PROXY_SECONDS = 10.0  # HAProxy sees that a server does not answer (two checks of up to 3 s, 2 s apart)
 _ETCD_SECONDS = 10.0  # members notice that one is gone and elect another leader
-_DISK_MIB = 64
+_DISK_MIB = 256  # etcd reserves 64 MiB for its log, and as much for the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ _LOSSY = (
 
 
 def _full_disk(host: str) -> Fault:
-    """etcd's folder lies on a small disk, and something else fills it."""
+    """etcd's folder lies on a small disk, and something else fills it; so etcd can't start when it must."""
     folder = "/var/lib/etcd"
     move = (
         f"cp -a {folder} {folder}.before && mount -t tmpfs -o size={_DISK_MIB}m,mode=700 tmpfs {folder}"
@@ -124,6 +124,7 @@ def _full_disk(host: str) -> Fault:
         lab.inside(host, "sh", "-c", move)
         lab.navarch("start", host, "etcd")
         lab.inside(host, "sh", "-c", f"cat /dev/zero > {folder}/filler 2>/dev/null; test -s {folder}/filler")
+        lab.navarch("kill", host, "etcd", check=False)  # it may have ended by itself
 
     def end(lab: LiveLab) -> None:
         lab.inside(host, "rm", "-f", f"{folder}/filler")
@@ -157,7 +158,7 @@ FAULTS: tuple[Fault, ...] = (
     _network("let nothing reach", "cp3", (_NO_ARRIVAL,), 20, _PROXY_SECONDS, 2),
     _network("let nothing leave", "cp2", (_NO_DEPARTURE,), 20, _PROXY_SECONDS, 2),
     _network("cut off", "w2", (_NO_ARRIVAL, _NO_DEPARTURE), 70, 3, _GRACE_SECONDS + 10),
-    _network("lose 30 % of the packets of", "w2", _LOSSY, 20, 3, 15),
+    _network("lose 30 % of the packets of", "w2", _LOSSY, 20, 3, 25),
     _full_disk("cp1"),
 )
 """All of them; the first ones are those that a short run is about."""

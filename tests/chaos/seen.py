@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMPONENTS = ("kube-controller-manager", "kube-scheduler")
 BUSYBOX = "registry.navarch.local:5000/busybox:1.35"
 _RETRY_SECONDS = 0.5
+_AGAIN = timedelta(seconds=5)  # a failure that comes later than this is another trouble
 _CLOCK = timedelta(seconds=1)  # times of a Lease are told by different processes
 
 
@@ -140,6 +141,11 @@ def longest_silence(answers: list[Answer]) -> float:
 
 
 def longest_trouble(answers: list[Answer]) -> float:
-    """From the first request that was not answered to the last one, in seconds, where answers may lie between."""
-    failed = [each.at for each in answers if not each.answered]
-    return (failed[-1] - failed[0]).total_seconds() if failed else 0.0
+    """The longest time, in seconds, in which requests failed again and again, where answers may lie between."""
+    longest, began, last = timedelta(), None, None
+    for at in (each.at for each in answers if not each.answered):
+        if began is None or last is None or at - last > _AGAIN:
+            began = at
+        last = at
+        longest = max(longest, last - began)
+    return longest.total_seconds()

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -63,6 +63,7 @@ class Cluster:
     lab: LiveLab
     client: Client
     namespace: str
+    program: str = "kubectl"
 
     # --- objects
 
@@ -145,7 +146,7 @@ class Cluster:
     async def kubectl(self, *argv: str, stdin: str = "", check: bool = True) -> str:
         """What kubectl prints, in the test's namespace; with `check` false what it says on stderr too."""
         process = await asyncio.create_subprocess_exec(
-            "kubectl",
+            self.program,
             f"--namespace={self.namespace}",
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
@@ -170,7 +171,7 @@ class Cluster:
     async def anothernamespace(self, **labels: str) -> AsyncIterator[Cluster]:
         """The same, with a second namespace."""
         async with namespace(self.client, labels) as name:
-            yield Cluster(self.lab, self.client, name)
+            yield replace(self, namespace=name)
 
 
 def pod(name: str, *containers: Object, labels: dict[str, str] | None = None, **spec: Any) -> Object:

@@ -85,7 +85,9 @@ async def test_tokens_are_not_mounted_where_they_are_not_wanted(cluster: Cluster
         ("mount", False, False),
         ("nomount", False, False),
     ):
-        spec = {"serviceAccountName": account} | ({} if asked is None else {"automountServiceAccountToken": asked})
+        spec: Object = {"serviceAccountName": account} | (
+            {} if asked is None else {"automountServiceAccountToken": asked}
+        )
         made = await cluster.create(PODS, pod(f"{account}-{asked}".lower(), sleeper(), **spec))
         mounts = made["spec"]["containers"][0].get("volumeMounts") or ()
         assert (MOUNTED in [each["mountPath"] for each in mounts]) == expected, (account, asked)

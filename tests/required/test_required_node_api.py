@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement, shows
-from objects import delete_labelled, labelled, updated, watching
+from objects import delete_labelled, labelled, updated
+from watching import watching
 
 from machinery.api.catalogue import CONFIGMAPS, LEASES, NODES, PODTEMPLATES, RUNTIMECLASSES, SECRETS
 from machinery.api.meta import Object
@@ -183,11 +184,11 @@ async def test_runtime_class_api(cluster: Cluster) -> None:
         patched["metadata"]["annotations"]["updated"] = "true"
         replaced = await cluster.client.update(RUNTIMECLASSES, patched)
         assert replaced["metadata"]["annotations"] == {"patched": "true", "updated": "true"}
-        await watched.until("ADDED", lambda seen: seen["metadata"]["name"] == f"{mine}-3")
-        await watched.until("MODIFIED", lambda seen: seen["metadata"]["annotations"] == {"patched": "true"})
-        await watched.until("MODIFIED", lambda seen: seen["metadata"]["annotations"].get("updated") == "true")
+        await watched.one("ADDED", lambda seen: seen["metadata"]["name"] == f"{mine}-3")
+        await watched.one("MODIFIED", lambda seen: seen["metadata"]["annotations"] == {"patched": "true"})
+        await watched.one("MODIFIED", lambda seen: seen["metadata"]["annotations"].get("updated") == "true")
         await cluster.client.delete(RUNTIMECLASSES, name)
-        await watched.until("DELETED", lambda seen: seen["metadata"]["uid"] == made["metadata"]["uid"])
+        await watched.one("DELETED", lambda seen: seen["metadata"]["uid"] == made["metadata"]["uid"])
     with pytest.raises(NotFound):
         await cluster.get(RUNTIMECLASSES, name)
     assert len(await labelled(cluster, RUNTIMECLASSES, selector)) == 2

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, shows
-from objects import Watched, delete_labelled, labelled, watching
+from objects import delete_labelled, labelled
+from watching import Watching, watching
 
 from machinery.api.catalogue import DEVICECLASSES, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, RESOURCESLICES
 from machinery.api.meta import Object
@@ -129,7 +130,7 @@ async def test_create_read_update_patch_delete(cluster: Cluster, kind: Kind) -> 
 class _Trial:
     cluster: Cluster
     kind: Kind
-    watched: Watched
+    watched: Watching
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
+from cluster import ECHO, SECONDS, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
 from objects import labelled, updated
 from statuses import EPHEMERAL_CONTAINERS, container_statuses
 
@@ -163,12 +163,14 @@ async def _runtime_is_old(cluster: Cluster) -> bool:
     "[sig-node] ImageVolume should succeed with pod and pull policy of Always [LinuxOnly] [MinimumKubeletVersion:1.35] [Conformance]"
 )
 async def test_image_is_a_volume(cluster: Cluster, request: pytest.FixtureRequest) -> None:
-    if await _runtime_is_old(cluster):
+    old = await _runtime_is_old(cluster)
+    if old:
         request.applymarker(pytest.mark.xfail(strict=True, reason="containerd before 2.1 mounts no images"))
     volumes = [{"name": "volume", "image": {"reference": ECHO, "pullPolicy": "Always"}}]
     made = sleeper(volumeMounts=[{"name": "volume", "mountPath": "/volume"}])
     reader = pod("reader", made, volumes=volumes, restartPolicy="Always")
-    await cluster.start(reader)
+    await cluster.create(PODS, reader)
+    await cluster.pod_that("reader", is_ready, "ready", seconds=10 if old else SECONDS)
     assert await cluster.exec("reader", "cat", "/volume/www/healthz") == "ok\n"
     assert "root:" in await cluster.exec("reader", "cat", "/volume/etc/passwd")
     refused = await cluster.kubectl("exec", "reader", "--", "touch", "/volume/file", check=False)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cluster import Cluster, has_condition, is_ready, pod, requirement, shell, shows
 from components import python
-from objects import watching
 from statuses import container_statuses, restarts, told
+from watching import watching
 
 from machinery.api import meta
 from machinery.api.catalogue import PODS
@@ -176,7 +176,7 @@ async def test_never_ready(cluster: Cluster) -> None:
         await cluster.pod_that("probed", lambda found: found["status"].get("phase") == "Running", "running")
         await told(cluster, "probed", "url:/healthz", _PROBES)
         await cluster.delete(PODS, "probed")
-        found = await watched.until("DELETED")
+        found = await watched.one("DELETED")
     assert not any(has_condition(event.object, kind) for event in watched.seen for kind in ("Ready", "ContainersReady"))
     assert not any(each["ready"] for event in watched.seen for each in container_statuses(event.object).values())
     assert restarts(found) == 0

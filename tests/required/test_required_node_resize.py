@@ -188,7 +188,7 @@ async def _are(cluster: Cluster, sizes: Sizes) -> None:
     assert [each["restartCount"] for each in container_statuses(found).values()] == [0] * len(sizes)
     kinds = {each["type"] for each in found["status"]["conditions"]}
     assert kinds.isdisjoint({"PodResizePending", "PodResizeInProgress"})
-    wrong = {name: found for name, size in sizes.items() if (found := await _wrong(cluster, name, size))}
+    wrong = {name: told for name, size in sizes.items() if (told := await _wrong(cluster, name, size))}
     assert not wrong
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, container, has_condition, is_ready, pod, requirement, shell, shows, sleeper
-from objects import watching
 from statuses import INIT_CONTAINERS, container_statuses, restarts
+from watching import watching
 
 from machinery.api import meta
 from machinery.api.catalogue import PODS
@@ -118,7 +118,7 @@ _LIMITED: dict[str, Any] = {"name": "run1", "resources": {"limits": {"cpu": "100
 async def test_init_containers_run_first(cluster: Cluster, policy: str, last: Object, phase: str) -> None:
     async with watching(cluster, PODS, field_selector="metadata.name=initialized") as watched:
         await cluster.create(PODS, _initialized("true", "true", last=last, restartPolicy=policy))
-        found = await watched.until("MODIFIED", lambda seen: seen["status"]["phase"] == phase)
+        found = await watched.one("MODIFIED", lambda seen: seen["status"]["phase"] == phase)
     _initialize_in_order([event.object for event in watched.seen])
     assert has_condition(found, "Initialized")
     statuses = container_statuses(found, INIT_CONTAINERS)
@@ -148,7 +148,7 @@ def _initialize_in_order(seen: list[Object]) -> None:
 async def test_failed_init_container_fails_the_pod(cluster: Cluster) -> None:
     async with watching(cluster, PODS, field_selector="metadata.name=initialized") as watched:
         await cluster.create(PODS, _initialized("true", "false", last=container("true", **_LIMITED)))
-        found = await watched.until("MODIFIED", lambda seen: seen["status"]["phase"] == "Failed")
+        found = await watched.one("MODIFIED", lambda seen: seen["status"]["phase"] == "Failed")
     _initialize_in_order([event.object for event in watched.seen])
     initialized = meta.condition(found["status"]["conditions"], "Initialized") or {}
     told = initialized["status"], initialized["reason"], initialized["message"]
@@ -171,7 +171,7 @@ async def test_failed_init_container_is_tried_again(cluster: Cluster) -> None:
         def tried(found: Object) -> bool:
             return int(container_statuses(found, INIT_CONTAINERS).get("init1", {}).get("restartCount", 0)) >= 3
 
-        found = await watched.until("MODIFIED", tried, seconds=120)
+        found = await watched.one("MODIFIED", tried, seconds=120)
     _initialize_in_order([event.object for event in watched.seen])
     assert found["status"]["phase"] == "Pending"
     initialized = meta.condition(found["status"]["conditions"], "Initialized") or {}

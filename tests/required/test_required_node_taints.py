@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from cluster import Cluster, pod, requirement, sleeper
-from objects import updated, watching
+from objects import updated
+from watching import watching
 
 from machinery.api.catalogue import NODES, PODS
 from machinery.api.meta import Object
@@ -76,7 +77,7 @@ async def test_pods_are_evicted_when_their_time_is_over(cluster: Cluster) -> Non
         async with _tainted(cluster, name), asyncio.timeout(75):
             ended = {}
             for _ in range(2):
-                gone = await watched.until("DELETED")
+                gone = await watched.one("DELETED")
                 ended[gone["metadata"]["name"]] = time.monotonic() - began
     assert list(ended) == ["first", "second"]
     assert 4 <= ended["first"] < 20

@@ -17,24 +17,45 @@ from machinery.client.rest import WatchEvent
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Events that were not yet looked at."""
+    """Events that were not yet looked at, and those that were."""
 
     events: asyncio.Queue[WatchEvent]
+    seen: list[WatchEvent]
+
+    async def next(self) -> WatchEvent:
+        """The next event. Raises TimeoutError."""
+        async with asyncio.timeout(SECONDS):
+            return await self._take()
+
+    async def _take(self) -> WatchEvent:
+        event = await self.events.get()
+        self.seen.append(event)
+        return event
 
     async def until(self, holds: Callable[[WatchEvent], Any], what: str, *, seconds: float = SECONDS) -> WatchEvent:
         """The first event, after those seen already, for which something holds."""
-        seen = []
         try:
             async with asyncio.timeout(seconds):
-                while True:
-                    event = await self.events.get()
-                    if event.type == "BOOKMARK":
-                        continue
-                    seen.append((event.type, event.object["metadata"]["name"]))
-                    if holds(event):
-                        return event
+                while not holds(event := await self._take()):
+                    pass
+                return event
         except TimeoutError:
-            raise AssertionError(f"the watch did not tell within {seconds} s: {what}; it told {seen}") from None
+            told = [(event.type, event.object["metadata"]["name"]) for event in self.seen]
+            raise AssertionError(f"the watch did not tell within {seconds} s: {what}; it told {told}") from None
+
+    async def one(
+        self, kind: str, holds: Callable[[Object], Any] = lambda _: True, *, seconds: float = SECONDS
+    ) -> Object:
+        """The object of the first event of a kind (ADDED, MODIFIED, DELETED) of which something holds."""
+        return (await self.until(lambda e: e.type == kind and holds(e.object), kind, seconds=seconds)).object
+
+    async def nothing(self, kind: str, holds: Callable[[Object], Any], *, seconds: float) -> None:
+        """For so long there is no event of the kind of which something holds."""
+        try:
+            found = await self.one(kind, holds, seconds=seconds)
+        except AssertionError:
+            return
+        raise AssertionError(f"{kind}: {found}")
 
     async def deleted(self, name: str) -> WatchEvent:
         return await self.until(
@@ -47,21 +68,33 @@ class Watching:
 
 
 @asynccontextmanager
-async def watching(cluster: Cluster, resource: ResourceType, label_selector: str = "") -> AsyncIterator[Watching]:
-    """A watch in the test's namespace, of what happens from now on."""
-    namespace = cluster.namespace if resource.namespaced else ""
-    since = (await cluster.client.list(resource, namespace, label_selector=label_selector)).resource_version
-    seen = Watching(asyncio.Queue())
+async def watching(
+    cluster: Cluster,
+    resource: ResourceType,
+    label_selector: str = "",
+    *,
+    field_selector: str = "",
+    everywhere: bool = False,
+) -> AsyncIterator[Watching]:
+    """A watch in the test's namespace, or in all, of what happens from now on."""
+    namespace = cluster.namespace if resource.namespaced and not everywhere else ""
+    since = (await cluster.client.list(resource, namespace, limit=1)).resource_version
+    told = Watching(asyncio.Queue(), [])
 
     async def follow() -> None:
         async for event in cluster.client.watch(
-            resource, namespace, resource_version=since, label_selector=label_selector
+            resource,
+            namespace,
+            resource_version=since,
+            label_selector=label_selector,
+            field_selector=field_selector,
         ):
-            seen.events.put_nowait(event)
+            if event.type != "BOOKMARK":
+                told.events.put_nowait(event)
 
     task = asyncio.create_task(follow())
     try:
-        yield seen
+        yield told
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from agent.cri import api_pb2 as pb
 from agent.cri.errors import CriError
@@ -18,6 +19,7 @@ from agent.kubelet.container.containerconfig import ContainerInputs
 from agent.kubelet.container.deviceneeds import DeviceNeeds, Placement
 from agent.kubelet.container.errors import ContainerConfigError, StartError
 from agent.kubelet.container.images import Tell
+from agent.kubelet.container.imagevolumes import ImageVolumes, Place
 from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.kit import Kit
@@ -52,6 +54,7 @@ class Starter:
     def __init__(self, kit: Kit, hooks: Hooks) -> None:
         self._kit = kit
         self._hooks = hooks
+        self._image_volumes = ImageVolumes(kit.cri, kit.root_dir)
 
     def sandbox_config(self, pod: Object, attempt: int, runtime_handler: str) -> pb.PodSandboxConfig:
         """The sandbox's configuration. Raises StartError."""
@@ -128,6 +131,7 @@ class Starter:
         except StartError as error:
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise
+        start = replace(start, volumes=await self._with_images(start, container))
         config = await self._config(start, container, runtime, image, tell)
         async with kit.slots.hold(RANK_CONTAINER):
             container_id = await self._create(start, config, tell)
@@ -142,6 +146,26 @@ class Starter:
         self._link_log(pod, container, container_id, config, start.sandbox_config)
         await self._post_start(start, container, container_id)
         return container_id
+
+    async def _with_images(self, start: PodStart, container: Object) -> Mapping[str, MountedVolume]:
+        """The pod's volumes; those of images that the container mounts are pulled. Raises StartError."""
+        kit, pod = self._kit, start.pod
+        mounted = {mount["name"] for mount in container.get("volumeMounts") or ()}
+        volumes = dict(start.volumes)
+        for name, volume in start.volumes.items():
+            if volume.image is None or name not in mounted:
+                continue
+            asked = {"image": volume.image.get("reference"), "imagePullPolicy": volume.image.get("pullPolicy")}
+            tell = partial(kit.teller.pod, pod)
+            image = await kit.images.ensure(
+                pod, asked, start.secrets, start.sandbox_config, tell, start.runtime_handler
+            )
+            if kit.node.mounts_images:
+                volumes[name] = replace(volume, image={**volume.image, "reference": image.id})
+            else:
+                place = Place(pod, kit.pod_dir(meta.uid_of(pod)), start.sandbox_id, start.sandbox_config)
+                volumes[name] = await self._image_volumes.shown(place, volume, image)
+        return volumes
 
     async def _note(self, container_id: str, sandbox_id: str) -> None:
         with contextlib.suppress(CriError):  # the next look will find it

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from agent.cri import api_pb2 as pb
 from agent.cri.client import CriClient
 from agent.cri.errors import CriError
+from agent.kubelet.container.imagevolumes import mounted_by
 from agent.kubelet.container.view import RuntimeView
 from agent.kubelet.kit import NodeFacts
 from machinery.clock import Clock
@@ -51,6 +52,7 @@ class RuntimeHealth:
                 await clock.sleep(_TROUBLED_PERIOD_SECONDS)
             else:
                 self._node.runtime_name = version.runtime_name
+                self._node.mounts_images = mounted_by(version.runtime_name, version.runtime_version)
                 await self._ask()
                 return
 

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+from kubelet_host import ECHO, PAUSE
 from kubelet_node import NODE, TestNode, box, container_status, eventually, free_port, running_node, shell
 
+from machinery.api import meta
 from machinery.api.catalogue import LEASES, NODES, PODS
 from machinery.api.meta import Object
 from machinery.client.rest import STRATEGIC
@@ -69,6 +71,49 @@ async def test_one_container_that_ends_restarts_all(node: TestNode) -> None:
     await node.delete(name)
 
 
+async def test_an_image_is_a_volume_of_several_containers(node: TestNode) -> None:
+    """KEP-4639, under a runtime that can't do it itself too: its files and nothing else, for reading only."""
+    mounts = [
+        {"name": "files", "mountPath": "/files"},
+        {"name": "files", "mountPath": "/pages", "subPath": "www"},
+        {"name": "one", "mountPath": "/one"},
+    ]
+    script = "exec 2>&1; cat /files/www/healthz /pages/healthz; ls -A /one | head -n1; touch /files/x; sleep 3600"
+    containers = [{**shell(script, volumeMounts=mounts), "name": name} for name in ("a", "b")]
+    volumes = [
+        {"name": "files", "image": {"reference": ECHO, "pullPolicy": "IfNotPresent"}},
+        {"name": "one", "image": {"reference": PAUSE, "pullPolicy": "IfNotPresent"}},
+    ]
+    name = await node.create({"containers": containers, "volumes": volumes})
+    pod = await node.wait_ready(name)
+    assert [each["restartCount"] for each in pod["status"]["containerStatuses"]] == [0, 0]
+    for container in ("a", "b"):
+
+        async def told(container: str = container) -> str | None:
+            text = await node.logs(name, container)
+            return text if "Read-only file system" in text else None
+
+        assert (await eventually(told, "the last command's words")).splitlines()[:3] == ["ok", "ok", "pause"]
+    await node.delete(name)
+
+    async def nothing_left() -> bool:
+        return not any(meta.uid_of(pod) in each for found in node.host.leftovers().values() for each in found)
+
+    await eventually(nothing_left, "nothing to be left of the pod")
+
+
+async def test_an_image_volume_without_its_image_is_told(node: TestNode) -> None:
+    volumes = [{"name": "files", "image": {"reference": "docker.io/library/absent:1", "pullPolicy": "Never"}}]
+    mounts = [{"name": "files", "mountPath": "/files"}]
+    name = await node.create({"containers": [shell("sleep 3600", volumeMounts=mounts)], "volumes": volumes})
+
+    def told(pod: Object) -> bool:
+        return bool(container_status(pod).get("state", {}).get("waiting", {}).get("reason") == "ErrImageNeverPull")
+
+    await node.wait(name, told, "the missing image to be told")
+    await node.delete(name)
+
+
 async def test_variables_of_a_file_that_an_init_container_wrote(node: TestNode) -> None:
     mounts = [{"name": "data", "mountPath": "/data"}]
     reference = {"volumeName": "data", "path": "app.env", "key": "GREETING"}
@@ -98,6 +143,27 @@ async def test_ephemeral_container_joins_a_running_pod(node: TestNode) -> None:
         "the debug container",
     )
     assert "sleep 3600" in await node.run_in(name, "ps", container="debug")
+    await node.delete(name)
+
+
+async def test_the_deletion_is_observed_too(node: TestNode) -> None:
+    name = await node.create({"containers": [box("sleep", "3600")], "terminationGracePeriodSeconds": 5})
+    pod = await node.wait_ready(name)
+    assert (pod["metadata"]["generation"], pod["status"]["observedGeneration"]) == (1, 1)
+    for finalizers in (["t.example/f"], None):
+        patch = {"metadata": {"finalizers": finalizers}}
+        await node.client.patch(PODS, name, patch, node.namespace, content_type=STRATEGIC)
+        if finalizers:
+            await node.client.delete(PODS, name, node.namespace)
+            await node.wait(name, lambda p: p["status"].get("observedGeneration") == 2, "the deletion to be observed")
+
+
+async def test_sysctls_that_the_node_does_not_allow(node: TestNode) -> None:
+    sysctls = [{"name": "kernel.msgmax", "value": "10000000000"}]
+    name = await node.create({"containers": [box("true")], "securityContext": {"sysctls": sysctls}})
+    pod = await node.wait_phase(name, "Failed")
+    assert pod["status"]["reason"] == "SysctlForbidden"
+    await node.wait_event(name, "SysctlForbidden", "forbidden sysctl")
     await node.delete(name)
 
 

@@ -7,7 +7,12 @@ from controlplane.apiserver.handlers import metadata
 
 @pytest.mark.parametrize(
     ("group", "custom", "refused"),
-    [("", False, True), ("apps", False, True), ("coordination.k8s.io", False, False), ("fleet.example.com", True, False)],
+    [
+        ("", False, True),
+        ("apps", False, True),
+        ("coordination.k8s.io", False, False),
+        ("fleet.example.com", True, False),
+    ],
 )
 def test_finalizers_without_a_domain(group: str, custom: bool, refused: bool) -> None:
     given = {"finalizers": ["orphan", "mine", "fleet.example.com/mine"]}

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import ryaml
+from aiohttp import web
 
 from lab import cluster
 from lab.bootstrap import objects
 from lab.topology import Topology
+from machinery.api.catalogue import CONFIGMAPS
 from machinery.api.meta import name_of, namespace_of
+from machinery.client.config import ClientConfig
+from machinery.client.rest import Client
+from machinery.errors import Forbidden, InternalError, StatusError
 
 CONFIG = cluster.configuration(Topology())
 PLANNED = [*objects.plan(CONFIG, "documents"), *objects.cluster_info(CONFIG, b"the CA")]
@@ -59,3 +65,39 @@ def test_cluster_info_says_where_the_cluster_is_and_holds_no_credential() -> Non
     info = ryaml.loads(of_kind("ConfigMap")["kube-public", "cluster-info"]["data"]["kubeconfig"])
     assert info["clusters"][0]["cluster"]["server"] == "https://10.77.0.10:6443"
     assert info["users"] == []
+
+
+async def _asked(refusal: StatusError) -> int:
+    """Apply an object to a server that does not accept it the first time. How often it was asked."""
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            return web.json_response(refusal.to_status(), status=refusal.code)
+        return web.json_response(await request.json(), status=201)
+
+    application = web.Application()
+    application.router.add_post("/api/v1/namespaces/d/configmaps", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        async with Client(ClientConfig(f"http://{host}:{port}"), user_agent="test") as client:
+            obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "d"}}
+            await objects.apply(client, [(CONFIGMAPS, obj)])
+    finally:
+        await runner.cleanup()
+    return asked
+
+
+async def test_what_a_server_could_not_do_is_asked_for_again() -> None:
+    assert await _asked(InternalError("the outcome of a write is unknown")) == 2
+
+
+async def test_what_a_server_refuses_is_not_asked_for_again() -> None:
+    with pytest.raises(Forbidden, match="no"):
+        await _asked(Forbidden("no"))
