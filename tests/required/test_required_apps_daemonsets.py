@@ -221,3 +221,10 @@ async def test_revisions(cluster: Cluster) -> None:
     await delete_collection(cluster, CONTROLLERREVISIONS, f"{second}=updated")
     [last] = await only(1)
     assert last["revision"] == 3
+
+    await cluster.client.delete(CONTROLLERREVISIONS, name_of(last), cluster.namespace)
+
+    async def made_anew() -> bool:
+        return [each["metadata"]["uid"] != last["metadata"]["uid"] for each in await _revisions(cluster)] == [True]
+
+    await eventually(made_anew, "the present template's revision made anew")
