@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster import ECHO, Cluster, container, eventually, requirement
+from cluster import ECHO, Cluster, container, eventually, is_ready, requirement
 from operations import delete_collection, replace
 from workloads import NEVER_THERE, belongs_to, pods_of, pods_that, workload
 
@@ -126,7 +126,12 @@ async def test_rolling_update(cluster: Cluster) -> None:
     patch = {"template": {"spec": {"containers": [{"name": "c", "image": ECHO, "command": None}]}}}
     await cluster.patch(DAEMONSETS, NAME, {"spec": patch}, content_type=STRATEGIC)
     nodes = await _nodes(cluster)
-    after = await pods_that(cluster, LABELS, _run_on(nodes, ECHO), "pods of the new image", seconds=90)
+
+    def updated(pods: list[Object]) -> bool:
+        assert len([each for each in pods if not is_ready(each)]) <= 1, "no more are unavailable than may be"
+        return bool(_run_on(nodes, ECHO)(pods))
+
+    after = await pods_that(cluster, LABELS, updated, "pods of the new image", seconds=90)
     await _counts(cluster, len(nodes))
     _, second = await _revisions(cluster)
     assert second["revision"] == 2
@@ -168,7 +173,7 @@ async def test_rollback(cluster: Cluster) -> None:
 @requirement("[sig-apps] ControllerRevision [Serial] should manage the lifecycle of a ControllerRevision [Conformance]")
 async def test_revisions(cluster: Cluster) -> None:
     serve = container(name="app", image=ECHO)
-    await _started(cluster, workload(NAME, LABELS, serve))
+    pods = await _started(cluster, workload(NAME, LABELS, serve))
     owner = await cluster.get(DAEMONSETS, NAME)
     [first] = await _revisions(cluster)
     assert belongs_to(first, owner)
@@ -206,10 +211,20 @@ async def test_revisions(cluster: Cluster) -> None:
     )
     assert updated["metadata"]["labels"][second] == "updated"
 
-    pods = {"containers": [{"name": "app", "image": ECHO, "env": [{"name": "A", "value": "b"}]}]}
-    patch = {"spec": {"template": {"spec": pods}, "updateStrategy": {"type": "RollingUpdate"}}}
+    still = {each["metadata"]["uid"] for each in await pods_of(cluster, LABELS)}
+    assert still == {each["metadata"]["uid"] for each in pods}, "the template is the same"
+
+    containers = [{"name": "app", "image": ECHO, "env": [{"name": "A", "value": "b"}]}]
+    patch = {"spec": {"template": {"spec": {"containers": containers}}, "updateStrategy": {"type": "RollingUpdate"}}}
     await cluster.patch(DAEMONSETS, NAME, patch, content_type=STRATEGIC)
     await only(2)
     await delete_collection(cluster, CONTROLLERREVISIONS, f"{second}=updated")
     [last] = await only(1)
     assert last["revision"] == 3
+
+    await cluster.client.delete(CONTROLLERREVISIONS, name_of(last), cluster.namespace)
+
+    async def made_anew() -> bool:
+        return [each["metadata"]["uid"] != last["metadata"]["uid"] for each in await _revisions(cluster)] == [True]
+
+    await eventually(made_anew, "the present template's revision made anew")

@@ -118,8 +118,7 @@ async def test_status(cluster: Cluster) -> None:
         subresource="status",
     )
     assert sorted(updated["status"]["disruptedPods"]) == names
-    got = await cluster.client.get(PODDISRUPTIONBUDGETS, NAME, cluster.namespace, subresource="status")
-    patch = {"metadata": {"resourceVersion": got["metadata"]["resourceVersion"]}, "status": {"disruptedPods": None}}
+    patch = {"status": {"disruptedPods": None}}
     patched = await cluster.patch(PODDISRUPTIONBUDGETS, NAME, patch, subresource="status")
     assert not patched["status"].get("disruptedPods")
 

@@ -215,5 +215,6 @@ def build(env: Environment) -> list[Controller]:
 
     sets.on_change(set_changed)
     follow(pods, sets, DAEMONSETS, controller.enqueue, expectations=expected)
+    follow(reconciler.revisions, sets, DAEMONSETS, controller.enqueue)  # one that was deleted is made anew
     nodes.on_change(node_changed)
     return [controller]

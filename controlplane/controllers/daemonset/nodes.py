@@ -9,12 +9,13 @@ from typing import Any
 
 from controlplane.controllers.nodelifecycle.plan import taints_of, tolerates
 from controlplane.controllers.pods import from_template
-from controlplane.controllers.revisions import POD_LABEL
+from controlplane.controllers.revisions import POD_LABEL, revision_label
 from machinery.api.catalogue import DAEMONSETS
 from machinery.api.labels import Requirement
 from machinery.api.meta import Object, annotations_of, labels_of, name_of
 
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+POD_GENERATION = "pod-template-generation"
 _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": "gt", "Lt": "lt"}
 _TOLERATED = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
@@ -82,12 +83,24 @@ def should_run(owner: Object, node: Object) -> tuple[bool, bool]:
     return not any(taint["effect"] == "NoSchedule" for taint in hostile), True
 
 
+def is_updated(pod: Object, owner: Object, digest: str) -> bool:
+    """Whether a pod is of the owner's present template, of which `digest` is the hash.
+
+    The template's generation tells it, too: a revision of the same template may have got another hash meanwhile.
+    Source: k8s.io/kubernetes/pkg/controller/daemon/util IsPodUpdated.
+    """
+    generation = annotations_of(owner).get(TEMPLATE_GENERATION)
+    return revision_label(pod) == digest or (
+        generation is not None and labels_of(pod).get(POD_GENERATION) == generation
+    )
+
+
 def make_pod(owner: Object, node: str, digest: str) -> Object:
     """The pod for a node: free to be scheduled there alone."""
     pod = from_template(owner["spec"]["template"], owner, DAEMONSETS)
     labels = {**labels_of(pod), POD_LABEL: digest}
     if generation := annotations_of(owner).get(TEMPLATE_GENERATION):
-        labels["pod-template-generation"] = generation
+        labels[POD_GENERATION] = generation
     pod["metadata"]["labels"] = labels
     spec: dict[str, Any] = {**pod["spec"], "tolerations": tolerations_of(owner)}
     spec["affinity"] = _bound_to(spec.get("affinity") or {}, node)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controlplane.controllers.daemonset.nodes import should_run, target_node
+from controlplane.controllers.daemonset.nodes import is_updated, should_run, target_node
 from controlplane.controllers.pods import is_available, is_ready, phase_of
-from controlplane.controllers.revisions import revision_label
 from machinery.api.intstr import scaled
 from machinery.api.meta import Object, is_deleting, name_of, namespace_of, uid_of
 
@@ -136,8 +135,8 @@ def _tidy(
         return
     keep = {uid_of(running[0])}
     if _surge_value(owner):
-        old = next((p for p in running if revision_label(p) != digest), None)
-        new = next((p for p in running if revision_label(p) == digest), None)
+        old = next((p for p in running if not is_updated(p, owner, digest)), None)
+        new = next((p for p in running if is_updated(p, owner, digest)), None)
         min_ready = int(owner["spec"].get("minReadySeconds") or 0)
         if new is not None and (old is None or is_available(new, min_ready, now)):
             keep = {uid_of(new)}
@@ -182,8 +181,8 @@ def _roll(
     for name in wanted:
         pods = placed.get(name, [])
         live = [p for p in pods if not is_deleting(p)]
-        old = next((p for p in live if revision_label(p) != digest), None)
-        new = next((p for p in live if revision_label(p) == digest), None)
+        old = next((p for p in live if not is_updated(p, owner, digest)), None)
+        new = next((p for p in live if is_updated(p, owner, digest)), None)
         pairs[name] = old, new
     if surge:
         _roll_with_surge(pairs, surge, plan, up)
@@ -260,7 +259,7 @@ def _status(
             if is_ready(first):
                 ready += 1
                 available += is_available(first, min_ready, now)
-            updated += revision_label(first) == digest
+            updated += is_updated(first, owner, digest)
     status: Object = {
         "currentNumberScheduled": current,
         "numberMisscheduled": misscheduled,

@@ -188,3 +188,15 @@ def test_the_status() -> None:
         "numberAvailable": 1,
         "numberUnavailable": 2,
     }
+
+
+def test_pods_of_the_same_generation_of_the_template_are_not_replaced() -> None:
+    """The revision was deleted and made anew under another hash: that is no reason to start pods again."""
+    owner = ds()
+    owner["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "3"}
+    pods = [daemon("n1", "old"), daemon("n2", "old")]
+    for each, generation in zip(pods, ("3", "2"), strict=True):
+        each["metadata"]["labels"]["pod-template-generation"] = generation
+    planned = plan(owner, N[:2], *pods)
+    assert names(planned.delete) == ["agent-n2-old"]
+    assert planned.status["updatedNumberScheduled"] == 1
