@@ -55,6 +55,7 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_ETCD_SECONDS = 2.0  # how long etcd may take for the server to be healthy: upstream's --etcd-healthcheck-timeout
 _BEGUN = (
     "apiservice-discovery-controller",
     "apiservice-openapi-controller",
@@ -154,7 +155,11 @@ class ApiServer:
 
     def _health(self) -> Health:
         async def etcd() -> None:
-            await self.storage.get(self.cacher.prefix + "health")
+            try:
+                async with asyncio.timeout(_ETCD_SECONDS):
+                    await self.storage.get(self.cacher.prefix + "health")
+            except TimeoutError:
+                raise NotReady("error getting data from etcd: context deadline exceeded") from None
 
         async def shutdown() -> None:
             if self._stopping:

@@ -18,6 +18,9 @@ from machinery.rpc.status import Code, RpcError
 
 T = TypeVar("T")
 
+_ALONE_SECONDS = 30.0
+"""How long an only member may take to answer: there is no other that may do better, and clients wait for longer."""
+
 # Answers after which another member may do better. DEADLINE_EXCEEDED: this one hangs, or has lost its leader.
 _ELSEWHERE = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN})
 
@@ -54,7 +57,7 @@ class Endpoints:
             raise SettingsError("--etcd-servers: name at least one etcd server")
         self._members = [_connect(url, tls) for url in urls]
         self._current = 0
-        self._attempt_seconds = attempt_seconds
+        self.attempt_seconds = attempt_seconds if len(urls) > 1 else _ALONE_SECONDS
 
     @property
     def urls(self) -> list[str]:
@@ -85,7 +88,7 @@ class Endpoints:
         for _ in range(attempts or 2 * len(self._members)):
             stub = self.stub
             try:
-                return await rpc(stub, self._attempt_seconds)
+                return await rpc(stub, self.attempt_seconds)
             except RpcError as exc:
                 if exc.code not in _ELSEWHERE:
                     raise

@@ -27,6 +27,8 @@ log = get_logger(__name__)
 
 _LEASE_SHARE_SECONDS = 60  # keys written within this time share a lease, and live at most that much longer
 _WRITE_SECONDS = 10.0  # how long a write is tried before its outcome is given up as unknown
+_ATTEMPT_SECONDS = 3.0  # how long a member may take to write when there are others
+_CHECK_SECONDS = 2.0  # how long one may take to tell its version: upstream's etcd-healthcheck-timeout
 _CONNECT_SECONDS = 1.5  # how long a watch waits for a connection to a member
 _STALL_SECONDS = 1.0  # a watch this long behind what is known to be written is opened anew on another member
 _MOST_PATIENCE_SECONDS = 60.0
@@ -45,7 +47,7 @@ class EtcdStorage:
 
     async def check(self) -> str:
         """The version of a member that answers. Raises StorageUnavailable."""
-        response = await self._endpoints.call(lambda stub, timeout: stub.status(pb.StatusRequest(), timeout=timeout))
+        response = await self._endpoints.call(lambda stub, _: stub.status(pb.StatusRequest(), timeout=_CHECK_SECONDS))
         self.progress_requests = _answers_progress(response.version)
         return str(response.version)
 
@@ -116,7 +118,7 @@ class EtcdStorage:
         while True:
             stub = self._endpoints.stub
             try:
-                response = await stub.txn(request, timeout=3.0)
+                response = await stub.txn(request, timeout=max(_ATTEMPT_SECONDS, self._endpoints.attempt_seconds))
             except RpcError as exc:
                 if exc.code is Code.NOT_FOUND:
                     raise _LeaseGone from exc
