@@ -25,8 +25,10 @@ from lab.topology import REGISTRY_PORT, Host, Topology
 from machinery.api.catalogue import DEPLOYMENTS, NODES
 from machinery.api.meta import condition, name_of
 from machinery.client.rest import Client
-from machinery.errors import NotFound, TransportError
+from machinery.errors import InternalError, NotFound, ServerTimeout, ServiceUnavailable, Timeout, TransportError
 
+PASSING = (TransportError, InternalError, ServiceUnavailable, ServerTimeout, Timeout)
+"""What a busy machine's API servers and etcd may answer for a while."""
 _SECONDS = 120.0
 _LATER = "kubelet"
 """Workers' kubelets start when an API server answers, so that they do not compete with it for the processor."""
@@ -119,7 +121,7 @@ class Start:
                 await marking.mark(client, host.name)
             except NotFound:
                 missing.append(f"{host.name} has not registered")
-            except TransportError as exc:
+            except PASSING as exc:
                 return str(exc)
         return "; ".join(missing)
 
@@ -128,7 +130,7 @@ async def unavailable(client: Client, name: str) -> str:
     """ "" when a pod of this Deployment in kube-system can be used; else what there is of it."""
     try:
         status = (await client.get(DEPLOYMENTS, name, "kube-system")).get("status") or {}
-    except TransportError as exc:
+    except PASSING as exc:
         return str(exc)
     if status.get("availableReplicas"):
         return ""
@@ -139,7 +141,7 @@ async def unready(client: Client, names: Iterable[str]) -> str:
     """ "" when all these nodes are ready; else which are not, and why."""
     try:
         nodes = {name_of(node): node for node in (await client.list(NODES)).items}
-    except TransportError as exc:
+    except PASSING as exc:
         return str(exc)
     missing = []
     for name in names:
