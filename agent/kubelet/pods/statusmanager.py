@@ -24,6 +24,9 @@ log = get_logger(__name__)
 
 _WORKERS = 4
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 10.0
+OTHERS_SECONDS = 10.0
+"""How long what others write over a status stays, unless the pod changes meanwhile: time for controllers to see it (a
+DaemonSet replaces a pod that somebody declared failed). Source: status_manager.go syncPeriod."""
 
 
 @dataclass(slots=True)
@@ -71,14 +74,14 @@ class StatusManager:
             self._queue.add(uid)
 
     def seen(self, uid: str, shown: Object) -> None:
-        """The API server shows this object of the pod: what another wrote over our status is put right."""
+        """The API server shows this object of the pod: what others wrote over our status is put right in a while."""
         known = self._known.get(uid)
         version = _version(shown)
         if known is None or version <= known.version:
             return
         known.version, known.shown = version, shown.get("status") or {}
         if statuspatch.between(known.shown, known.status):
-            self._queue.add(uid)
+            self._queue.add_after(uid, OTHERS_SECONDS)
 
     def forget(self, uid: str) -> None:
         """The pod is gone."""
