@@ -58,6 +58,7 @@ class App:
         self.router = router
         self.gates = gates
         self._deadlines = Deadlines()
+        self._transport_security = "; ".join(api.settings.strict_transport_security_directives)
         self.refusing = False
         """The server is about to end and takes no more requests (but for those that ask how it is)."""
 
@@ -69,6 +70,8 @@ class App:
             request, request.method, target, request.headers, _NOBODY, self.api.settings.max_request_body_bytes
         )
         exchange.answer_headers["Audit-Id"] = _id_of(request)
+        if self._transport_security:
+            exchange.answer_headers["Strict-Transport-Security"] = self._transport_security
         if self.refusing and target.path not in _ASKING_HOW:
             return await self._response(_ENDING, exchange, close=True)
         passage = Passage(self.gates, exchange)

@@ -55,7 +55,6 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
-_ETCD_SECONDS = 2.0  # how long etcd may take for the server to be healthy: upstream's --etcd-healthcheck-timeout
 _BEGUN = (
     "apiservice-discovery-controller",
     "apiservice-openapi-controller",
@@ -154,13 +153,6 @@ class ApiServer:
         )
 
     def _health(self) -> Health:
-        async def etcd() -> None:
-            try:
-                async with asyncio.timeout(_ETCD_SECONDS):
-                    await self.storage.get(self.cacher.prefix + "health")
-            except TimeoutError:
-                raise NotReady("error getting data from etcd: context deadline exceeded") from None
-
         async def shutdown() -> None:
             if self._stopping:
                 raise NotReady("process is shutting down")
@@ -172,14 +164,25 @@ class ApiServer:
         checks: dict[str, Check] = {
             "ping": well,
             "log": well,
-            "etcd": etcd,
+            "etcd": self._etcd_check(self.settings.etcd_healthcheck_seconds),
             "autoregister-completion": registered,
         }
         for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
         # Requests of the server to itself go by no connection: there is no certificate of theirs that could expire.
         live_only: dict[str, Check] = {"loopback-serving-certificate": well}
-        return Health(checks, {"etcd-readiness": etcd, "informer-sync": well, "shutdown": shutdown}, live_only)
+        readiness = self._etcd_check(self.settings.etcd_readycheck_seconds)
+        return Health(checks, {"etcd-readiness": readiness, "informer-sync": well, "shutdown": shutdown}, live_only)
+
+    def _etcd_check(self, seconds: float) -> Check:
+        async def check() -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.storage.get(self.cacher.prefix + "health")
+            except TimeoutError:
+                raise NotReady("error getting data from etcd: context deadline exceeded") from None
+
+        return check
 
     def _begun(self) -> Sequence[str]:
         """What the server begins by itself, by the names of upstream's hooks; done once it serves."""

@@ -21,6 +21,9 @@ class Settings:
     etcd_prefix: str = "/registry"
     etcd_compaction_interval_seconds: float = 300
     """How often old revisions are dropped; 0: never by this server."""
+    etcd_healthcheck_seconds: float = 2
+    etcd_readycheck_seconds: float = 2
+    """How long etcd may take to answer for the server to be live, and ready."""
     event_ttl_seconds: float = 3600
 
     # serving
@@ -41,6 +44,8 @@ class Settings:
     min_request_timeout_seconds: int = 1800
     """A watch without timeoutSeconds lives this long, up to twice that."""
     request_timeout_seconds: float = 60
+    default_not_ready_toleration_seconds: int = 300
+    default_unreachable_toleration_seconds: int = 300
     enable_priority_and_fairness: bool = True
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
@@ -52,6 +57,8 @@ class Settings:
     shutdown_watch_termination_grace_seconds: float = 0
     """How long watches may go on after that."""
     external_hostname: str = ""
+    strict_transport_security_directives: tuple[str, ...] = ()
+    """What the header Strict-Transport-Security tells; without any there is no such header."""
     cors_allowed_origins: tuple[str, ...] = ()
     identity_lease_duration_seconds: int = 3600
     """For how long the server's own Lease is good; it is renewed every `identity_lease_renew_interval_seconds`."""

@@ -69,6 +69,7 @@ class Parts:
     clock: Clock
     client: WebhookClient
     configured: dict[str, Object]
+    settings: Settings
 
 
 Make = Callable[[Parts], Plugin]
@@ -89,7 +90,9 @@ _ALL: dict[str, Make | None] = {
     "PodSecurity": lambda p: PodSecurity(p.reader, configuration.pod_security(p.configured.get("PodSecurity"))),
     "PodNodeSelector": lambda p: PodNodeSelector(p.reader, p.configured.get("PodNodeSelector")),
     "Priority": lambda p: Priority(p.reader),
-    "DefaultTolerationSeconds": lambda p: DefaultTolerationSeconds(),
+    "DefaultTolerationSeconds": lambda p: DefaultTolerationSeconds(
+        p.settings.default_not_ready_toleration_seconds, p.settings.default_unreachable_toleration_seconds
+    ),
     "PodTolerationRestriction": lambda p: PodTolerationRestriction(
         p.reader, p.configured.get("PodTolerationRestriction")
     ),
@@ -160,7 +163,7 @@ def build(
 ) -> Extensions:
     """The admission plugins, and the rules for approving certificates. Raises SettingsError."""
     configured = configuration.load(settings.admission_control_config_file)
-    parts = Parts(reader, loopback, authorize, clock or SystemClock(), WebhookClient(reader), configured)
+    parts = Parts(reader, loopback, authorize, clock or SystemClock(), WebhookClient(reader), configured, settings)
     makers = [_ALL[name] for name in enabled(settings.enable_admission_plugins, settings.disable_admission_plugins)]
     return Extensions(
         admission=[make(parts) for make in makers if make is not None],
