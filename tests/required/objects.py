@@ -13,7 +13,7 @@ from machinery.api.resource import ResourceType
 from machinery.errors import Conflict
 
 
-async def updated(
+async def replace(
     cluster: Cluster, resource: ResourceType, name: str, change: Callable[[Object], Any], *, subresource: str = ""
 ) -> Object:
     """Read, change and replace an object (or its subresource), again as long as somebody else was faster."""
@@ -25,7 +25,7 @@ async def updated(
             return await cluster.client.update(resource, found, subresource=subresource)
 
 
-async def delete_labelled(cluster: Cluster, resource: ResourceType, selector: str, **options: Any) -> None:
+async def delete_collection(cluster: Cluster, resource: ResourceType, selector: str, **options: Any) -> None:
     """Delete the collection of objects with a label; options are DeleteOptions'."""
     path = resource.path(cluster.namespace if resource.namespaced else "")
     body = {"apiVersion": "v1", "kind": "DeleteOptions", **options}

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster import Cluster
+from objects import delete_collection, replace
 from watching import Watching, watching
 
 from machinery.api.meta import Object, name_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import MERGE
-from machinery.errors import Conflict, NotFound
+from machinery.errors import NotFound
 
 LABEL = "required-operations"
 
@@ -29,25 +30,6 @@ class Kind:
     statuses: tuple[Object, ...] = ()
     """One to patch into its status and one to update that to; none: the kind has no status."""
     patch_type: str = MERGE
-
-
-async def replace(
-    cluster: Cluster, resource: ResourceType, name: str, change: Callable[[Object], object], *, subresource: str = ""
-) -> Object:
-    """Update an object as a client does: read it again when somebody else was quicker."""
-    while True:
-        found = await cluster.get(resource, name)
-        change(found)
-        try:
-            return await cluster.client.update(resource, found, subresource=subresource)
-        except Conflict:
-            continue
-
-
-async def delete_collection(cluster: Cluster, resource: ResourceType, label_selector: str, **options: Any) -> None:
-    namespace = cluster.namespace if resource.namespaced else ""
-    query = {"labelSelector": label_selector}
-    await cluster.client.request("DELETE", resource.path(namespace), query=query, body=options or None)
 
 
 async def in_discovery(cluster: Cluster, resource: ResourceType) -> None:
@@ -112,6 +94,8 @@ async def _change(cluster: Cluster, kind: Kind, created: Object) -> None:
     assert patched["metadata"]["annotations"]["patched"] == "true"
     assert int(patched["metadata"]["resourceVersion"]) > int(created["metadata"]["resourceVersion"])
     assert contains(patched, kind.patch), patched
+    if "spec" in kind.patch and "generation" in created["metadata"]:
+        assert patched["metadata"]["generation"] > created["metadata"]["generation"]
 
     def change(found: Object) -> None:
         found["metadata"].setdefault("annotations", {})["updated"] = "true"
@@ -152,6 +136,8 @@ def contains(whole: Any, part: Any) -> bool:
     """Whether all that `part` says is said by the other, too."""
     if isinstance(part, Mapping):
         return isinstance(whole, Mapping) and all(contains(whole.get(key), value) for key, value in part.items())
+    if isinstance(part, list):
+        return isinstance(whole, list) and len(whole) == len(part) and all(map(contains, whole, part))
     return bool(whole == part)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster, eventually, has_condition, requirement
 from hooks import PORT, serve
-from lifecycle import update
+from objects import replace
 
 from machinery.api.catalogue import APISERVICES, CONFIGMAPS
 from machinery.api.meta import Object
@@ -92,7 +92,7 @@ async def _service(cluster: Cluster) -> None:
     def add(found: Object) -> None:
         found["status"]["conditions"].append(condition)
 
-    updated = await update(cluster, APISERVICES, _NAME, add, "status")
+    updated = await replace(cluster, APISERVICES, _NAME, add, subresource="status")
     assert has_condition(updated, "StatusUpdated")
     status = {"status": {"conditions": [condition | {"type": "StatusPatched"}]}}
     patched = await cluster.patch(APISERVICES, _NAME, status, subresource="status")
@@ -101,6 +101,6 @@ async def _service(cluster: Cluster) -> None:
     def label(found: Object) -> None:
         found["metadata"]["labels"]["e2e-updated"] = "yes"
 
-    updated = await update(cluster, APISERVICES, _NAME, label)
+    updated = await replace(cluster, APISERVICES, _NAME, label)
     assert updated["metadata"]["labels"] == {_LABEL: "patched", "e2e-updated": "yes"}
     await cluster.object_that(APISERVICES, _NAME, lambda found: has_condition(found, "Available"), "available")

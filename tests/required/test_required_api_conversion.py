@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from cluster import Cluster, eventually, requirement
 from definitions import definition, resource_of, served
-from events import watching
 from hooks import Server, serve
-from lifecycle import update
+from objects import replace
+from watching import watching
 
 from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
 from machinery.api.meta import Object
@@ -90,7 +90,7 @@ async def test_list_of_objects_stored_in_different_versions(cluster: Cluster) ->
             for version in found["spec"]["versions"]:
                 version["storage"] = version["name"] == "v2"
 
-        await update(cluster, CUSTOMRESOURCEDEFINITIONS, first.group_resource, store_second)
+        await replace(cluster, CUSTOMRESOURCEDEFINITIONS, first.group_resource, store_second)
 
         def stored_in_second(found: Object) -> bool:
             return "v2" in found["status"]["storedVersions"]
@@ -115,9 +115,9 @@ async def _names(cluster: Cluster, resource: ResourceType, selector: str) -> lis
 async def test_fields_are_selected_in_each_version(cluster: Cluster) -> None:
     async with (
         _converted(cluster, selectable=True) as (first, second),
-        watching(cluster, first, fields="hostPort=host1:80") as by_both,
-        watching(cluster, second, fields="host=host1") as by_host,
-        watching(cluster, second, fields="host=host1,port=80") as by_host_and_port,
+        watching(cluster, first, field_selector="hostPort=host1:80") as by_both,
+        watching(cluster, second, field_selector="host=host1") as by_host,
+        watching(cluster, second, field_selector="host=host1,port=80") as by_host_and_port,
     ):
         for name, fields in (
             ("a", {"host": "host1", "port": "80"}),
@@ -133,18 +133,18 @@ async def test_fields_are_selected_in_each_version(cluster: Cluster) -> None:
         with pytest.raises(BadRequest, match="field label not supported: host"):
             await _names(cluster, first, "host=host1")
         for seen in (by_both, by_host, by_host_and_port):
-            assert (await seen.next("ADDED"))["metadata"]["name"] == "a"
-        assert (await by_host.next("ADDED"))["metadata"]["name"] == "b"
+            assert (await seen.then("ADDED"))["metadata"]["name"] == "a"
+        assert (await by_host.then("ADDED"))["metadata"]["name"] == "b"
         # Into what is selected, out of it, and gone.
         await cluster.patch(second, "b", {"port": "80"})
-        assert (await by_host.next("MODIFIED"))["port"] == "80"
-        assert (await by_both.next("ADDED"))["metadata"]["name"] == "b"
-        assert (await by_host_and_port.next("ADDED"))["metadata"]["name"] == "b"
+        assert (await by_host.then("MODIFIED"))["port"] == "80"
+        assert (await by_both.then("ADDED"))["metadata"]["name"] == "b"
+        assert (await by_host_and_port.then("ADDED"))["metadata"]["name"] == "b"
         await cluster.patch(first, "a", {"hostPort": "host2:80"})
         for seen in (by_both, by_host, by_host_and_port):
-            assert (await seen.next("DELETED"))["metadata"]["name"] == "a"
+            assert (await seen.then("DELETED"))["metadata"]["name"] == "a"
         await cluster.client.request("DELETE", second.path(cluster.namespace), query={"fieldSelector": "host=host1"})
         for seen in (by_both, by_host, by_host_and_port):
-            assert (await seen.next("DELETED"))["metadata"]["name"] == "b"
+            assert (await seen.then("DELETED"))["metadata"]["name"] == "b"
         assert await _names(cluster, second, "host=host1") == []
         assert await _names(cluster, first, "") == ["a", "c"]

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 from cluster import Cluster, eventually, has_condition, requirement
 from definitions import ANYTHING, definition, served
-from events import watching
-from lifecycle import update
+from objects import replace
+from watching import watching
 
 from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
 from machinery.api.meta import Object
@@ -66,7 +66,7 @@ async def test_status_of_a_definition(cluster: Cluster) -> None:
         def add(found: Object) -> None:
             found["status"]["conditions"].append(condition)
 
-        updated = await update(cluster, CUSTOMRESOURCEDEFINITIONS, name, add, "status")
+        updated = await replace(cluster, CUSTOMRESOURCEDEFINITIONS, name, add, subresource="status")
         assert "updated" in [each.get("message") for each in updated["status"]["conditions"]]
         patch = [{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}]
         patched = await cluster.patch(CUSTOMRESOURCEDEFINITIONS, name, patch, content_type=JSON, subresource="status")
@@ -101,16 +101,16 @@ async def test_defaults_of_requests_and_of_what_is_stored(cluster: Cluster) -> N
 async def test_watch_of_custom_resources(cluster: Cluster) -> None:
     async with served(cluster, definition(scope="Cluster")) as resource, AsyncExitStack() as stack:
         watches = {
-            name: await stack.enter_async_context(watching(cluster, resource, fields=f"metadata.name={name}"))
+            name: await stack.enter_async_context(watching(cluster, resource, field_selector=f"metadata.name={name}"))
             for name in ("name1", "name2")
         }
         for name, seen in watches.items():  # an event of the other's would come first
             made = await cluster.create(resource, {"metadata": {"name": name}, "content": {"key": "value"}})
             assert made["metadata"]["uid"]
-            assert await seen.next("ADDED") == made
+            assert await seen.then("ADDED") == made
         for name, seen in watches.items():
             await cluster.patch(resource, name, [{"op": "add", "path": "/dummy", "value": "test"}], content_type=JSON)
-            assert (await seen.next("MODIFIED"))["dummy"] == "test"
+            assert (await seen.then("MODIFIED"))["dummy"] == "test"
         for name, seen in watches.items():
             await cluster.delete(resource, name)
-            await seen.next("DELETED")
+            await seen.then("DELETED")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement, shows
-from lifecycle import Life, discovered, lives
+from operations import Kind, in_discovery, operate
 
 from machinery.api.catalogue import (
     CUSTOMRESOURCEDEFINITIONS,
@@ -75,10 +75,10 @@ def _binding(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "life",
+    "kind",
     [
         shows(
-            Life(
+            Kind(
                 FLOWSCHEMAS,
                 {"spec": _FLOW_SCHEMA},
                 {"spec": {"matchingPrecedence": _PRECEDENCE - 1}},
@@ -88,7 +88,7 @@ def _binding(**more: Any) -> dict[str, Any]:
             name="[sig-api-machinery] API priority and fairness should support FlowSchema API operations [Conformance]",
         ),
         shows(
-            Life(
+            Kind(
                 PRIORITYLEVELCONFIGURATIONS,
                 {"spec": _LEVEL},
                 {"spec": {"limited": {"nominalConcurrencyShares": 4}}},
@@ -98,37 +98,37 @@ def _binding(**more: Any) -> dict[str, Any]:
             name="[sig-api-machinery] API priority and fairness should support PriorityLevelConfiguration API operations [Conformance]",
         ),
         shows(
-            Life(VALIDATINGADMISSIONPOLICIES, {"spec": _VALIDATIONS}, _IGNORE, _policy_fails, _STATUSES),
+            Kind(VALIDATINGADMISSIONPOLICIES, {"spec": _VALIDATIONS}, _IGNORE, _policy_fails, _STATUSES),
             name="[sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should support ValidatingAdmissionPolicy API operations [Conformance]",
         ),
         shows(
-            Life(VALIDATINGADMISSIONPOLICYBINDINGS, _binding(validationActions=["Deny"]), _ANOTHER, _of_another_policy),
+            Kind(VALIDATINGADMISSIONPOLICYBINDINGS, _binding(validationActions=["Deny"]), _ANOTHER, _of_another_policy),
             name="[sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should support ValidatingAdmissionPolicyBinding API operations [Conformance]",
         ),
         shows(
-            Life(MUTATINGADMISSIONPOLICIES, {"spec": _MUTATIONS}, _IGNORE, _policy_fails),
+            Kind(MUTATINGADMISSIONPOLICIES, {"spec": _MUTATIONS}, _IGNORE, _policy_fails),
             name="[sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should support MutatingAdmissionPolicy API operations [Conformance]",
         ),
         shows(
-            Life(MUTATINGADMISSIONPOLICYBINDINGS, _binding(), _ANOTHER, _of_another_policy),
+            Kind(MUTATINGADMISSIONPOLICYBINDINGS, _binding(), _ANOTHER, _of_another_policy),
             name="[sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should support MutatingAdmissionPolicyBinding API operations [Conformance]",
         ),
     ],
 )
-async def test_kind_has_all_verbs(cluster: Cluster, life: Life) -> None:
-    await lives(cluster, life)
+async def test_kind_has_all_verbs(cluster: Cluster, kind: Kind) -> None:
+    await operate(cluster, kind)
 
 
 @requirement(
     "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should include webhook resources in discovery documents [Conformance]"
 )
 async def test_webhook_configurations_are_discovered(cluster: Cluster) -> None:
-    await discovered(cluster, MUTATINGWEBHOOKCONFIGURATIONS)
-    await discovered(cluster, VALIDATINGWEBHOOKCONFIGURATIONS)
+    await in_discovery(cluster, MUTATINGWEBHOOKCONFIGURATIONS)
+    await in_discovery(cluster, VALIDATINGWEBHOOKCONFIGURATIONS)
 
 
 @requirement(
     "[sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] should include custom resource definition resources in discovery documents [Conformance]"
 )
 async def test_definitions_are_discovered(cluster: Cluster) -> None:
-    await discovered(cluster, CUSTOMRESOURCEDEFINITIONS)
+    await in_discovery(cluster, CUSTOMRESOURCEDEFINITIONS)

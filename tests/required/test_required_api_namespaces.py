@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from cluster import Cluster, eventually, requirement, shows, sleeper
 from cluster import pod as a_pod
-from lifecycle import update
+from objects import replace
 
 from machinery.api.catalogue import CONFIGMAPS, NAMESPACES, PODS, SERVICEACCOUNTS, SERVICES
 from machinery.api.meta import Object
@@ -74,7 +74,7 @@ async def test_update(cluster: Cluster, name: str) -> None:
     def label(found: Object) -> None:
         found["metadata"]["labels"][name] = "updated"
 
-    updated = await update(cluster, NAMESPACES, name, label)
+    updated = await replace(cluster, NAMESPACES, name, label)
     assert updated["metadata"]["labels"][name] == "updated"
     await cluster.delete(NAMESPACES, name)
 
@@ -94,7 +94,7 @@ async def test_status(cluster: Cluster, name: str) -> None:
     def add(found: Object) -> None:
         found["status"]["conditions"].append(_condition("StatusUpdate", "Updated by an e2e test"))
 
-    updated = await update(cluster, NAMESPACES, name, add, "status")
+    updated = await replace(cluster, NAMESPACES, name, add, subresource="status")
     assert [each["type"] for each in updated["status"]["conditions"]] == ["StatusPatch", "StatusUpdate"]
     assert updated["status"]["conditions"][1]["message"] == "Updated by an e2e test"
     await cluster.delete(NAMESPACES, name)

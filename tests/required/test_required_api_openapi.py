@@ -9,7 +9,7 @@ import pytest
 from answers import send
 from cluster import Cluster, eventually, requirement, shows
 from definitions import ANYTHING, definition, served, unique_group
-from lifecycle import update
+from objects import replace
 
 from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
 from machinery.api.meta import Object
@@ -236,5 +236,5 @@ async def test_version_is_no_longer_served(cluster: Cluster) -> None:
         def not_served(found: Object) -> None:
             found["spec"]["versions"][1]["served"] = False
 
-        await update(cluster, CUSTOMRESOURCEDEFINITIONS, resource.group_resource, not_served)
+        await replace(cluster, CUSTOMRESOURCEDEFINITIONS, resource.group_resource, not_served)
         await _has(cluster, resource, v6alpha1=None, v5=_FOO)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cluster import Cluster, container, eventually, requirement, shows
 from cluster import pod as a_pod
-from events import watching
-from lifecycle import update
+from objects import replace
+from watching import watching
 
 from machinery.api.catalogue import (
     CONFIGMAPS,
@@ -183,7 +183,7 @@ async def test_pods_are_counted(cluster: Cluster) -> None:
         found["spec"]["containers"][0]["resources"]["requests"] = less
 
     with pytest.raises(Invalid):
-        await update(cluster, PODS, "test-pod", asks_for_less)
+        await replace(cluster, PODS, "test-pod", asks_for_less)
     await _used(cluster, counts=counts)
     await cluster.delete(PODS, "test-pod", grace_seconds=0)
     await _used(cluster, counts=dict.fromkeys(counts, "0") | {"resourcequotas": "1"})
@@ -241,7 +241,7 @@ async def test_update_and_delete(cluster: Cluster) -> None:
     await _quota(cluster, hard={"cpu": "1", "memory": "500Mi"})
     assert (await cluster.get(RESOURCEQUOTAS, _QUOTA))["spec"]["hard"] == {"cpu": "1", "memory": "500Mi"}
     more = {"cpu": "2", "memory": "1Gi"}
-    updated = await update(cluster, RESOURCEQUOTAS, _QUOTA, lambda found: found["spec"].update(hard=more))
+    updated = await replace(cluster, RESOURCEQUOTAS, _QUOTA, lambda found: found["spec"].update(hard=more))
     assert updated["spec"]["hard"] == more
     assert (await cluster.get(RESOURCEQUOTAS, _QUOTA))["spec"]["hard"] == more
     await cluster.client.delete(RESOURCEQUOTAS, _QUOTA, cluster.namespace)
@@ -272,7 +272,7 @@ async def test_status(cluster: Cluster) -> None:
         await _used(cluster)
         for cpu, memory in (("600m", "600Mi"), ("700m", "700Mi")):
             await _hard_status(cluster, cpu, memory, patch=cpu == "700m")
-            told = await seen.until("MODIFIED", lambda found: found.get("status", {}).get("hard", {}).get("cpu") == cpu)  # noqa: B023
+            told = await seen.one("MODIFIED", lambda found: found.get("status", {}).get("hard", {}).get("cpu") == cpu)  # noqa: B023
             assert told["status"]["hard"]["memory"] == memory
             # The controller sets it back to what the spec says.
             await _used(cluster)
@@ -293,7 +293,7 @@ async def _hard_status(cluster: Cluster, cpu: str, memory: str, *, patch: bool) 
     if patch:
         changed = await cluster.patch(RESOURCEQUOTAS, _QUOTA, {"status": {"hard": hard}}, subresource="status")
     else:
-        changed = await update(
-            cluster, RESOURCEQUOTAS, _QUOTA, lambda found: found["status"].update(hard=hard), "status"
+        changed = await replace(
+            cluster, RESOURCEQUOTAS, _QUOTA, lambda found: found["status"].update(hard=hard), subresource="status"
         )
     assert changed["status"]["hard"] == hard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster import ECHO, Cluster, container, eventually, is_ready, requirement
-from operations import delete_collection, replace
+from objects import delete_collection, replace
 from workloads import NEVER_THERE, belongs_to, pods_of, pods_that, workload
 
 from machinery.api.catalogue import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cluster import BUSYBOX, ECHO, Cluster, container, requirement, sleeper
-from operations import delete_collection, replace
+from objects import delete_collection, replace
 from watching import watching
 from workloads import NEVER_THERE, belongs_to, has_ready, is_complete, pods_of, pods_that, workload
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, eventually, is_ready, pod, requirement, sleeper
-from operations import delete_collection, replace
+from objects import delete_collection, replace
 from workloads import pods_that
 
 from machinery.api.catalogue import PODDISRUPTIONBUDGETS, PODS

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, has_condition, pod, requirement, shell, shows
-from operations import contains, delete_collection, replace
+from objects import delete_collection, replace
+from operations import contains
 from watching import watching
 from workloads import belongs_to, owners, pods_of, pods_that
 

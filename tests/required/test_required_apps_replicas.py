@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cluster import ECHO, Cluster, container, eventually, has_condition, pod, requirement, shows, sleeper
-from operations import delete_collection, replace
+from objects import delete_collection, replace
 from watching import watching
 from workloads import belongs_to, has_ready, owners, pods_of, pods_that, replication_controller, workload
 

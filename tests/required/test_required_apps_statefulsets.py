@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster import ECHO, Cluster, is_ready, pod, requirement, sleeper
-from operations import replace
+from objects import replace
 from watching import Watching, watching
 from workloads import break_page, has_ready, mend_page, pods_of, pods_that, web, workload
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, shows, sleeper
-from operations import contains, delete_collection, replace
+from objects import delete_collection, replace
+from operations import contains
 from watching import watching
 from workloads import has_ready, replication_controller, workload
 

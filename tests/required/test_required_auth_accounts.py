@@ -6,7 +6,8 @@ import re
 
 from cluster import Cluster, eventually, pod, requirement, shell, sleeper
 from components import python
-from operations import contains, replace
+from objects import replace
+from operations import contains
 from volumes import mount
 from watching import watching
 

@@ -6,7 +6,8 @@ from dataclasses import replace as altered
 
 import pytest
 from cluster import Cluster, requirement, shows
-from operations import contains, delete_collection
+from objects import delete_collection
+from operations import contains
 
 from machinery.api.catalogue import EVENTS
 from machinery.api.meta import Object, name_of

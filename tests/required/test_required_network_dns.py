@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, eventually, pod, requirement, shows, sleeper
-from operations import replace
+from objects import replace
 from servers import Asker, asker
 
 from machinery.api.catalogue import PODS, SERVICES

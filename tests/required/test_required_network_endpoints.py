@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster import ECHO, Cluster, container, eventually, pod, requirement, sleeper
-from operations import replace
+from objects import replace
 from servers import HTTP_PORT, asker, server
 from watching import watching
 from workloads import pods_of, workload

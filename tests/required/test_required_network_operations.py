@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement, shows
-from operations import Kind, delete_collection, in_discovery, operate, replace
+from objects import delete_collection, replace
+from operations import Kind, in_discovery, operate
 from watching import watching
 
 from machinery.api.catalogue import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, eventually, pod, requirement, shows
-from operations import replace
+from objects import replace
 from servers import HTTP_PORT, UDP_PORT, Asker, asker, node_addresses, server
 from workloads import has_ready, pods_of, workload
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement, shows
-from objects import delete_labelled, labelled, updated
+from objects import delete_collection, labelled, replace
 from watching import watching
 
 from machinery.api.catalogue import CONFIGMAPS, LEASES, NODES, PODTEMPLATES, RUNTIMECLASSES, SECRETS
@@ -59,7 +59,7 @@ async def test_config_map_lifecycle(cluster: Cluster) -> None:
     (found,) = await labelled(cluster, CONFIGMAPS, f"patched={mine}", everywhere=True)
     assert (found["metadata"]["name"], found["metadata"]["namespace"]) == ("c", mine)
     assert (found["data"], found["metadata"]["labels"]["static"]) == ({"valueName": "value1"}, mine)
-    await delete_labelled(cluster, CONFIGMAPS, f"static={mine}")
+    await delete_collection(cluster, CONFIGMAPS, f"static={mine}")
     assert not await labelled(cluster, CONFIGMAPS, f"static={mine}")
 
 
@@ -75,7 +75,7 @@ async def test_secret_lifecycle(cluster: Cluster) -> None:
     await cluster.patch(SECRETS, "s", change, content_type=STRATEGIC)
     found = await cluster.get(SECRETS, "s")
     assert (found["data"], found["type"]) == ({"key": changed}, "Opaque")
-    await delete_labelled(cluster, SECRETS, f"patched={mine}")
+    await delete_collection(cluster, SECRETS, f"patched={mine}")
     assert not await labelled(cluster, SECRETS, f"constant={mine}", everywhere=True)
 
 
@@ -106,7 +106,7 @@ async def test_leases(cluster: Cluster) -> None:
     metadata = {"name": "lease2", "labels": {"collection": "true"}}
     await cluster.create(LEASES, {"metadata": metadata, "spec": _lease("holder", 30, 2, 5, 0)})
     assert sorted(await names()) == ["lease", "lease2"]
-    await delete_labelled(cluster, LEASES, "collection=true")
+    await delete_collection(cluster, LEASES, "collection=true")
     assert await names() == ["lease"]
     await cluster.client.delete(LEASES, "lease", cluster.namespace)
     with pytest.raises(NotFound):
@@ -147,7 +147,7 @@ async def test_pod_templates_are_deleted_together(cluster: Cluster) -> None:
     for name in ("t1", "t2", "t3"):
         await cluster.create(PODTEMPLATES, _template(name, set="true"))
     assert len(await labelled(cluster, PODTEMPLATES, "set=true")) == 3
-    await delete_labelled(cluster, PODTEMPLATES, "set=true")
+    await delete_collection(cluster, PODTEMPLATES, "set=true")
     assert not await labelled(cluster, PODTEMPLATES, "set=true")
 
 
@@ -192,7 +192,7 @@ async def test_runtime_class_api(cluster: Cluster) -> None:
     with pytest.raises(NotFound):
         await cluster.get(RUNTIMECLASSES, name)
     assert len(await labelled(cluster, RUNTIMECLASSES, selector)) == 2
-    await delete_labelled(cluster, RUNTIMECLASSES, selector)
+    await delete_collection(cluster, RUNTIMECLASSES, selector)
     assert not await labelled(cluster, RUNTIMECLASSES, selector)
 
 
@@ -210,6 +210,6 @@ async def test_node_lifecycle(cluster: Cluster) -> None:
     assert int(patched["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
     assert len(await labelled(cluster, NODES, f"{name}=patched")) == 1
 
-    changed = await updated(cluster, NODES, name, lambda node: node["metadata"]["labels"].update({name: "updated"}))
+    changed = await replace(cluster, NODES, name, lambda node: node["metadata"]["labels"].update({name: "updated"}))
     assert changed["metadata"]["labels"][name] == "updated"
     await cluster.delete(NODES, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, shows
-from objects import delete_labelled, labelled
+from objects import delete_collection, labelled
 from watching import Watching, watching
 
 from machinery.api.catalogue import DEVICECLASSES, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, RESOURCESLICES
@@ -120,7 +120,7 @@ async def test_create_read_update_patch_delete(cluster: Cluster, kind: Kind) -> 
         await trial.create()
         assert len(await labelled(cluster, kind.resource, f"{_LABEL}={mine}", everywhere=True)) == 1
         assert len(await labelled(cluster, kind.resource, f"{_LABEL}={mine}")) == 1
-        await delete_labelled(cluster, kind.resource, f"{_LABEL}={mine}")
+        await delete_collection(cluster, kind.resource, f"{_LABEL}={mine}")
         await trial.sees("DELETED")
         with pytest.raises(NotFound):
             await trial.get()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cluster import ECHO, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
-from objects import labelled, updated
+from objects import labelled, replace
 from statuses import EPHEMERAL_CONTAINERS, container_statuses
 
 from machinery.api.catalogue import PODS, RUNTIMECLASSES
@@ -84,7 +84,7 @@ async def test_path_that_failed_is_expanded_anew(cluster: Cluster) -> None:
     made = _with_volume(sleeper(), _ANNOTATED, _WHOLE, env=_ENV, annotations={"notmysubpath": "mypath"})
     await cluster.create(PODS, made)
     await cluster.pod_that("expanded", _refused, "refused")
-    await updated(
+    await replace(
         cluster, PODS, "expanded", lambda found: found["metadata"].update(annotations={"mysubpath": "mypath"})
     )
     await cluster.pod_that("expanded", is_ready, "running")
@@ -97,7 +97,7 @@ async def test_path_in_a_volume_is_written_to(cluster: Cluster) -> None:
     await cluster.start(_with_volume(sleeper(), _ANNOTATED, _WHOLE, env=_ENV, annotations=annotations))
     await cluster.exec("expanded", "touch", "/volume_mount/mypath/foo/test.log")
     await cluster.exec("expanded", "test", "-f", "/subpath_mount/test.log")
-    await updated(
+    await replace(
         cluster, PODS, "expanded", lambda found: found["metadata"]["annotations"].update(mysubpath="mynewpath")
     )
     await cluster.pod_that("expanded", is_ready, "running still")
@@ -147,7 +147,7 @@ async def test_container_is_added_beside_another(cluster: Cluster) -> None:
     def more(found: Object) -> None:
         found["spec"]["ephemeralContainers"].append(_debugger("debugger2"))
 
-    changed = await updated(cluster, PODS, "debugged", more, subresource="ephemeralcontainers")
+    changed = await replace(cluster, PODS, "debugged", more, subresource="ephemeralcontainers")
     assert [each["name"] for each in changed["spec"]["ephemeralContainers"]] == ["debugger", "debugger2"]
     found = await _runs(cluster, "debugger", "debugger2")
     assert len(found["spec"]["ephemeralContainers"]) == 2

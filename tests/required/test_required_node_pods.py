@@ -21,7 +21,7 @@ from cluster import (
     sleeper,
 )
 from connections import websocket_messages
-from objects import delete_labelled, labelled, updated
+from objects import delete_collection, labelled, replace
 from watching import watching
 
 from machinery.api.catalogue import PODS
@@ -67,7 +67,7 @@ async def test_submitted_and_removed(cluster: Cluster) -> None:
 async def test_label_is_updated(cluster: Cluster) -> None:
     await cluster.start(_staying())
     assert len(await labelled(cluster, PODS, "time=staying")) == 1
-    await updated(cluster, PODS, "staying", lambda found: found["metadata"]["labels"].update(time="later"))
+    await replace(cluster, PODS, "staying", lambda found: found["metadata"]["labels"].update(time="later"))
     await cluster.pod_that("staying", is_ready, "ready still")
     assert len(await labelled(cluster, PODS, "time=later")) == 1
 
@@ -75,7 +75,7 @@ async def test_label_is_updated(cluster: Cluster) -> None:
 @requirement("[sig-node] Pods should allow activeDeadlineSeconds to be updated [NodeConformance] [Conformance]")
 async def test_deadline_is_updated(cluster: Cluster) -> None:
     await cluster.start(_staying())
-    await updated(cluster, PODS, "staying", lambda found: found["spec"].update(activeDeadlineSeconds=5))
+    await replace(cluster, PODS, "staying", lambda found: found["spec"].update(activeDeadlineSeconds=5))
     found = await cluster.pod_that("staying", lambda found: found["status"]["phase"] == "Failed", "failed")
     assert found["status"]["reason"] == "DeadlineExceeded"
 
@@ -86,7 +86,7 @@ async def test_pods_are_deleted_together(cluster: Cluster) -> None:
     made = [pod(name, sleeper(), labels={"type": "Testing"}, terminationGracePeriodSeconds=1) for name in names]
     await asyncio.gather(*(cluster.start(each) for each in made))
     assert len(await labelled(cluster, PODS, "type=Testing")) == 3
-    await delete_labelled(cluster, PODS, "type=Testing", gracePeriodSeconds=1)
+    await delete_collection(cluster, PODS, "type=Testing", gracePeriodSeconds=1)
     for name in names:
         await cluster.gone(PODS, name)
     assert not await labelled(cluster, PODS, "type=Testing")
@@ -130,10 +130,10 @@ async def test_lifecycle_and_status(cluster: Cluster) -> None:
             for each in changed:
                 each["status"] = "False"
 
-        found = await updated(cluster, PODS, "pod-test", unready, subresource="status")
+        found = await replace(cluster, PODS, "pod-test", unready, subresource="status")
         assert has_condition(found, "Ready", "False")
         assert has_condition(found, "ContainersReady", "False")
-        await delete_labelled(cluster, PODS, selector, gracePeriodSeconds=1)
+        await delete_collection(cluster, PODS, selector, gracePeriodSeconds=1)
         await watched.one("DELETED")
     with pytest.raises(NotFound):
         await cluster.get(PODS, "pod-test")
@@ -199,7 +199,7 @@ async def test_generation_counts_updates(cluster: Cluster) -> None:
     generation = 1
     for change, more in changes:
         generation += more
-        assert (await updated(cluster, PODS, "staying", change))["metadata"]["generation"] == generation
+        assert (await replace(cluster, PODS, "staying", change))["metadata"]["generation"] == generation
         assert (await _observed(cluster, "staying", generation))["metadata"]["generation"] == generation
 
 
@@ -227,5 +227,5 @@ async def test_five_hundred_generations(cluster: Cluster) -> None:
         found["spec"]["activeDeadlineSeconds"] -= 1
 
     for _ in range(499):
-        await updated(cluster, PODS, "staying", sooner)
+        await replace(cluster, PODS, "staying", sooner)
     assert (await _observed(cluster, "staying", 500, SECONDS))["metadata"]["generation"] == 500

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cluster import BUSYBOX, Cluster, eventually, has_condition, is_ready, requirement, shows
 from connections import get_protobuf
-from objects import updated
+from objects import replace
 from statuses import container_statuses
 
 from machinery.api import quantity
@@ -127,7 +127,7 @@ async def test_pod_is_replaced_in_another_size(cluster: Cluster) -> None:
     def resize(found: Object) -> None:
         found["spec"]["containers"][0]["resources"] = after["c1"].resources
 
-    await updated(cluster, PODS, "resized", resize, subresource="resize")
+    await replace(cluster, PODS, "resized", resize, subresource="resize")
     found = await cluster.get(PODS, "resized")
     assert (_specified(found), found["metadata"]["generation"]) == (_resources(after), 2)
     await _are(cluster, after)

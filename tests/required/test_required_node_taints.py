@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from cluster import Cluster, pod, requirement, sleeper
-from objects import updated
+from objects import replace
 from watching import watching
 
 from machinery.api.catalogue import NODES, PODS
@@ -34,12 +34,12 @@ async def _tainted(cluster: Cluster, name: str) -> AsyncIterator[None]:
     def taint(node: Object) -> None:
         node["spec"].setdefault("taints", []).append(_TAINT)
 
-    changed = await updated(cluster, NODES, name, taint)
+    changed = await replace(cluster, NODES, name, taint)
     assert _TAINT["key"] in [each["key"] for each in changed["spec"]["taints"]]
     try:
         yield
     finally:
-        await updated(cluster, NODES, name, _untaint)
+        await replace(cluster, NODES, name, _untaint)
 
 
 @requirement(

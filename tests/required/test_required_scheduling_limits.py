@@ -7,7 +7,8 @@ import secrets
 
 import pytest
 from cluster import Cluster, pod, requirement, sleeper
-from operations import contains, delete_collection
+from objects import delete_collection
+from operations import contains
 from watching import watching
 
 from machinery.api import quantity

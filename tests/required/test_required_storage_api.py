@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, container, eventually, pod, requirement, shows
-from operations import Kind, contains, delete_collection, operate, replace
+from objects import delete_collection, replace
+from operations import Kind, contains, operate
 from volumes import mount
 
 from machinery.api.catalogue import (

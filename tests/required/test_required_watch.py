@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, requirement
-from events import Seen, watching
+from watching import Watching, watching
 
 from machinery.api.catalogue import CONFIGMAPS
 from machinery.api.meta import Object
@@ -31,10 +31,10 @@ async def _label(cluster: Cluster, name: str, label: str) -> Object:
     return await cluster.patch(CONFIGMAPS, name, {"metadata": {"labels": {_LABEL: label}}})
 
 
-async def _told(kind: str, obj: Object | None, *watches: Seen) -> None:
+async def _told(kind: str, obj: Object | None, *watches: Watching) -> None:
     """The next event of each is this one: so none was told anything else before."""
     for seen in watches:
-        found = await seen.next(kind)
+        found = await seen.then(kind)
         assert obj is None or found == obj
 
 
@@ -43,9 +43,9 @@ async def _told(kind: str, obj: Object | None, *watches: Seen) -> None:
 )
 async def test_watches_tell_of_what_they_select(cluster: Cluster) -> None:
     async with (
-        watching(cluster, CONFIGMAPS, labels=f"{_LABEL} in (a)") as of_a,
-        watching(cluster, CONFIGMAPS, labels=f"{_LABEL} in (b)") as of_b,
-        watching(cluster, CONFIGMAPS, labels=f"{_LABEL} in (a,b)") as of_both,
+        watching(cluster, CONFIGMAPS, label_selector=f"{_LABEL} in (a)") as of_a,
+        watching(cluster, CONFIGMAPS, label_selector=f"{_LABEL} in (b)") as of_b,
+        watching(cluster, CONFIGMAPS, label_selector=f"{_LABEL} in (a,b)") as of_both,
     ):
         for name, watches in (("a", (of_a, of_both)), ("b", (of_b, of_both)), ("a", (of_a, of_both))):
             await _told("ADDED", await _make(cluster, name, name), *watches)
@@ -64,7 +64,7 @@ async def test_watch_starts_from_a_revision(cluster: Cluster) -> None:
     second = await _mutate(cluster, "cm", "2")
     await cluster.delete(CONFIGMAPS, "cm")
     since = first["metadata"]["resourceVersion"]
-    async with watching(cluster, CONFIGMAPS, since=since, labels=f"{_LABEL}=x") as seen:
+    async with watching(cluster, CONFIGMAPS, since=since, label_selector=f"{_LABEL}=x") as seen:
         await _told("MODIFIED", second, seen)
         await _told("DELETED", None, seen)
 
@@ -73,13 +73,13 @@ async def test_watch_starts_from_a_revision(cluster: Cluster) -> None:
     "[sig-api-machinery] Watchers should be able to restart watching from the last resource version observed by the previous watch [Conformance]"
 )
 async def test_watch_goes_on_where_the_last_ended(cluster: Cluster) -> None:
-    async with watching(cluster, CONFIGMAPS, labels=f"{_LABEL}=x") as seen:
+    async with watching(cluster, CONFIGMAPS, label_selector=f"{_LABEL}=x") as seen:
         await _told("ADDED", await _make(cluster, "cm", "x"), seen)
         await _mutate(cluster, "cm", "1")
-        last = await seen.next("MODIFIED")
+        last = await seen.then("MODIFIED")
     second = await _mutate(cluster, "cm", "2")
     since = last["metadata"]["resourceVersion"]
-    async with watching(cluster, CONFIGMAPS, since=since, labels=f"{_LABEL}=x") as seen:
+    async with watching(cluster, CONFIGMAPS, since=since, label_selector=f"{_LABEL}=x") as seen:
         await cluster.delete(CONFIGMAPS, "cm")
         await _told("MODIFIED", second, seen)
         await _told("DELETED", None, seen)
@@ -89,7 +89,7 @@ async def test_watch_goes_on_where_the_last_ended(cluster: Cluster) -> None:
     "[sig-api-machinery] Watchers should observe an object deletion if it stops meeting the requirements of the selector [Conformance]"
 )
 async def test_object_that_is_no_longer_selected_is_told_as_deleted(cluster: Cluster) -> None:
-    async with watching(cluster, CONFIGMAPS, labels=f"{_LABEL}=right") as seen:
+    async with watching(cluster, CONFIGMAPS, label_selector=f"{_LABEL}=right") as seen:
         await _told("ADDED", await _make(cluster, "cm", "right"), seen)
         await _told("MODIFIED", await _mutate(cluster, "cm", "1"), seen)
         await _label(cluster, "cm", "wrong")
@@ -115,10 +115,10 @@ async def test_watches_tell_in_the_same_order(cluster: Cluster) -> None:
     producer = asyncio.create_task(_produce(cluster))
     try:
         async with AsyncExitStack() as stack:
-            watches: list[Seen] = []
+            watches: list[Watching] = []
             for _ in range(100):
                 watches.append(await stack.enter_async_context(watching(cluster, CONFIGMAPS, since=version)))
-                told = [(await each.next())["metadata"]["resourceVersion"] for each in watches]
+                told = [(await each.next()).object["metadata"]["resourceVersion"] for each in watches]
                 assert len(set(told)) == 1
                 version = told[0]
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from cluster import Cluster, eventually, shows
 from hooks import MUTATING, VALIDATING, Server, rules, serve
-from lifecycle import update
+from objects import replace
 
 from machinery.api.catalogue import CONFIGMAPS
 from machinery.api.meta import Object
@@ -105,7 +105,7 @@ async def test_changed_rules_are_in_force(cluster: Cluster, resource: ResourceTy
         def on_update(found: Object) -> None:
             found["webhooks"][0]["rules"][0]["operations"] = ["UPDATE"]
 
-        await update(cluster, resource, name, on_update)
+        await replace(cluster, resource, name, on_update)
         await _until(acts, cluster, False)
         patch = [{"op": "replace", "path": "/webhooks/0/rules/0/operations", "value": ["CREATE"]}]
         await cluster.patch(resource, name, patch, content_type=JSON)
@@ -141,7 +141,7 @@ async def test_match_conditions_are_kept(cluster: Cluster, resource: ResourceTyp
         found = await cluster.get(resource, name)
         assert found["webhooks"][0]["matchConditions"] == first["matchConditions"]
         both = _of_nothing("object.metadata.namespace == 'production'", "object.metadata.namespace == 'staging'")
-        await update(cluster, resource, name, lambda found: found.update(webhooks=[both]))
+        await replace(cluster, resource, name, lambda found: found.update(webhooks=[both]))
         found = await cluster.get(resource, name)
         assert found["webhooks"][0]["matchConditions"] == both["matchConditions"]
     finally:

@@ -10,7 +10,7 @@ from cluster import Cluster, container, requirement, sleeper
 from cluster import pod as a_pod
 from definitions import definition, served
 from hooks import MUTATING, VALIDATING, rules, serve
-from lifecycle import update
+from objects import replace
 
 from machinery.api.catalogue import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS
 from machinery.api.meta import Object
@@ -57,7 +57,7 @@ async def test_pods_and_config_maps_are_denied(cluster: Cluster) -> None:
             await cluster.create(CONFIGMAPS, _named("disallowed") | _DISALLOWED)
         await cluster.create(CONFIGMAPS, _named("allowed", data={"admit": "this"}))
         with pytest.raises(StatusError, match=_UNWANTED):
-            await update(cluster, CONFIGMAPS, "allowed", _set("webhook-disallow"))
+            await replace(cluster, CONFIGMAPS, "allowed", _set("webhook-disallow"))
         with pytest.raises(StatusError, match=_UNWANTED):
             await cluster.patch(CONFIGMAPS, "allowed", _DISALLOWED, content_type=STRATEGIC)
         async with cluster.anothernamespace(
@@ -103,10 +103,10 @@ async def test_custom_resources_are_denied(cluster: Cluster) -> None:
                 await cluster.create(resource, _named("cr-1") | _DISALLOWED)
             await cluster.create(resource, _named("cr-2", data={"webhook-e2e-test": "webhook-nondeletable"}))
             with pytest.raises(StatusError, match="the custom resource contains unwanted data"):
-                await update(cluster, resource, "cr-2", _set("webhook-disallow"))
+                await replace(cluster, resource, "cr-2", _set("webhook-disallow"))
             with pytest.raises(StatusError, match="cannot be deleted because it contains unwanted key and value"):
                 await cluster.client.delete(resource, "cr-2", cluster.namespace)
-            await update(cluster, resource, "cr-2", _set("webhook-allow"))
+            await replace(cluster, resource, "cr-2", _set("webhook-allow"))
             await cluster.delete(resource, "cr-2")
 
 

@@ -27,6 +27,12 @@ class Watching:
         async with asyncio.timeout(SECONDS):
             return await self._take()
 
+    async def then(self, kind: str) -> Object:
+        """The object of the next event, which is of this kind (ADDED, MODIFIED, DELETED)."""
+        event = await self.next()
+        assert event.type == kind, f"{event.type} instead of {kind}: {event.object['metadata']}"
+        return event.object
+
     async def _take(self) -> WatchEvent:
         event = await self.events.get()
         self.seen.append(event)
@@ -75,10 +81,11 @@ async def watching(
     *,
     field_selector: str = "",
     everywhere: bool = False,
+    since: str = "",
 ) -> AsyncIterator[Watching]:
-    """A watch in the test's namespace, or in all, of what happens from now on."""
+    """A watch in the test's namespace, or in all, of what happens after a revision; by default from now on."""
     namespace = cluster.namespace if resource.namespaced and not everywhere else ""
-    since = (await cluster.client.list(resource, namespace, limit=1)).resource_version
+    since = since or (await cluster.client.list(resource, namespace, limit=1)).resource_version
     told = Watching(asyncio.Queue(), [])
 
     async def follow() -> None:
