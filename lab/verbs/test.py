@@ -32,6 +32,8 @@ SUITES = {
 }
 
 
+_TELLING = {"chaos": ["-s"]}
+"""Suites whose tests print what they measured."""
 _AT_ONCE = 4
 """Tests of the suite `required` that share the lab: they wait for pods most of their time."""
 
@@ -59,7 +61,7 @@ def test(suite: str) -> int:
             statuses.append(_run(_program(check)))
     folders = [name for name in SUITES[suite] if name.endswith(".py") or any((PROJECT / name).rglob("test_*.py"))]
     console.rule("pytest " + " ".join(folders), style="dim")
-    statuses.append(_run([sys.executable, "-m", "pytest", *folders]))
+    statuses.append(_run([sys.executable, "-m", "pytest", *_TELLING.get(suite, ()), *folders]))
     return _first_failure(statuses)
 
 
