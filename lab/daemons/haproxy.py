@@ -42,7 +42,7 @@ defaults
     timeout connect 2s
     timeout client 1h
     timeout server 1h
-    timeout check 3s
+    timeout check 6s
     retries 3
     option redispatch 1
     option clitcpka

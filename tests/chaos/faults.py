@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from live_lab import LiveLab
 
 _GRACE_SECONDS = 50.0  # --node-monitor-grace-period: so long a node that says nothing counts as ready
-_PROXY_SECONDS = 10.0  # HAProxy sees that a server does not answer (two checks of up to 3 s, 2 s apart)
+_PROXY_SECONDS = 17.0  # HAProxy sees that a server does not answer (two checks of up to 6 s, 2 s apart)
 _ETCD_SECONDS = 10.0  # members notice that one is gone and elect another leader
 _DISK_MIB = 256  # etcd reserves 64 MiB for its log, and as much for the next one
 
