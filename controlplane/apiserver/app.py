@@ -30,6 +30,7 @@ from controlplane.apiserver.negotiation import PLAIN, Form, negotiate
 from controlplane.apiserver.request import User
 from controlplane.apiserver.routing import Router
 from machinery.api.fielderror import show
+from machinery.api.meta import uuid_of
 from machinery.errors import BadRequest, InternalError, NotAcceptable, StatusError, StorageUnavailable, Timeout
 from machinery.log import get_logger
 from machinery.settings import duration
@@ -187,8 +188,7 @@ def _id_of(request: Request) -> str:
     given = request.headers.get("Audit-ID")
     if given and len(given) <= _LONGEST_ID:
         return given
-    text = f"{_random.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+    return uuid_of(f"{_random.getrandbits(128):032x}")
 
 
 def _warnings(warnings: list[str]) -> Iterator[str]:

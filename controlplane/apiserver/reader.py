@@ -26,8 +26,12 @@ class Reader(Protocol):
         """All objects of the type, or those of one namespace, ordered by key."""
         ...
 
-    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
-        """Have `callback` called for every object there is, and then for every change."""
+    def on_change(self, resource: ResourceType, callback: OnChange, *, holding: str = "") -> None:
+        """Have `callback` called for every object there is, and then for every change.
+
+        Objects in whose JSON (without spaces) the text `holding` does not occur count as if they were not there: they
+        need not be parsed.
+        """
         ...
 
     async def get_latest(self, resource: ResourceType, namespace: str, name: str) -> Object | None:

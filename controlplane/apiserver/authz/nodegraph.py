@@ -26,7 +26,7 @@ class NodeGraph:
         self._nodes: dict[Reference, Counter[str]] = {}  # object → nodes, each as often as something says so
         self._claims: dict[str, Reference] = {}  # persistent volume → its claim
         self._volumes: dict[Reference, set[str]] = {}  # secret → the persistent volumes that need it
-        reader.on_change(PODS, self._pod_changed)
+        reader.on_change(PODS, self._pod_changed, holding='"nodeName":')
         reader.on_change(PERSISTENTVOLUMES, self._volume_changed)
         reader.on_change(VOLUMEATTACHMENTS, self._attachment_changed)
         reader.on_change(RESOURCESLICES, self._slice_changed)

@@ -32,16 +32,21 @@ class CacheReader:
         records = self._objects.collection(self._resources.of(resource).prefix).list(namespace)
         return [record.object for record in records]
 
-    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
+    def on_change(self, resource: ResourceType, callback: OnChange, *, holding: str = "") -> None:
         """See the contract. What is there is told at once, or when the server has read storage."""
-        prefix = self._resources.of(resource).prefix
+        prefix, text = self._resources.of(resource).prefix, holding.encode()
+
+        def told(record: Record | None) -> Object | None:
+            return record.object if record is not None and text in record.value else None
 
         def tell(event: Event) -> None:
-            old = event.previous.object if event.previous is not None else None
-            callback(old, None if event.kind == DELETED else event.record.object)
+            old, new = told(event.previous), None if event.kind == DELETED else told(event.record)
+            if old is not None or new is not None:
+                callback(old, new)
 
         for record in self._objects.collection(prefix).list():
-            callback(None, record.object)
+            if (there := told(record)) is not None:
+                callback(None, there)
         self._objects.cacher.observe(prefix, tell)
 
     async def get_latest(self, resource: ResourceType, namespace: str, name: str) -> Object | None:

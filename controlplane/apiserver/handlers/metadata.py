@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 from machinery.api import fielderror, names
 from machinery.api.fielderror import FieldError
-from machinery.api.meta import Object, random_suffix
+from machinery.api.meta import Object, random_suffix, random_uuid
 from machinery.errors import BadRequest
 
 _ANNOTATIONS_LIMIT = 256 * 1024
@@ -42,7 +41,7 @@ def wipe(metadata: Object) -> None:
 def fill(metadata: Object, now: str) -> None:
     """Give a new object its identity."""
     metadata["creationTimestamp"] = now
-    metadata["uid"] = str(uuid4())
+    metadata["uid"] = random_uuid()
     if metadata.get("generateName") and not metadata.get("name"):
         metadata["name"] = generated(metadata["generateName"])
 

@@ -32,7 +32,7 @@ class NoObjects(Reader):
     def list(self, resource: ResourceType, namespace: str = "") -> Iterable[Object]:
         return ()
 
-    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
+    def on_change(self, resource: ResourceType, callback: OnChange, *, holding: str = "") -> None:
         pass
 
     async def get_latest(self, resource: ResourceType, namespace: str, name: str) -> Object | None:

@@ -35,7 +35,7 @@ class Store:
         found = sorted(self._objects.get(resource, {}).items())
         return [obj for key, obj in found if not namespace or key.startswith(f"{namespace}/")]
 
-    def on_change(self, resource: ResourceType, callback: OnChange) -> None:
+    def on_change(self, resource: ResourceType, callback: OnChange, *, holding: str = "") -> None:
         self._listeners.setdefault(resource, []).append(callback)
         for obj in self.list(resource):
             callback(None, obj)
