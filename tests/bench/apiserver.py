@@ -14,6 +14,7 @@ import ssl
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -141,6 +142,12 @@ async def measure(apibench: Path, url: str, pid: int, arguments: Sequence[str]) 
         raise SystemExit(f"{apibench} failed with status {process.returncode}")
 
 
+def loop_milliseconds() -> float:
+    """How long this machine takes, just now, for a loop that only Python's speed matters to: the best of five."""
+    words = {number: str(number) for number in range(1_000)}
+    return min(timeit.repeat(lambda: sum(len(words[n % 1_000]) for n in range(100_000)), number=1, repeat=5)) * 1e3
+
+
 def row(target: Target, found: float) -> str:
     """A line of the table."""
     mark = "" if found <= target.most else f"  over by {found / target.most - 1:.0%}"
@@ -149,6 +156,7 @@ def row(target: Target, found: float) -> str:
 
 async def run(options: argparse.Namespace) -> None:
     """Start everything, measure, print."""
+    before = loop_milliseconds()
     with tempfile.TemporaryDirectory(prefix="navarch-bench-") as name:
         folder = Path(name)
         async with running_etcd() as members:
@@ -165,6 +173,9 @@ async def run(options: argparse.Namespace) -> None:
                 async for one in measure(options.apibench, url, pid, arguments):
                     print(json.dumps(one), file=sys.stderr, flush=True)
                     found[one["measure"]] = one
+    print(
+        f"a loop of Python took {before:.1f} ms before and {loop_milliseconds():.1f} ms after: compare like with like"
+    )
     print(f"{'':32} {'measured':>9} {'at most':>9}")
     for target in TARGETS:
         if target.measure in found:
