@@ -6,6 +6,7 @@ Source: kubelet's types and util/pod; pod API.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from datetime import datetime
 
 from agent.kubelet.container import identity
 from machinery.api import meta
@@ -145,3 +146,9 @@ def effective_security(pod: Object, container: Object) -> Object:
     merged = {name: of_pod[name] for name in inherited if of_pod.get(name) is not None}
     own = container.get("securityContext") or {}
     return merged | {name: value for name, value in own.items() if value is not None}
+
+
+def seconds_left(pod: Object, began: datetime, now: datetime) -> float | None:
+    """Until the pod's active deadline; None without one."""
+    limit = pod["spec"].get("activeDeadlineSeconds")
+    return None if limit is None else float(limit) - (now - began).total_seconds()

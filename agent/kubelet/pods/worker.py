@@ -236,9 +236,7 @@ class PodWorker:
         pod = self._promised = self._resizing.decide(self.pod, kit.view.pod(self.uid), kit.active_pods())
         self._due_in = kit.settings.sync_seconds * random.uniform(1.0, 1.5)
         status = self.reporter.publish(pod)
-        if status["phase"] in TERMINAL:
-            return None
-        if self._is_over_deadline(status):
+        if status["phase"] in TERMINAL or self._is_over_deadline(status):
             return None
         if not await self._mirrors.ensure(pod):
             self._due(_MIRROR_RETRY_SECONDS)
@@ -264,11 +262,9 @@ class PodWorker:
         self._due_in = max(0.05, min(self._due_in, seconds))
 
     def _is_over_deadline(self, status: Object) -> bool:
-        limit = self.pod["spec"].get("activeDeadlineSeconds")
-        if limit is None:
+        left = spec.seconds_left(self.pod, meta.parse_time(status["startTime"]), self._kit.clock.now())
+        if left is None:
             return False
-        began = meta.parse_time(status["startTime"])
-        left = float(limit) - (self._kit.clock.now() - began).total_seconds()
         if left > 0:
             self._due(left)
             return False

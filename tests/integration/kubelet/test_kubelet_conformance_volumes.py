@@ -18,7 +18,6 @@ from kubelet_node import TestNode, box, eventually, running_node, shell
 from machinery.api.catalogue import CONFIGMAPS, PODS, SECRETS
 from machinery.api.meta import Object
 from machinery.client.rest import MERGE, STRATEGIC
-from machinery.errors import NotFound
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -396,23 +395,3 @@ async def test_subpath_expressions(node: TestNode) -> None:
 def _config_error(pod: Object) -> bool:
     states = [s.get("state", {}) for s in pod["status"].get("containerStatuses") or ()]
     return any((s.get("waiting") or {}).get("reason") == "CreateContainerConfigError" for s in states)
-
-
-async def test_shared_volume_and_fifty_config_maps_at_once(node: TestNode) -> None:
-    """EmptyDir, Shared volumes between containers; EmptyDir Wrapper Volume, ConfigMap volumes, no race."""
-    names = [f"race-{i}" for i in range(50)]
-    for name in names:
-        await _create(node, CONFIGMAPS, name, data={"data": "x"})
-    volumes: list[Object] = [{"name": n, "configMap": {"name": n}} for n in names]
-    volumes.append({"name": "shared", "emptyDir": {}})
-    mounts = [{"name": v["name"], "mountPath": f"/v/{v['name']}"} for v in volumes]
-    reader = shell(
-        "until [ -f /s/f ]; do sleep 0.1; done; cat /s/f", volumeMounts=[{"name": "shared", "mountPath": "/s"}]
-    )
-    writer = {**shell("cat /v/race-*/data | wc -c > /v/shared/f", volumeMounts=mounts), "name": "w"}
-    name = await node.create({"restartPolicy": "Never", "volumes": volumes, "containers": [reader, writer]})
-    await node.wait_phase(name, "Succeeded")
-    assert await node.logs(name) == "50\n"
-    await node.delete(name)
-    with pytest.raises(NotFound):
-        await node.get(name)
