@@ -30,6 +30,7 @@ from agent.kubelet.server.app import KubeletServer
 from agent.kubelet.server.authn import Guard
 from agent.kubelet.server.statistics import Statistics
 from agent.kubelet.server.tls import server_context, serving_store
+from agent.kubelet.server.volumestats import VolumeStatistics
 from machinery.api.catalogue import NODES, PODS
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
@@ -71,7 +72,8 @@ class Kubelet:
                 if settings.enable_server:
                     guard = Guard(settings, client, options.node_name)
                     shown = _configuration(settings)
-                    server = KubeletServer(parts.kit, parts.manager, guard, Statistics(parts.kit), shown, tls)
+                    statistics = Statistics(parts.kit, VolumeStatistics(parts.manager.volumes_of))
+                    server = KubeletServer(parts.kit, parts.manager, guard, statistics, shown, tls)
                     self.server = await stack.enter_async_context(server)
                 await self._run_parts(stack, group, parts)
 

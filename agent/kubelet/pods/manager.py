@@ -19,6 +19,7 @@ from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.phase import TERMINAL
 from agent.kubelet.pods.status import Verdict
 from agent.kubelet.pods.worker import PodWorker
+from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -65,6 +66,11 @@ class PodManager:
     def worker(self, uid: str) -> PodWorker | None:
         """The worker of a pod."""
         return self._workers.get(uid)
+
+    def volumes_of(self, uid: str) -> Mapping[str, MountedVolume]:
+        """The volumes of a pod that are ready, by name."""
+        worker = self._workers.get(uid)
+        return worker.volumes if worker is not None else {}
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of the pod of this name; of several (one of them ending) the newest."""

@@ -152,3 +152,10 @@ def seconds_left(pod: Object, began: datetime, now: datetime) -> float | None:
     """Until the pod's active deadline; None without one."""
     limit = pod["spec"].get("activeDeadlineSeconds")
     return None if limit is None else float(limit) - (now - began).total_seconds()
+
+
+def claim_of(pod: Object, volume: Object) -> str:
+    """The name of the PersistentVolumeClaim that is a pod's volume; "" for other volumes."""
+    if volume.get("ephemeral") is not None:
+        return f"{meta.name_of(pod)}-{volume['name']}"
+    return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")

@@ -96,8 +96,7 @@ def _refresh_volumes(manager: PodManager) -> None:
     for gauge in (_VOLUMES, *_OF_CLAIMS.values()):
         gauge.clear()
     for pod in manager.pods:
-        worker = manager.worker(meta.uid_of(pod))
-        mounted = worker.volumes if worker is not None else {}
+        mounted = manager.volumes_of(meta.uid_of(pod))
         for volume in pod["spec"].get("volumes") or ():
             plugin = spec.volume_plugin(volume)
             _VOLUMES.labels(plugin, "desired_state_of_world").inc()
@@ -105,9 +104,7 @@ def _refresh_volumes(manager: PodManager) -> None:
             if found is None:
                 continue
             _VOLUMES.labels(plugin, "actual_state_of_world").inc()
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if volume.get("ephemeral") is not None:
-                claim = f"{meta.name_of(pod)}-{volume['name']}"
+            claim = spec.claim_of(pod, volume)
             if claim and not found.device:
                 _measure(found.path, (meta.namespace_of(pod), claim))
 

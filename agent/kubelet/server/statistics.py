@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
@@ -17,8 +16,9 @@ from agent.cri.errors import CriError
 from agent.kubelet.kit import Kit
 from agent.kubelet.node import machine
 from agent.kubelet.probes.manager import PROBES_TOTAL
+from agent.kubelet.server.filesystem import filesystem, shown_time
 from agent.kubelet.server.usage import Interface, PodUsage, Usage, UsageReader, node_interfaces, node_usage
-from machinery.api import meta
+from agent.kubelet.server.volumestats import VolumeStatistics
 from machinery.api.meta import Object
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,8 +29,8 @@ _RATE_SECONDS = 5.0  # two readings closer than this say nothing about a rate
 class Statistics:
     """Answers questions about use. One for the whole kubelet."""
 
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+    def __init__(self, kit: Kit, volumes: VolumeStatistics) -> None:
+        self._kit, self._volumes = kit, volumes
         self._reader = UsageReader(kit.cri)
         self._before: dict[str, tuple[float, int, int]] = {}  # key: (when, CPU ns, nanocores then)
 
@@ -52,30 +52,31 @@ class Statistics:
         except CriError as error:
             return web.Response(status=500, text=f"{error}\n")
         only = request.query.get("only_cpu_and_memory") == "true"
-        body = {"node": self._node(only), "pods": [self._pod(pod, only) for pod in pods]}
+        volumes = {} if only else await self._volumes.of_pods(self._kit.active_pods())
+        body = {"node": self._node(only), "pods": [self._pod(pod, only, volumes.get(pod.uid)) for pod in pods]}
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     def _node(self, only: bool) -> Object:
         used = node_usage()
         shown: Object = {
             "nodeName": self._kit.node.name,
-            "startTime": _time(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)),
+            "startTime": shown_time(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)),
             "cpu": self._cpu("node", used),
             "memory": _memory(used, self._kit.node.memory_bytes),
         }
         if not only:
             shown["network"] = _network(node_interfaces())
-            shown["fs"] = _filesystem(self._kit.root_dir)
-            shown["runtime"] = {"imageFs": _filesystem(self._kit.root_dir)}
-            shown["rlimit"] = {"time": _time(time.time()), **_processes()}
+            shown["fs"] = filesystem(self._kit.root_dir)
+            shown["runtime"] = {"imageFs": filesystem(self._kit.root_dir)}
+            shown["rlimit"] = {"time": shown_time(time.time()), **_processes()}
         return shown
 
-    def _pod(self, pod: PodUsage, only: bool) -> Object:
+    def _pod(self, pod: PodUsage, only: bool, volumes: list[Object] | None) -> Object:
         total = pod.total
         started = self._started(pod.uid)
         shown: Object = {
             "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-            "startTime": _time(min(started.values(), default=total.at)),
+            "startTime": shown_time(min(started.values(), default=total.at)),
             "containers": [],
             "cpu": self._cpu(pod.uid, total),
             "memory": _memory(total, None),
@@ -83,26 +84,28 @@ class Statistics:
         for container in pod.containers:
             entry: Object = {
                 "name": container.name,
-                "startTime": _time(started.get(container.id, container.usage.at)),
+                "startTime": shown_time(started.get(container.id, container.usage.at)),
                 "cpu": self._cpu(container.id, container.usage),
                 "memory": _memory(container.usage, None),
             }
             if not only and container.disk_bytes is not None:
-                own = {"time": _time(container.usage.at), "usedBytes": container.disk_bytes}
-                entry["rootfs"] = {**_filesystem(self._kit.root_dir), **own, "inodesUsed": container.disk_inodes or 0}
+                own = {"time": shown_time(container.usage.at), "usedBytes": container.disk_bytes}
+                entry["rootfs"] = {**filesystem(self._kit.root_dir), **own, "inodesUsed": container.disk_inodes or 0}
             shown["containers"].append(entry)
         if not only:
             if pod.interfaces:
                 shown["network"] = _network(pod.interfaces)
             if pod.processes is not None:
                 shown["process_stats"] = {"process_count": pod.processes}
+            if volumes:
+                shown["volume"] = volumes
         return shown
 
     def _started(self, uid: str) -> dict[str, float]:
         return {c.id: c.started_at / 1e9 for c in self._kit.view.pod(uid).containers if c.started_at}
 
     def _cpu(self, key: str, used: Usage) -> Object:
-        shown: Object = {"time": _time(used.at)}
+        shown: Object = {"time": shown_time(used.at)}
         if used.cpu_ns is None:
             return shown
         shown["usageCoreNanoSeconds"] = used.cpu_ns
@@ -286,12 +289,8 @@ def _answer(lines: list[str]) -> web.Response:
     return web.Response(body=("\n".join(lines) + "\n").encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _time(seconds: float) -> str:
-    return meta.format_time(datetime.fromtimestamp(seconds, UTC))
-
-
 def _memory(used: Usage, total: int | None) -> Object:
-    shown: Object = {"time": _time(used.at)}
+    shown: Object = {"time": shown_time(used.at)}
     if total is not None and used.memory_working_set is not None:
         shown["availableBytes"] = max(0, total - used.memory_working_set)
     for name, value in (
@@ -311,20 +310,7 @@ def _network(interfaces: list[Interface]) -> Object:
         {"name": i.name, "rxBytes": i.rx_bytes, "rxErrors": i.rx_errors, "txBytes": i.tx_bytes, "txErrors": i.tx_errors}
         for i in interfaces
     ]
-    return {"time": _time(time.time()), **(entries[0] if entries else {"name": ""}), "interfaces": entries}
-
-
-def _filesystem(path: str) -> Object:
-    found = machine.disk(path)
-    return {
-        "time": _time(time.time()),
-        "availableBytes": found.f_bavail * found.f_frsize,
-        "capacityBytes": found.f_blocks * found.f_frsize,
-        "usedBytes": (found.f_blocks - found.f_bfree) * found.f_frsize,
-        "inodesFree": found.f_ffree,
-        "inodes": found.f_files,
-        "inodesUsed": found.f_files - found.f_ffree,
-    }
+    return {"time": shown_time(time.time()), **(entries[0] if entries else {"name": ""}), "interfaces": entries}
 
 
 def _processes() -> Object:

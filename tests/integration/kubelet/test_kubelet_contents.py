@@ -314,3 +314,34 @@ async def test_shared_volume_and_fifty_config_maps_at_once(node: TestNode) -> No
     await node.delete(name)
     with pytest.raises(NotFound):
         await node.get(name)
+
+
+async def test_the_summary_tells_how_full_volumes_are(node: TestNode) -> None:
+    await node.client.create(CONFIGMAPS, config_map("measured", {"a": "1"}))
+    name = await node.create(
+        {
+            "volumes": [
+                {"name": "files", "configMap": {"name": "measured"}},
+                {"name": "space", "emptyDir": {}},
+                {"name": "host", "hostPath": {"path": "/tmp"}},
+            ],
+            "containers": [
+                shell(
+                    "dd if=/dev/zero of=/space/file bs=1M count=3 2>/dev/null; touch /space/done; sleep 600",
+                    volumeMounts=[mount("space", "/space"), mount("files", "/files"), mount("host", "/host")],
+                    readinessProbe={"exec": {"command": ["cat", "/space/done"]}, "periodSeconds": 1},
+                )
+            ],
+        }
+    )
+    uid = (await node.wait_ready(name))["metadata"]["uid"]
+    async with node.kubelet_client() as kubelet:
+        told = await kubelet.request("GET", "/stats/summary")
+    pod = next(each for each in told["pods"] if each["podRef"]["uid"] == uid)
+    volumes = {each["name"]: each for each in pod["volume"]}
+    assert set(volumes) == {"files", "space"}  # as upstream: a path of the host is not the pod's
+    assert volumes["space"]["usedBytes"] >= 3 << 20
+    assert volumes["space"]["inodesUsed"] == 3
+    assert volumes["files"]["usedBytes"] < 1 << 20
+    assert volumes["space"]["capacityBytes"] >= volumes["space"]["availableBytes"] > 0
+    await node.delete(name)
