@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab.dev.home import Home
 from lab.dev.settings import DevSettings, default_directory
-from machinery import log, process
+from machinery import collector, log, process
 
 _SHOWN_FROM = 2  # -v at which everything the components log is shown, not only what went wrong
 
@@ -50,13 +50,12 @@ def _serve(settings: DevSettings, home: Home) -> int:
     from lab.dev.cluster import run  # loads the API server: not before what the user got wrong has been told
 
     def tell(port: int) -> None:
-        gc.freeze()
-        gc.enable()
         kept = str(home.store) if settings.store == "sqlite" else "memory"
         nodes = f", {settings.hollow_nodes} hollow nodes" if settings.hollow_nodes else ""
         print(f"Kubernetes v1.36 on https://127.0.0.1:{port}, ready after {_age_seconds():.1f} s")
         print(f"objects in {kept}{nodes}; Ctrl-C ends it")
         print(f"export KUBECONFIG={home.kubeconfig}", flush=True)
+        collector.settled()
 
     return process.run("navarch", lambda: run(settings, home, tell))
 
