@@ -18,7 +18,7 @@ import orjson
 from controlplane.apiserver.aggregation.registration import group_priority
 from controlplane.apiserver.handlers.exchange import JSON, Answer
 from controlplane.apiserver.resources import Resources, Served
-from machinery.api.catalogue import CUSTOMRESOURCEDEFINITIONS
+from machinery.api.catalogue import APISERVICES, CUSTOMRESOURCEDEFINITIONS
 from machinery.api.resource import Subresource
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -202,10 +202,9 @@ class Discovery:
         }
 
     def _groups(self) -> Any:
-        groups = [
-            api_group(name, versions)
-            for name, versions in group_versions(self.resources, self.remotes.values()).items()
-        ]
+        found = group_versions(self.resources, self.remotes.values())
+        order = sorted(found, key=lambda name: name != APISERVICES.group)  # the aggregator's own stands before all
+        groups = [api_group(name, found[name]) for name in order]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
     def _resources(self, group: str, version: str) -> Any:
