@@ -36,7 +36,9 @@ def test_nothing_that_goes_wrong_loses_anything(lab: LiveLab, namespace: str, ev
     lab.kubectl("apply", "-n", namespace, "-f", "-", stdin=workload())
     address = lab.get("service", "web", "-n", namespace)["spec"]["clusterIP"]
     lab.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(Asking.pod(address)))
-    eventually(lambda: not what_is_missing(lab, namespace, datetime.now(UTC)), SETTLE_SECONDS, "the workload runs")
+    begun = datetime.now(UTC)
+    missing = _until_nothing(lambda: what_is_missing(lab, namespace, begun), SETTLE_SECONDS)
+    assert not missing, missing
     problems: list[str] = []
     done = 0
     with leaders(lab) as led:
