@@ -28,7 +28,6 @@ SETTLE_SECONDS = 180
 ALL_SECONDS = 3600
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections that faults tore apart
 @pytest.mark.timeout(ALL_SECONDS + 600)
 def test_nothing_that_goes_wrong_loses_anything(lab: LiveLab, namespace: str, eventually: Eventually) -> None:
     deadline = time.monotonic() + float(os.environ.get("NAVARCH_CHAOS_SECONDS") or ALL_SECONDS)
