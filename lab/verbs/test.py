@@ -35,8 +35,8 @@ SUITES = {
 _TORN = ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
 _OPTIONS = {"chaos": ["-s", "-p", "no:hypothesispytest", *_TORN], "vms": _TORN}
 """Of suites whose tests print what they measured, or whose faults tear the tests' own connections apart: CPython 3.11
-does not close a connection whose TLS handshake is cancelled, and may fail to parse a module (gh-106905) when such a one is
-collected meanwhile: hypothesis' plugin, which chaos has no use for, imports its modules at the very end."""
+does not close a connection whose TLS handshake is cancelled, and may fail to parse a module ("AST constructor recursion
+depth mismatch") when one is collected meanwhile. Hypothesis' plugin, useless here, imports its modules at the end."""
 _AT_ONCE = 4
 """Tests of the suite `required` that share the lab: they wait for pods most of their time."""
 
