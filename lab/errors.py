@@ -6,7 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from machinery.errors import NavarchError, first_error
+from machinery.errors import (
+    InternalError,
+    NavarchError,
+    ServerTimeout,
+    ServiceUnavailable,
+    Timeout,
+    TransportError,
+    first_error,
+)
+
+PASSING = (TransportError, InternalError, ServiceUnavailable, ServerTimeout, Timeout)
+"""What a busy machine's API servers and etcd may answer for a while."""
 
 
 class LabError(NavarchError):

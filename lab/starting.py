@@ -13,7 +13,7 @@ from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.rooted import inside
 from lab.cluster import documents_text
 from lab.daemons import plan
-from lab.errors import failing_as_one
+from lab.errors import PASSING, failing_as_one
 from lab.hosts import pods, sockets
 from lab.images import catalogue
 from lab.images.push import push
@@ -25,10 +25,8 @@ from lab.topology import REGISTRY_PORT, Host, Topology
 from machinery.api.catalogue import DEPLOYMENTS, NODES
 from machinery.api.meta import condition, name_of
 from machinery.client.rest import Client
-from machinery.errors import InternalError, NotFound, ServerTimeout, ServiceUnavailable, Timeout, TransportError
+from machinery.errors import NotFound
 
-PASSING = (TransportError, InternalError, ServiceUnavailable, ServerTimeout, Timeout)
-"""What a busy machine's API servers and etcd may answer for a while."""
 _SECONDS = 120.0
 _LATER = "kubelet"
 """Workers' kubelets start when an API server answers, so that they do not compete with it for the processor."""

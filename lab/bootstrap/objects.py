@@ -17,11 +17,11 @@ from lab.bootstrap.certificates import ADMINISTRATORS
 from lab.bootstrap.configuration import ClusterConfiguration
 from lab.bootstrap.manifests import BOOTSTRAPPERS, RBAC, SYSTEM, Planned
 from lab.bootstrap.nodefiles import kubelet_configuration
-from lab.errors import failing_as_one
+from lab.errors import PASSING, failing_as_one
 from machinery.api.meta import Object, name_of, namespace_of
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists, Invalid, NotFound, StatusError, TransportError
+from machinery.errors import AlreadyExists, Invalid, NotFound
 
 NODES_GROUP = "system:nodes"
 PUBLIC = "kube-public"
@@ -56,9 +56,8 @@ async def apply(client: Client, objects: Sequence[Planned]) -> None:
             while True:
                 try:
                     return await _put(client, resource, obj)
-                except (TransportError, StatusError) as exc:
-                    refused = isinstance(exc, StatusError) and exc.code < 500
-                    if refused or asyncio.get_running_loop().time() > deadline:
+                except PASSING:
+                    if asyncio.get_running_loop().time() > deadline:
                         raise
                     await asyncio.sleep(_RETRY_SECONDS)
 

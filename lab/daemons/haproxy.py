@@ -23,8 +23,8 @@ def configuration(binds: Sequence[str], control_planes: Sequence[Host]) -> str:
     """HAProxy's file; `binds` are where it listens, as its `bind` has them.
 
     A server that refuses a connection is passed over at once (redispatch); one whose /readyz fails twice in a row is
-    taken out and its connections are ended, so that watches go on elsewhere.  The only server is never taken out: there
-    is no elsewhere, and a machine that is busy must not look like one that is gone.
+    taken out and its connections are ended, so that watches go on elsewhere.  No answer in 6 s is a failure: less would
+    take out servers of a machine that is merely busy.  The only server is never taken out: there is no elsewhere.
     """
     listening = "\n".join(f"    bind {each}" for each in binds)
     servers = "\n".join(f"    server {host.name} {host.address}:{BACKEND_PORT}" for host in control_planes)

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from lab.errors import LabError
 from lab.layout import PROJECT, Layout
 from lab.progress import console
-from lab.verbs import clients
+from lab.verbs import clients, look
 from lab.vms.place import Place
 
 CHECKS: tuple[tuple[str, ...], ...] = (
@@ -41,9 +42,18 @@ _AT_ONCE = 4
 """Tests of the suite `required` that share the lab: they wait for pods most of their time."""
 
 
+_NEED = {"all": (3, 2), "e2e": (3, 2), "chaos": (3, 2), "required": (1, 2)}
+"""How many control planes and workers the lab must have on which a suite runs, if one is there."""
+
+
 def test(suite: str) -> int:
-    """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0."""
+    """Run a suite (`all`: the checks too); the exit status is that of the first that fails, or 0.
+
+    Raises LabError when the lab that is there has too few hosts.
+    """
     layout = Layout.from_environment()
+    if layout.topology_file.exists():
+        _check_hosts(layout, *_NEED.get(suite, (0, 0)))
     if suite == "vms" and not Place(layout).exists():
         return _with_lab(suite, "--vms")
     if suite == "required":
@@ -66,6 +76,16 @@ def test(suite: str) -> int:
     console.rule("pytest " + " ".join(folders), style="dim")
     statuses.append(_run([sys.executable, "-m", "pytest", *_OPTIONS.get(suite, ()), *folders]))
     return _first_failure(statuses)
+
+
+def _check_hosts(layout: Layout, control_planes: int, workers: int) -> None:
+    topology = look.topology_of(layout)
+    there = len(topology.control_plane_hosts), len(topology.worker_hosts)
+    if there[0] < control_planes or there[1] < workers:
+        raise LabError(
+            f"the lab that is there is too small for these tests (control planes: {there[0]} of {control_planes}, "
+            f"workers: {there[1]} of {workers}): run `navarch down` first, or name another lab in NAVARCH_LAB"
+        )
 
 
 def _first_failure(statuses: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rich.table import Table
 
+from lab.bootstrap import addons
 from lab.bootstrap.staticpods import MANIFESTS, STATIC_PODS
 from lab.errors import LabError
 from lab.progress import console
@@ -28,13 +29,19 @@ SERVICES = {
     Role.WORKER: ("containerd", "kubelet"),
 }
 STATIC = tuple(pod.name for pod in STATIC_PODS)
+_ON_NODES = (addons.PROXY, addons.NETWORK)
+_PODS = {
+    Role.LOAD_BALANCER: (),
+    Role.CONTROL_PLANE: (*STATIC, *_ON_NODES),
+    Role.WORKER: _ON_NODES,
+}
 _STOPPED = "/etc/kubernetes/stopped"
 _POD_SECONDS = 60
 _SSH_SECONDS = 120
 
 
 def status(place: Place) -> int:
-    """Print every machine's services and static pods; the exit status is 0 when all run."""
+    """Print every machine's services and the components that run in pods; the exit status is 0 when all run."""
     machines = place.machines().all
     table = Table(box=None, pad_edge=False)
     for column in ("HOST", "ADDRESS", "COMPONENT", "STATE"):
@@ -145,7 +152,7 @@ def _until(component: str, *, running: bool) -> str:
 
 
 def _states(place: Place, machine: Machine) -> dict[str, str]:
-    components = [*SERVICES[machine.role], *(STATIC if machine.role is Role.CONTROL_PLANE else ())]
+    components = [*SERVICES[machine.role], *_PODS[machine.role]]
     asks = [
         f"systemctl is-active -q {each}" if each in SERVICES[machine.role] else f"pgrep -f {_pattern(each)} >/dev/null"
         for each in components

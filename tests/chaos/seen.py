@@ -12,17 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from following import Following
+from lab_images import BUSYBOX
+
 from machinery.api.catalogue import LEASES
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
-from machinery.errors import StatusError, TransportError
 
 if TYPE_CHECKING:
     from live_lab import LiveLab
 
 COMPONENTS = ("kube-controller-manager", "kube-scheduler")
-BUSYBOX = "registry.navarch.local:5000/busybox:1.35"
-_RETRY_SECONDS = 0.5
 _AGAIN = timedelta(seconds=5)  # a failure that comes later than this is another trouble
 _CLOCK = timedelta(seconds=1)  # times of a Lease are told by different processes
 
@@ -50,20 +50,8 @@ class Leaders:
                 await watching
 
     async def _watch(self, client: Client) -> None:
-        version = ""
-        while True:
-            try:
-                if not version:
-                    listed = await client.list(LEASES, "kube-system")
-                    version = listed.resource_version
-                    for lease in listed.items:
-                        self._note(lease)
-                async for event in client.watch(LEASES, "kube-system", resource_version=version):
-                    version = event.object["metadata"]["resourceVersion"]
-                    if event.type != "BOOKMARK":
-                        self._note(event.object)
-            except (StatusError, TransportError):
-                await asyncio.sleep(_RETRY_SECONDS)
+        async for event in Following(client, LEASES, "kube-system").events():
+            self._note(event.object)
 
     def _note(self, lease: dict[str, Any]) -> None:
         if lease["metadata"]["name"] in self.states:

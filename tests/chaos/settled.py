@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lab_images import ECHO, IMPATIENT
 from seen import COMPONENTS
+
+from machinery.api.meta import Object, condition, name_of
 
 if TYPE_CHECKING:
     from live_lab import LiveLab
 
 REPLICAS = 4
-ECHO = "registry.navarch.local:5000/echo:1.0"
-_SOON = [
-    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
-    for what in ("not-ready", "unreachable")
-]
 
 
 def workload() -> str:
     """A Deployment of web servers and its Service."""
     probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
     server = {"name": "echo", "image": ECHO, "ports": [{"containerPort": 8080}], "readinessProbe": probe}
-    spec = {"containers": [server], "tolerations": _SOON, "terminationGracePeriodSeconds": 2}
+    spec = {"containers": [server], "tolerations": IMPATIENT, "terminationGracePeriodSeconds": 2}
     spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     labels = {"app": "web"}
     selector = {"matchLabels": labels}
@@ -73,12 +71,12 @@ def _api(lab: LiveLab) -> str:
 
 def _nodes(lab: LiveLab) -> str:
     nodes = lab.get("nodes")["items"]
-    return next((f"node {_name(each)} is not ready" for each in nodes if not _true(each, "Ready")), "")
+    return next((f"node {name_of(each)} is not ready" for each in nodes if not _true(each, "Ready")), "")
 
 
 def _system(lab: LiveLab) -> str:
     pods = lab.get("pods", "-n", "kube-system")["items"]
-    return next((f"pod {_name(each)} is not ready" for each in pods if not _true(each, "Ready")), "")
+    return next((f"pod {name_of(each)} is not ready" for each in pods if not _true(each, "Ready")), "")
 
 
 def _leaders(lab: LiveLab, since: datetime) -> str:
@@ -102,10 +100,6 @@ def _workload(lab: LiveLab, namespace: str) -> str:
     return "" if sorted(told) == sorted((each, True) for each in addresses) else f"endpoints of web: {told}"
 
 
-def _name(obj: dict[str, Any]) -> str:
-    return str(obj["metadata"]["name"])
-
-
-def _true(obj: dict[str, Any], kind: str) -> bool:
-    conditions = obj["status"].get("conditions") or ()
-    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+def _true(obj: Object, kind: str) -> bool:
+    told = condition(obj["status"].get("conditions"), kind)
+    return told is not None and bool(told["status"] == "True")

@@ -7,16 +7,16 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from lab_images import BUSYBOX
+
 if TYPE_CHECKING:
     from live_lab import Eventually, LiveLab
 
 pytest_plugins = ["live_lab"]
 
-IMAGE = "registry.navarch.local:5000/busybox:1.35"
-
 
 def _run(lab: LiveLab, namespace: str, name: str, *, node: str = "w1", **fields: Any) -> None:
-    container = {"name": "c", "image": IMAGE, "command": ["sleep", "3600"], **fields}
+    container = {"name": "c", "image": BUSYBOX, "command": ["sleep", "3600"], **fields}
     spec = {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
     lab.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
@@ -73,7 +73,7 @@ def test_bad_pods_say_what_is_wrong_and_harm_nobody(lab: LiveLab, namespace: str
         "config": ({"envFrom": [{"configMapRef": {"name": "missing"}}]}, "CreateContainerConfigError"),
     }
     for name, (fields, _) in bad.items():
-        container = {"name": "c", "image": IMAGE, "command": ["sleep", "3600"], **fields}
+        container = {"name": "c", "image": BUSYBOX, "command": ["sleep", "3600"], **fields}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",

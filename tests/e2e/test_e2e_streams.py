@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from lab_images import BUSYBOX
 
 from lab.verbs import clients
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["live_lab"]
 
-IMAGE = "registry.navarch.local:5000/busybox:1.35"
 SERVE = "httpd -p 8080 -h /www; cat; echo the input has ended; sleep 3600"
 MEGABYTES = 32
 
@@ -66,7 +66,7 @@ def streamer(request: pytest.FixtureRequest, lab: LiveLab) -> Iterator[Streamer]
     clients.prepare_kubectl("oldest", "new")
     name = f"streams-{request.param}"
     lab.kubectl("create", "namespace", name)
-    container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", f"mkdir /www; {SERVE}"], "stdin": True}
+    container = {"name": "c", "image": BUSYBOX, "command": ["sh", "-c", f"mkdir /www; {SERVE}"], "stdin": True}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -221,7 +221,7 @@ def test_a_client_that_dies_takes_its_command_along(streamer: Streamer, eventual
 
 
 def test_a_container_that_dies_ends_its_commands(streamer: Streamer, lab: LiveLab, eventually: Eventually) -> None:
-    container = {"name": "c", "image": IMAGE, "command": ["sleep", "3600"]}
+    container = {"name": "c", "image": BUSYBOX, "command": ["sleep", "3600"]}
     spec = {"nodeName": "w1", "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "short"}, "spec": spec}
     lab.kubectl("apply", "-n", streamer.namespace, "-f", "-", stdin=json.dumps(pod))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lab_images import BUSYBOX
 
 if TYPE_CHECKING:
     from live_lab import Eventually, LiveLab
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 pytest_plugins = ["live_lab"]
 
 MANIFEST = "examples/web.yaml"
-IMAGE = "registry.navarch.local:5000/busybox:1.35"
 KILL_FIRST_PROCESS = r"""
 for process in /proc/[0-9]*; do
     grep -q "$1" $process/cgroup 2>/dev/null || continue  # of another pod
@@ -53,7 +53,7 @@ class Web:
 
     def start_client(self) -> None:
         """A pod to ask from."""
-        self.kubectl("run", "client", f"--image={IMAGE}", "--restart=Never", "--command", "--", "sleep", "3600")
+        self.kubectl("run", "client", f"--image={BUSYBOX}", "--restart=Never", "--command", "--", "sleep", "3600")
         self.kubectl("wait", "pod/client", "--for=condition=Ready", "--timeout=30s")
 
     def ask(self, url: str) -> str:
@@ -231,7 +231,7 @@ def test_applying_again_changes_nothing_and_a_change_changes_only_that(web: Web)
 
 
 def test_a_job_runs_to_its_end(lab: LiveLab, namespace: str) -> None:
-    lab.kubectl("-n", namespace, "create", "job", "sum", f"--image={IMAGE}", "--", "sh", "-c", "echo $((20 + 22))")
+    lab.kubectl("-n", namespace, "create", "job", "sum", f"--image={BUSYBOX}", "--", "sh", "-c", "echo $((20 + 22))")
     lab.kubectl("-n", namespace, "wait", "job/sum", "--for=condition=Complete", "--timeout=60s", seconds=70)
     assert lab.kubectl("-n", namespace, "logs", "job/sum").stdout == "42\n"
 
@@ -247,7 +247,7 @@ spec:
   restartPolicy: Never
   containers:
     - name: reader
-      image: {IMAGE}
+      image: {BUSYBOX}
       command:
         - sh
         - -c

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from following import LISTED, Following
+
 from lab.conditions import until
 from machinery.api.catalogue import CONFIGMAPS
 from machinery.api.meta import name_of
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
-from machinery.errors import AlreadyExists, Expired, StatusError, TransportError
+from machinery.errors import AlreadyExists, StatusError, TransportError
 
 EVERY_SECONDS = 0.2
 RETRY_SECONDS = 0.2
@@ -34,7 +36,7 @@ class Traffic:
     """The longest time from a write's first try to its acknowledgement."""
     uncured: list[str] = field(default_factory=list)
     """Writes that retries did not cure in time."""
-    relisted: int = 0
+    following: Following | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, patience_seconds: float) -> None:
@@ -47,7 +49,8 @@ class Traffic:
     async def _run(self, patience: float) -> None:
         config = ClientConfig.from_kubeconfig(self.kubeconfig)
         async with Client(config, user_agent="traffic") as writer, Client(config, user_agent="traffic") as watcher:
-            watching = asyncio.create_task(self._watch(watcher))
+            self.following = Following(watcher, CONFIGMAPS, self.namespace)
+            watching = asyncio.create_task(self._watch())
             try:
                 number = 0
                 while not self._stop.is_set():
@@ -81,23 +84,11 @@ class Traffic:
             self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
             return
 
-    async def _watch(self, client: Client) -> None:
-        version = ""
-        while True:
-            try:
-                if not version:
-                    listed = await client.list(CONFIGMAPS, self.namespace)
-                    self.relisted += 1
-                    self.seen += [name_of(each) for each in listed.items if name_of(each).startswith("n")]
-                    version = listed.resource_version
-                async for event in client.watch(CONFIGMAPS, self.namespace, resource_version=version):
-                    version = event.object["metadata"]["resourceVersion"]
-                    if event.type == "ADDED" and name_of(event.object).startswith("n"):
-                        self.seen.append(name_of(event.object))
-            except Expired:
-                version = ""
-            except (StatusError, TransportError):
-                await asyncio.sleep(RETRY_SECONDS)
+    async def _watch(self) -> None:
+        assert self.following is not None
+        async for event in self.following.events():
+            if event.type in (LISTED, "ADDED") and name_of(event.object).startswith("n"):
+                self.seen.append(name_of(event.object))
 
 
 @contextlib.contextmanager
@@ -117,6 +108,7 @@ def check(done: Traffic) -> None:
     """Nothing acknowledged was lost, nothing was seen twice, nothing failed for good."""
     print(f"{len(done.acknowledged)} writes, {len(done.retried)} retries, longest {done.longest_seconds:.1f} s")
     assert done.uncured == [], done.retried
-    assert done.relisted == 1, "the watch could not be resumed"
+    assert done.following is not None
+    assert done.following.lists == 1, "the watch could not be resumed"
     assert len(done.seen) == len(set(done.seen)), "an event came twice"
     assert set(done.acknowledged) <= set(done.seen), "an event was lost"

@@ -10,17 +10,18 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from lab_images import BUSYBOX
 
 from lab.verbs import clients
 from machinery.api.catalogue import NAMESPACES, PODS, SERVICEACCOUNTS
-from machinery.api.meta import Object
+from machinery.api.meta import Object, condition
 from machinery.api.resource import ResourceType
 from machinery.client.rest import Client
 from machinery.errors import NotFound
@@ -28,12 +29,8 @@ from machinery.errors import NotFound
 if TYPE_CHECKING:
     from live_lab import LiveLab
 
-BUSYBOX = "registry.navarch.local:5000/busybox:1.35"
-ECHO = "registry.navarch.local:5000/echo:1.0"
-"""Answers HTTP on port 8080 with what it was asked, and by whom."""
-_NEWEST = clients.FOLDER / "tools" / "new" / "kubectl"
-KUBECTL = str(_NEWEST) if _NEWEST.exists() else "kubectl"
-"""Of the server's version, as `navarch test required` prepares it; else the machine's."""
+KUBECTL = clients.FOLDER / "tools" / "new" / "kubectl"
+"""Of the server's version, as `navarch test required` prepares it."""
 SECONDS = 60.0
 _EVERY_SECONDS = 0.1
 
@@ -67,7 +64,6 @@ class Cluster:
     lab: LiveLab
     client: Client
     namespace: str
-    program: str = KUBECTL
 
     # --- objects
 
@@ -150,7 +146,7 @@ class Cluster:
     async def kubectl(self, *argv: str, stdin: str = "", check: bool = True) -> str:
         """What kubectl prints, in the test's namespace; with `check` false what it says on stderr too."""
         process = await asyncio.create_subprocess_exec(
-            self.program,
+            KUBECTL,
             f"--namespace={self.namespace}",
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
@@ -206,8 +202,8 @@ def is_ready(found: Object) -> bool:
 
 
 def has_condition(found: Object, kind: str, status: str = "True") -> bool:
-    conditions: Sequence[Object] = found.get("status", {}).get("conditions") or ()
-    return any(each["type"] == kind and each["status"] == status for each in conditions)
+    told = condition(found.get("status", {}).get("conditions"), kind)
+    return told is not None and bool(told["status"] == status)
 
 
 async def eventually(ask: Callable[[], Awaitable[Any]], what: str, seconds: float = SECONDS) -> Any:

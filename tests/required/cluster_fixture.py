@@ -21,6 +21,7 @@ pytest_plugins = ["live_lab"]
 @pytest_asyncio.fixture
 async def cluster(lab: LiveLab) -> AsyncIterator[live.Cluster]:
     """The live cluster, with a namespace for this test alone."""
+    assert live.KUBECTL.exists(), "python -c 'from lab.verbs import clients; clients.prepare_kubectl(\"new\")'"
     config = ClientConfig.from_kubeconfig(lab.layout.kubeconfig)
     async with Client(config, user_agent="navarch-required") as client, live.namespace(client, {}) as name:
         yield live.Cluster(lab, client, name)

@@ -70,9 +70,3 @@ async def node_addresses(cluster: Cluster) -> dict[str, str]:
         name_of(node): next(each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP")
         for node in found
     }
-
-
-async def worker_nodes(cluster: Cluster) -> list[str]:
-    """Nodes that pods without tolerations can be bound to."""
-    found = (await cluster.client.list(NODES)).items
-    return [name_of(node) for node in found if not node["spec"].get("taints") and not node["spec"].get("unschedulable")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from answers import send
 from cluster import Cluster, eventually, requirement
+from connections import send
 
 from machinery.api.catalogue import PODTEMPLATES
 from machinery.api.meta import Object

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from answers import send
 from cluster import Cluster, eventually, requirement, shows
+from connections import send
 from definitions import definition, served
 
 from machinery.api.meta import Object

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from answers import send
 from cluster import Cluster, shows
+from connections import send
 from definitions import ANYTHING, definition, served
 
 from machinery.api.catalogue import DEPLOYMENTS

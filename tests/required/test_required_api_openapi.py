@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from answers import send
 from cluster import Cluster, eventually, requirement, shows
+from connections import send
 from definitions import ANYTHING, definition, served, unique_group
 from objects import replace
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster import ECHO, Cluster, container, eventually, is_ready, requirement
+from cluster import Cluster, container, eventually, is_ready, requirement
+from lab_images import ECHO
 from objects import delete_collection, replace
 from workloads import NEVER_THERE, belongs_to, pods_of, pods_that, workload
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster import BUSYBOX, ECHO, Cluster, container, requirement, sleeper
+from cluster import Cluster, container, requirement, sleeper
+from lab_images import BUSYBOX, ECHO
 from objects import delete_collection, replace
 from watching import watching
 from workloads import NEVER_THERE, belongs_to, has_ready, is_complete, pods_of, pods_that, workload

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, container, eventually, has_condition, pod, requirement, shows, sleeper
+from cluster import Cluster, container, eventually, has_condition, pod, requirement, shows, sleeper
+from lab_images import ECHO
 from objects import delete_collection, replace
 from watching import watching
 from workloads import belongs_to, has_ready, owners, pods_of, pods_that, replication_controller, workload

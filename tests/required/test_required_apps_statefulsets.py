@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, is_ready, pod, requirement, sleeper
+from cluster import Cluster, is_ready, pod, requirement, sleeper
+from lab_images import ECHO
 from objects import replace
 from watching import Watching, watching
 from workloads import break_page, has_ready, mend_page, pods_of, pods_that, web, workload

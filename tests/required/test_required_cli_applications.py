@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, eventually, requirement, shell
 from components import python
-from newest_kubectl import manifest
+from manifests import manifest
 
 from machinery.api.catalogue import PODS, SERVICES
 from machinery.api.meta import Object
 from machinery.errors import StatusError
 
-pytest_plugins = ["cluster_fixture", "newest_kubectl_fixture"]
+pytest_plugins = ["cluster_fixture"]
 pytestmark = pytest.mark.timeout(300)
 
 GUESTBOOK = (Path(__file__).parent / "guestbook.py").read_text()
@@ -34,7 +34,7 @@ def demo() -> str:
     return manifest("v1", "ReplicationController", {"metadata": {"name": "update-demo-nautilus"}, "spec": spec})
 
 
-async def runs(newest: Cluster, replicas: int) -> None:
+async def runs(cluster: Cluster, replicas: int) -> None:
     """So many pods run with the right image, and serve their data through the API server."""
     image = SERVES["image"]
     names = "--template={{range .items}}{{.metadata.name}} {{end}}"
@@ -48,16 +48,16 @@ async def runs(newest: Cluster, replicas: int) -> None:
     )
 
     async def as_wanted() -> bool:
-        pods = (await newest.kubectl("get", "pods", "-o", "template", names, "-l", "name=update-demo")).split()
+        pods = (await cluster.kubectl("get", "pods", "-o", "template", names, "-l", "name=update-demo")).split()
         if len(pods) != replicas:
             return False
         for pod in pods:
-            if await newest.kubectl("get", "pods", pod, "-o", "template", state) != "true":
+            if await cluster.kubectl("get", "pods", pod, "-o", "template", state) != "true":
                 return False
-            assert await newest.kubectl("get", "pods", pod, "-o", "template", of_image) == image
-            path = PODS.path(newest.namespace, pod, "proxy/data.json")
+            assert await cluster.kubectl("get", "pods", pod, "-o", "template", of_image) == image
+            path = PODS.path(cluster.namespace, pod, "proxy/data.json")
             try:
-                told = await newest.client.request("GET", path)
+                told = await cluster.client.request("GET", path)
             except StatusError:  # it runs, and does not yet listen
                 return False
             assert told == {"image": "nautilus.jpg"}
@@ -66,33 +66,33 @@ async def runs(newest: Cluster, replicas: int) -> None:
     await eventually(as_wanted, f"{replicas} pods of the demonstration", 120)
 
 
-async def stop(newest: Cluster, text: str, *selectors: str) -> None:
-    await newest.kubectl("delete", "--grace-period=0", "--force", "-f", "-", stdin=text)
+async def stop(cluster: Cluster, text: str, *selectors: str) -> None:
+    await cluster.kubectl("delete", "--grace-period=0", "--force", "-f", "-", stdin=text)
     left = '--template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{"\\n"}}{{end}}{{end}}'
     for selector in selectors:
-        assert await newest.kubectl("get", "rc,svc", "-l", selector, "--no-headers") == ""
+        assert await cluster.kubectl("get", "rc,svc", "-l", selector, "--no-headers") == ""
 
         async def gone() -> bool:
-            return not await newest.kubectl("get", "pods", "-l", selector, "-o", "go-template", left)  # noqa: B023
+            return not await cluster.kubectl("get", "pods", "-l", selector, "-o", "go-template", left)  # noqa: B023
 
         await eventually(gone, "the pods leave")
 
 
 @requirement("[sig-cli] Kubectl client Update Demo should create and stop a replication controller [Conformance]")
-async def test_a_controller_is_started_and_stopped(newest: Cluster) -> None:
-    await newest.kubectl("create", "-f", "-", stdin=demo())
-    await runs(newest, 2)
-    await stop(newest, demo(), "name=update-demo")
+async def test_a_controller_is_started_and_stopped(cluster: Cluster) -> None:
+    await cluster.kubectl("create", "-f", "-", stdin=demo())
+    await runs(cluster, 2)
+    await stop(cluster, demo(), "name=update-demo")
 
 
 @requirement("[sig-cli] Kubectl client Update Demo should scale a replication controller [Conformance]")
-async def test_a_controller_is_scaled(newest: Cluster) -> None:
-    await newest.kubectl("create", "-f", "-", stdin=demo())
-    await runs(newest, 2)
+async def test_a_controller_is_scaled(cluster: Cluster) -> None:
+    await cluster.kubectl("create", "-f", "-", stdin=demo())
+    await runs(cluster, 2)
     for replicas in (1, 2):
-        await newest.kubectl("scale", "rc", "update-demo-nautilus", f"--replicas={replicas}", "--timeout=5m")
-        await runs(newest, replicas)
-    await stop(newest, demo(), "name=update-demo")
+        await cluster.kubectl("scale", "rc", "update-demo-nautilus", f"--replicas={replicas}", "--timeout=5m")
+        await runs(cluster, replicas)
+    await stop(cluster, demo(), "name=update-demo")
 
 
 async def guestbook(cluster: Cluster) -> list[str]:
@@ -126,17 +126,17 @@ async def guestbook(cluster: Cluster) -> list[str]:
 @requirement(
     "[sig-cli] Kubectl client Guestbook application should create and stop a working application [Conformance]"
 )
-async def test_an_application_of_three_tiers(newest: Cluster) -> None:
-    texts = await guestbook(newest)
+async def test_an_application_of_three_tiers(cluster: Cluster) -> None:
+    texts = await guestbook(cluster)
     for text in texts:
-        await newest.kubectl("create", "-f", "-", stdin=text)
+        await cluster.kubectl("create", "-f", "-", stdin=text)
 
     async def answers(command: str, value: str, wanted: Object) -> None:
         async def does() -> bool:
-            path = SERVICES.path(newest.namespace, "frontend", "proxy/guestbook")
+            path = SERVICES.path(cluster.namespace, "frontend", "proxy/guestbook")
             query = {"cmd": command, "key": "messages", "value": value}
             try:
-                return await newest.client.request("GET", path, query=query) == wanted
+                return await cluster.client.request("GET", path, query=query) == wanted
             except StatusError:
                 return False
 
@@ -146,6 +146,6 @@ async def test_an_application_of_three_tiers(newest: Cluster) -> None:
     await answers("set", "TestEntry", {"message": "Updated"})
     await answers("get", "", {"data": "TestEntry"})
     for text in texts:
-        await stop(newest, text)
+        await stop(cluster, text)
     for selector in ("app=agnhost", "app=guestbook"):
-        assert await newest.kubectl("get", "rc,svc,deploy", "-l", selector, "--no-headers") == ""
+        assert await cluster.kubectl("get", "rc,svc,deploy", "-l", selector, "--no-headers") == ""

@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, container, eventually, pod, requirement, sleeper
+from cluster import Cluster, container, eventually, pod, requirement, sleeper
+from lab_images import ECHO
 from objects import replace
 from servers import HTTP_PORT, asker, server
 from watching import watching

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster, pod, requirement, shows
-from servers import HTTP_PORT, UDP_PORT, asker, node_addresses, server, worker_nodes
+from servers import HTTP_PORT, UDP_PORT, asker, node_addresses, server
+from workers import schedulable_nodes
+
+from machinery.api.meta import name_of
 
 pytest_plugins = ["cluster_fixture"]
 
@@ -42,7 +45,7 @@ HOST_PORT = 54323
 )
 async def test_reaches_pods(cluster: Cluster, scheme: str, port: int, from_node: bool) -> None:
     addresses = {}
-    for number, node in enumerate(await worker_nodes(cluster)):
+    for number, node in enumerate(map(name_of, await schedulable_nodes(cluster))):
         name = f"netserver-{number}"
         made = await cluster.start(pod(name, await server(cluster), nodeName=node))
         addresses[name] = made["status"]["podIP"]
@@ -56,7 +59,7 @@ async def test_reaches_pods(cluster: Cluster, scheme: str, port: int, from_node:
     "[sig-network] HostPort validates that there is no conflict between pods with same hostPort but different hostIP and protocol [LinuxOnly] [Conformance]"
 )
 async def test_host_ports(cluster: Cluster) -> None:
-    node = (await worker_nodes(cluster))[0]
+    node = name_of((await schedulable_nodes(cluster))[0])
     address = (await node_addresses(cluster))[node]
     for name, host, protocol, port in (
         ("pod1", "127.0.0.1", "TCP", HTTP_PORT),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, container, eventually, pod, requirement, shell, shows
+from cluster import Cluster, container, eventually, pod, requirement, shell, shows
+from lab_images import ECHO
 
 from machinery.api import quantity
 from machinery.api.catalogue import CONFIGMAPS, NODES, PODS, SECRETS, SERVICES

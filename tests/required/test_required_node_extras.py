@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from cluster import ECHO, Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
+from cluster import Cluster, eventually, has_condition, is_ready, pod, requirement, shell, shows, sleeper
+from lab_images import ECHO
 from objects import labelled, replace
 from statuses import EPHEMERAL_CONTAINERS, container_statuses
 

@@ -7,20 +7,9 @@ import ipaddress
 from typing import Any
 
 import pytest
-from cluster import (
-    BUSYBOX,
-    ECHO,
-    SECONDS,
-    Cluster,
-    container,
-    has_condition,
-    is_ready,
-    pod,
-    requirement,
-    shell,
-    sleeper,
-)
+from cluster import SECONDS, Cluster, container, has_condition, is_ready, pod, requirement, shell, sleeper
 from connections import websocket_messages
+from lab_images import BUSYBOX, ECHO
 from objects import delete_collection, labelled, replace
 from watching import watching
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cluster import BUSYBOX, Cluster, eventually, has_condition, is_ready, requirement, shows
+from cluster import Cluster, eventually, has_condition, is_ready, requirement, shows
 from connections import get_protobuf
+from lab_images import BUSYBOX
 from objects import replace
 from statuses import container_statuses
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from cluster import BUSYBOX, Cluster, pod, requirement, shell, shows, sleeper
+from cluster import Cluster, pod, requirement, shell, shows, sleeper
+from lab_images import BUSYBOX
 from volumes import CONFIGMAP, SECRET, mount
 from workers import HOSTNAME, schedulable_nodes
 

@@ -10,6 +10,7 @@ from cluster import Cluster, container, requirement, sleeper
 from cluster import pod as a_pod
 from definitions import definition, served
 from hooks import MUTATING, VALIDATING, rules, serve
+from lab_images import REGISTRY
 from objects import replace
 
 from machinery.api.catalogue import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS
@@ -48,7 +49,7 @@ async def test_pods_and_config_maps_are_denied(cluster: Cluster) -> None:
         fails_open,
     ]
     async with server.registered(VALIDATING, *hooks):
-        unwanted = container(name="webhook-disallow", image="registry.navarch.local:5000/pause:3.10")
+        unwanted = container(name="webhook-disallow", image=f"{REGISTRY}/pause:3.10")
         with pytest.raises(StatusError, match="unwanted container name") as denied:
             await cluster.create(PODS, a_pod("disallowed", unwanted, labels=_DISALLOWED["data"]))
         assert "the pod contains unwanted label" in denied.value.message

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster import Cluster, container, eventually, sleeper
+from lab_images import REGISTRY
 
 from machinery.api.catalogue import PODS
 from machinery.api.meta import Object, name_of
@@ -13,7 +14,7 @@ from machinery.api.resource import ResourceType
 
 WEB = "web"
 """The name of the container that serves /index.html on port 8080."""
-NEVER_THERE = "registry.navarch.local:5000/never-there:404"
+NEVER_THERE = f"{REGISTRY}/never-there:404"
 """An image that is in no registry."""
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lab_images import BUSYBOX, IMPATIENT
 from traffic import check, traffic
 
 if TYPE_CHECKING:
@@ -13,12 +14,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["live_lab"]
 pytestmark = pytest.mark.timeout(900)
-
-IMAGE = "registry.navarch.local:5000/busybox:1.35"
-IMPATIENT = [
-    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
-    for what in ("not-ready", "unreachable")
-]
 
 
 def _ready(lab: LiveLab, node: str) -> str:
@@ -29,7 +24,7 @@ def _ready(lab: LiveLab, node: str) -> str:
 def test_pods_of_a_worker_that_died_run_elsewhere_and_it_comes_back(
     lab: LiveLab, namespace: str, eventually: Eventually
 ) -> None:
-    container = {"name": "c", "image": IMAGE, "command": ["sleep", "3600"]}
+    container = {"name": "c", "image": BUSYBOX, "command": ["sleep", "3600"]}
     template = {
         "metadata": {"labels": {"app": "moving"}},
         "spec": {"containers": [container], "tolerations": IMPATIENT, "terminationGracePeriodSeconds": 1},
@@ -68,7 +63,7 @@ def test_a_control_plane_that_died_is_not_missed(lab: LiveLab, namespace: str, e
             goal = len(client.acknowledged) + 60
             eventually(lambda: len(client.acknowledged) >= goal, 180, "the client goes on writing")
             name = f"after-{leader}"
-            lab.kubectl("create", "deployment", name, "-n", namespace, f"--image={IMAGE}", "--", "sleep", "3600")
+            lab.kubectl("create", "deployment", name, "-n", namespace, f"--image={BUSYBOX}", "--", "sleep", "3600")
             lab.kubectl("rollout", "status", "-n", namespace, f"deployment/{name}", "--timeout=180s", seconds=190)
         finally:
             lab.navarch("start", leader, seconds=300)

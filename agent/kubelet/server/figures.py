@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 
 from agent.kubelet import metrics
 from agent.kubelet.kit import Kit
-from agent.kubelet.node import machine
 from agent.kubelet.pods import spec
 from agent.kubelet.pods.manager import PodManager
+from agent.kubelet.server.filesystem import filesystem
 from machinery.api import meta
 
 _NODE_NAME = Gauge("kubelet_node_name", "The node's name. The count is always 1.", ["node"])
@@ -60,6 +60,15 @@ _OF_CLAIMS = {
         ("inodes_used", "Number of used inodes in the volume"),
     )
 }
+_FIELDS = {
+    "capacity_bytes": "capacityBytes",
+    "available_bytes": "availableBytes",
+    "used_bytes": "usedBytes",
+    "inodes": "inodes",
+    "inodes_free": "inodesFree",
+    "inodes_used": "inodesUsed",
+}
+"""Of FsStats, by the name of the metric."""
 
 
 def exposition(kit: Kit, manager: PodManager, registry: CollectorRegistry = REGISTRY) -> bytes:
@@ -111,14 +120,6 @@ def _refresh_volumes(manager: PodManager) -> None:
 
 def _measure(path: str, claim: tuple[str, str]) -> None:
     with contextlib.suppress(OSError):
-        found = machine.disk(path)
-        size = found.f_frsize
-        for name, value in (
-            ("capacity_bytes", found.f_blocks * size),
-            ("available_bytes", found.f_bavail * size),
-            ("used_bytes", (found.f_blocks - found.f_bfree) * size),
-            ("inodes", found.f_files),
-            ("inodes_free", found.f_ffree),
-            ("inodes_used", found.f_files - found.f_ffree),
-        ):
-            _OF_CLAIMS[name].labels(*claim).set(value)
+        found = filesystem(path)
+        for name, field in _FIELDS.items():
+            _OF_CLAIMS[name].labels(*claim).set(found[field])

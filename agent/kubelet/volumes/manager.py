@@ -117,9 +117,7 @@ class VolumeManager:
 
     async def _set_up_claim(self, pod: Object, volume: Object) -> MountedVolume:
         name = volume["name"]
-        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{meta.name_of(pod)}-{name}"
-        own = "ephemeral" in volume
-        claimed, source = await self._persistent.resolve(pod, claim, own=own)
+        claimed, source = await self._persistent.resolve(pod, spec.claim_of(pod, volume), own="ephemeral" in volume)
         read_only = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
         base = os.path.join(self.pod_dir(meta.uid_of(pod)), "volumes")
         path = await self._persistent.mount(pod, name, source, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.layout import PROJECT
+from lab.layout import PROJECT, Layout
+from lab.topology import Topology
 
 
 def navarch(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +75,21 @@ def test_a_missing_package_is_named_by_its_package() -> None:
     assert "Debian packages are missing: " in done.stderr
     assert "etcd-server" in done.stderr
     assert "run `navarch setup`" in done.stderr
+
+
+@pytest.mark.parametrize("suite", ["all", "e2e", "chaos", "required"])
+def test_a_lab_that_is_too_small_for_the_tests_is_told_before_they_run(suite: str) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    folder = Path(f"/var/lib/navarch/{name}")
+    folder.mkdir(parents=True)
+    try:
+        (folder / Layout(name).topology_file.name).write_text(Topology(control_planes=1, workers=1).to_json())
+        done = navarch("test", suite, NAVARCH_LAB=name)
+    finally:
+        shutil.rmtree(folder)
+    assert done.returncode == 1
+    assert "the lab that is there is too small for these tests (control planes: 1 of " in done.stderr
+    assert "run `navarch down` first" in done.stderr
 
 
 def test_down_without_a_lab_is_no_error() -> None:

@@ -1,4 +1,4 @@
-"""kubectl of the version whose requirements are shown."""
+"""What kubectl is given, and kubectl as a proxy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cluster import SECONDS, Cluster
+from cluster import KUBECTL, SECONDS, Cluster
 
-from lab.verbs import clients
 from machinery.api.meta import Object
-
-PROGRAM = clients.FOLDER / "tools" / "new" / "kubectl"
 
 
 def manifest(api_version: str, kind: str, body: Object) -> str:
@@ -24,7 +21,7 @@ def manifest(api_version: str, kind: str, body: Object) -> str:
 async def proxy(cluster: Cluster, *options: str) -> AsyncIterator[str]:
     """`kubectl proxy`, and the first line that it says."""
     process = await asyncio.create_subprocess_exec(
-        cluster.program,
+        KUBECTL,
         f"--kubeconfig={cluster.lab.layout.kubeconfig}",
         "proxy",
         *options,
