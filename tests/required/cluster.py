@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,13 +122,14 @@ class Cluster:
     async def object_that(
         self, resource: ResourceType, name: str, holds: Callable[[Object], Any], what: str, *, seconds: float = SECONDS
     ) -> Object:
-        """The object as it is when something holds."""
+        """The object as it is when it is there and something holds."""
         last: Object = {}
 
         async def as_wanted() -> bool:
             last.clear()
-            last.update(await self.get(resource, name))
-            return bool(holds(last))
+            with suppress(NotFound):
+                last.update(await self.get(resource, name))
+            return bool(last and holds(last))
 
         try:
             await eventually(as_wanted, f"{resource.plural}/{name} {what}", seconds)

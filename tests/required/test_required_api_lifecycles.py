@@ -84,6 +84,7 @@ def _binding(**more: Any) -> dict[str, Any]:
                 {"spec": {"matchingPrecedence": _PRECEDENCE - 1}},
                 lambda found: found["spec"].update(matchingPrecedence=_PRECEDENCE - 2),
                 _STATUSES,
+                status_alone=True,
             ),
             name="[sig-api-machinery] API priority and fairness should support FlowSchema API operations [Conformance]",
         ),
@@ -94,11 +95,19 @@ def _binding(**more: Any) -> dict[str, Any]:
                 {"spec": {"limited": {"nominalConcurrencyShares": 4}}},
                 lambda found: found["spec"]["limited"].update(nominalConcurrencyShares=6),
                 _STATUSES,
+                status_alone=True,
             ),
             name="[sig-api-machinery] API priority and fairness should support PriorityLevelConfiguration API operations [Conformance]",
         ),
         shows(
-            Kind(VALIDATINGADMISSIONPOLICIES, {"spec": _VALIDATIONS}, _IGNORE, _policy_fails, _STATUSES),
+            Kind(
+                VALIDATINGADMISSIONPOLICIES,
+                {"spec": _VALIDATIONS},
+                _IGNORE,
+                _policy_fails,
+                _STATUSES,
+                status_alone=True,
+            ),
             name="[sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should support ValidatingAdmissionPolicy API operations [Conformance]",
         ),
         shows(

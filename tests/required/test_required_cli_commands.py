@@ -176,17 +176,16 @@ async def test_expose(cluster: Cluster) -> None:
     pod = await start_primary(cluster)
 
     async def exposed(name: str, port: int) -> None:
-        async def endpoints() -> bool:
-            subsets = (await cluster.get(ENDPOINTS, name)).get("subsets") or ()
+        def of_the_pod(endpoints: Object) -> bool:
             found = [
                 (address["targetRef"]["name"], [each["port"] for each in subset["ports"]])
-                for subset in subsets
+                for subset in endpoints.get("subsets") or ()
                 for address in subset.get("addresses") or ()
             ]
             return found == [(pod, [6379])]
 
         service = await cluster.object_that(SERVICES, name, lambda _: True, "made")
-        await eventually(endpoints, f"the one endpoint of {name}")
+        await cluster.object_that(ENDPOINTS, name, of_the_pod, "of the one pod")
         assert [(each["port"], each["targetPort"]) for each in service["spec"]["ports"]] == [(port, 6379)]
 
     await cluster.kubectl("expose", "rc", PRIMARY, "--name=rm2", "--port=1234", "--target-port=6379")
