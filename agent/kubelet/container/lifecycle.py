@@ -24,7 +24,6 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 MINIMUM_GRACE_SECONDS = 1
-DEFAULT_GRACE_SECONDS = 30
 
 
 class Hooks:
@@ -56,7 +55,7 @@ class Hooks:
         """Stop a container whose postStart hook failed."""
         status = self._kit.view.pod(meta.uid_of(pod)).by_id(container_id)
         if status is not None:
-            await self.stop(pod, status, grace_of(pod), message="FailedPostStartHook")
+            await self.stop(pod, status, spec.grace_of(pod), message="FailedPostStartHook")
 
     async def stop(self, pod: Object, status: Container, grace_seconds: float, *, message: str = "") -> None:
         """preStop hook, then SIGTERM, then SIGKILL when the grace is over. Raises CriError."""
@@ -140,15 +139,6 @@ class Hooks:
             with contextlib.suppress(CriNotFound):
                 await self._kit.cri.remove_container(container.id)
             self._kit.view.note_removed(container.id)
-
-
-def grace_of(pod: Object) -> float:
-    """How long a pod's containers have to end, in seconds."""
-    of_deletion = pod["metadata"].get("deletionGracePeriodSeconds")
-    if of_deletion is not None:
-        return float(of_deletion)
-    of_spec = pod["spec"].get("terminationGracePeriodSeconds")
-    return float(DEFAULT_GRACE_SECONDS if of_spec is None else of_spec)
 
 
 def pre_stop(container: Object | None, status: Container) -> Object | None:

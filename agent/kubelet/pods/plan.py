@@ -25,6 +25,13 @@ class Kill:
     message: str
     cause: str = NO_PROBE
 
+    def grace_seconds(self, pod: Object) -> float:
+        """How long the container has to end: what the probe that failed allows, or the pod."""
+        container = spec.find_container(pod, self.container.name) or {}
+        field = {LIVENESS_PROBE: "livenessProbe", STARTUP_PROBE: "startupProbe"}.get(self.cause, "")
+        own = (container.get(field) or {}).get("terminationGracePeriodSeconds")
+        return spec.grace_of(pod) if own is None else float(own)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -13,6 +13,7 @@ from machinery.api import meta
 from machinery.api.meta import Object
 
 SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
+_GRACE_SECONDS = 30  # the API server's default, for pods that never saw it
 
 
 def init_containers(pod: Object) -> list[Object]:
@@ -159,3 +160,12 @@ def claim_of(pod: Object, volume: Object) -> str:
     if volume.get("ephemeral") is not None:
         return f"{meta.name_of(pod)}-{volume['name']}"
     return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+
+
+def grace_of(pod: Object) -> float:
+    """How long a pod's containers have to end, in seconds."""
+    of_deletion = pod["metadata"].get("deletionGracePeriodSeconds")
+    if of_deletion is not None:
+        return float(of_deletion)
+    of_spec = pod["spec"].get("terminationGracePeriodSeconds")
+    return float(_GRACE_SECONDS if of_spec is None else of_spec)

@@ -18,7 +18,7 @@ from typing import Any
 from agent.cri.errors import CriError
 from agent.kubelet import metrics
 from agent.kubelet.container.errors import ContainerConfigError, ImageError, StartError
-from agent.kubelet.container.lifecycle import Hooks, grace_of
+from agent.kubelet.container.lifecycle import Hooks
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.container.starter import PodStart, Starter
 from agent.kubelet.kit import Kit
@@ -26,7 +26,7 @@ from agent.kubelet.pods import ending, spec
 from agent.kubelet.pods.crashes import CrashPause, crash_pause
 from agent.kubelet.pods.mirror import Mirrors
 from agent.kubelet.pods.phase import TERMINAL
-from agent.kubelet.pods.plan import LIVENESS_PROBE, STARTUP_PROBE, Kill, Plan, ProbeVerdicts, plan_pod
+from agent.kubelet.pods.plan import Plan, ProbeVerdicts, plan_pod
 from agent.kubelet.pods.preparation import Preparation
 from agent.kubelet.pods.reporter import Reporter
 from agent.kubelet.pods.resize import Resizing
@@ -82,7 +82,7 @@ class PodWorker:
         self._operation = "update"
         self._preparation.expire()  # labels and annotations may be in its files
         if meta.is_deleting(pod):
-            self.shorten_grace(grace_of(pod))
+            self.shorten_grace(spec.grace_of(pod))
             self._interrupt()
         self.wake()
 
@@ -105,7 +105,7 @@ class PodWorker:
         """The pod is no longer wanted, and nobody is left to report to."""
         self._gone = True
         if self._grace_seconds is None:
-            self.shorten_grace(grace_of(self.pod))
+            self.shorten_grace(spec.grace_of(self.pod))
         self._interrupt()
         self.wake()
 
@@ -113,7 +113,7 @@ class PodWorker:
         """End the pod as failed: rejected, evicted, over its deadline."""
         if self._verdict is None:
             self._verdict = verdict
-        self.shorten_grace(grace_of(self.pod) if grace_seconds is None else grace_seconds)
+        self.shorten_grace(spec.grace_of(self.pod) if grace_seconds is None else grace_seconds)
         self._dirty = True
         self._interrupt()
         self.wake()
@@ -171,7 +171,7 @@ class PodWorker:
     @property
     def grace_seconds(self) -> float:
         """How long containers have to end."""
-        return grace_of(self.pod) if self._grace_seconds is None else self._grace_seconds
+        return spec.grace_of(self.pod) if self._grace_seconds is None else self._grace_seconds
 
     @property
     def verdict(self) -> Verdict | None:
@@ -201,7 +201,10 @@ class PodWorker:
         """One sync, which a deletion interrupts; whether the pod has come to its end."""
         operation, self._operation = self._operation, "sync"
         with metrics.timed(metrics.POD_WORKER.labels(operation)):
-            found = await self._interruptible(self._sync())
+            try:
+                found = await self._interruptible(self._sync())
+            finally:
+                await self._preparation.stop()
         if found is None:
             return False  # interrupted: the loop sees why
         (due,) = found
@@ -303,18 +306,12 @@ class PodWorker:
                 await self._hooks.reset(pod, runtime, plan.reset, self.grace_seconds)
                 return True
             for kill in plan.kills:
-                await self._hooks.stop(pod, kill.container, self._kill_grace(kill), message=kill.message)
+                await self._hooks.stop(pod, kill.container, kill.grace_seconds(self.pod), message=kill.message)
         except CriError as error:
             kit.teller.pod(pod, "Warning", "FailedKillPod", f"error killing pod: {error}")
             self._due(_RETRY_SECONDS)
             return False
         return await self._bring_up(plan)
-
-    def _kill_grace(self, kill: Kill) -> float:
-        container = spec.find_container(self.pod, kill.container.name) or {}
-        field = {LIVENESS_PROBE: "livenessProbe", STARTUP_PROBE: "startupProbe"}.get(kill.cause, "")
-        own = (container.get(field) or {}).get("terminationGracePeriodSeconds")
-        return grace_of(self.pod) if own is None else float(own)
 
     async def _bring_up(self, plan: Plan) -> bool:
         kit, pod = self._kit, self._promised
@@ -336,6 +333,9 @@ class PodWorker:
             self._sandbox_failures += 1
             return False
         self._sandbox_failures = 0
+        if not await self._preparation.finish():
+            self._due(self._preparation.retry_seconds)
+            return False
         secrets = await self._starter.pull_secrets(pod)
         start = PodStart(pod, config, sandbox_id, self._preparation.volumes or {}, secrets, handler)
         return await self._start_containers(plan, start)

@@ -5,6 +5,7 @@ Source: pod API volume sources; k8s.io/kubernetes pkg/volume/{configmap,secret,d
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,26 +101,28 @@ def _downward(pod: Object, items: Sequence[Object], mode: int, facts: PodFacts) 
 
 async def _projected(pod: Object, volume: Object, facts: PodFacts, sources: Sources) -> Files:
     mode = _default_mode(volume)
+    pieces = [_piece(pod, source, mode, facts, sources) for source in volume.get("sources") or ()]
     files: Files = {}
-    for source in volume.get("sources") or ():
-        if source.get("configMap"):
-            of = source["configMap"]
-            files |= await _config_map(pod, of, of["name"], mode, sources)
-        elif source.get("secret"):
-            of = source["secret"]
-            files |= await _secret(pod, of, of["name"], mode, sources)
-        elif source.get("downwardAPI"):
-            files |= _downward(pod, source["downwardAPI"].get("items") or (), mode, facts)
-        elif source.get("serviceAccountToken"):
-            of = source["serviceAccountToken"]
-            token = await sources.tokens.token(pod, of.get("audience") or "", int(of.get("expirationSeconds") or 3600))
-            files[of["path"]] = _token_file(pod, token, mode)
-        elif source.get("clusterTrustBundle"):
-            of = source["clusterTrustBundle"]
-            files[of["path"]] = ProjectedFile(await sources.bundles.anchors(of), mode)
-        else:
-            raise VolumeError(f"projected volume source {', '.join(source)} is not supported")
+    for found in await asyncio.gather(*pieces, return_exceptions=True):  # all at once, and the first error in order
+        if isinstance(found, BaseException):
+            raise found
+        files |= found
     return files
+
+
+async def _piece(pod: Object, source: Object, mode: int, facts: PodFacts, sources: Sources) -> Files:
+    if of := source.get("configMap"):
+        return await _config_map(pod, of, of["name"], mode, sources)
+    if of := source.get("secret"):
+        return await _secret(pod, of, of["name"], mode, sources)
+    if of := source.get("downwardAPI"):
+        return _downward(pod, of.get("items") or (), mode, facts)
+    if of := source.get("serviceAccountToken"):
+        token = await sources.tokens.token(pod, of.get("audience") or "", int(of.get("expirationSeconds") or 3600))
+        return {of["path"]: _token_file(pod, token, mode)}
+    if of := source.get("clusterTrustBundle"):
+        return {of["path"]: ProjectedFile(await sources.bundles.anchors(of), mode)}
+    raise VolumeError(f"projected volume source {', '.join(source)} is not supported")
 
 
 def _token_file(pod: Object, token: str, mode: int) -> ProjectedFile:

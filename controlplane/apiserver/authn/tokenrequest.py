@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage/token.go, pkg
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ DEFAULT_SECONDS = 3600
 KUBELET_SECONDS = 3607
 """What pods' own volumes ask for: short enough to rotate, and told apart from what a person would ask for."""
 EXTENDED_SECONDS = 365 * 24 * 3600
+_BOUND = {("", "Pod"): PODS, ("", "Node"): NODES, ("", "Secret"): SECRETS}  # by group and kind
 _LEAST_SECONDS = 600
 _MOST_SECONDS = 1 << 32
 
@@ -41,8 +43,12 @@ class TokenRequests:
 
     async def __call__(self, call: Call) -> Object:
         """The request with the token in its status. Raises NotFound, Invalid, BadRequest, Conflict."""
-        account = await self._get(SERVICEACCOUNTS, call.namespace, call.name)
         spec = dict(call.object.get("spec") or {})
+        reference = spec.get("boundObjectRef")
+        account, referred = await asyncio.gather(
+            self.reader.get_latest(SERVICEACCOUNTS, call.namespace, call.name), self._referred(call, reference or {})
+        )
+        account = _found(account, SERVICEACCOUNTS, call.name)
         audiences = spec.get("audiences") or list(self.api_audiences)
         seconds = spec.get("expirationSeconds") or DEFAULT_SECONDS
         field = "spec.expirationSeconds"
@@ -55,8 +61,7 @@ class TokenRequests:
         if self.max_seconds and seconds > self.max_seconds:
             call.warnings.append(f"requested expiration of {seconds} seconds shortened to {self.max_seconds} seconds")
             seconds = self.max_seconds
-        reference = spec.get("boundObjectRef")
-        bound = await self._bound(call, reference) if reference else []
+        bound = await self._bound(call, reference, referred) if reference else []
         lives, warn_after = seconds, 0
         if self.extend and seconds == KUBELET_SECONDS and set(audiences) <= set(self.api_audiences):
             lives, warn_after = EXTENDED_SECONDS, seconds
@@ -80,37 +85,35 @@ class TokenRequests:
         status = {"token": token, "expirationTimestamp": expires}
         return call.object | {"metadata": metadata, "spec": answered, "status": status}
 
-    async def _get(self, resource: ResourceType, namespace: str, name: str) -> Object:
-        obj = await self.reader.get_latest(resource, namespace, name)
-        if obj is None:
-            raise NotFound(f"{resource.plural} {show(name)} not found", details={"name": name, "kind": resource.plural})
-        return obj
+    async def _referred(self, call: Call, reference: Object) -> Object | None:
+        """What the token is to be bound to, if it is there."""
+        group, _, _ = (reference.get("apiVersion") or "").rpartition("/")
+        resource = _BOUND.get((group, reference.get("kind") or ""))
+        if resource is None:
+            return None
+        namespace = call.namespace if resource.namespaced else ""
+        return await self.reader.get_latest(resource, namespace, reference.get("name") or "")
 
-    async def _bound(self, call: Call, reference: Object) -> list[tuple[str, Object]]:
-        version, kind = reference.get("apiVersion") or "", reference.get("kind") or ""
+    async def _bound(self, call: Call, reference: Object, referred: Object | None) -> list[tuple[str, Object]]:
+        """The objects that the token names, by their claims."""
+        group, _, version = (reference.get("apiVersion") or "").rpartition("/")
+        kind = reference.get("kind") or ""
         name, uid = reference.get("name") or "", reference.get("uid") or ""
-        group, _, version = version.rpartition("/")
-        bound: list[tuple[str, Object]]
-        match group, kind:
-            case "", "Pod":
-                pod = await self._get(PODS, call.namespace, name)
-                spec = pod.get("spec") or {}
-                if spec.get("serviceAccountName") != call.name:
-                    raise BadRequest(
-                        f"cannot bind token for serviceaccount {show(call.name)} "
-                        "to pod running with different serviceaccount name."
-                    )
-                bound = [("pod", pod)]
-                if node_name := spec.get("nodeName"):
-                    node = await self.reader.get_latest(NODES, "", node_name)
-                    # A pod may be bound to a node that is not there (yet): its name is told nevertheless.
-                    bound.append(("node", node or {"metadata": {"name": node_name}}))
-            case "", "Node":
-                bound = [("node", await self._get(NODES, "", name))]
-            case "", "Secret":
-                bound = [("secret", await self._get(SECRETS, call.namespace, name))]
-            case _:
-                raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+        resource = _BOUND.get((group, kind))
+        if resource is None:
+            raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+        bound = [(resource.singular, _found(referred, resource, name))]
+        if resource is PODS:
+            pod_spec = bound[0][1].get("spec") or {}
+            if pod_spec.get("serviceAccountName") != call.name:
+                raise BadRequest(
+                    f"cannot bind token for serviceaccount {show(call.name)} "
+                    "to pod running with different serviceaccount name."
+                )
+            if node_name := pod_spec.get("nodeName"):
+                node = self.reader.get(NODES, "", node_name) or await self.reader.get_latest(NODES, "", node_name)
+                # A pod may be bound to a node that is not there (yet): its name is told nevertheless.
+                bound.append(("node", node or {"metadata": {"name": node_name}}))
         if uid and uid != uid_of(bound[0][1]):
             raise Conflict(
                 f"Operation cannot be fulfilled on {kind} {show(name_of(bound[0][1]))}: the UID in the bound object "
@@ -119,3 +122,9 @@ class TokenRequests:
                 details={"name": name, "kind": kind},
             )
         return bound
+
+
+def _found(obj: Object | None, resource: ResourceType, name: str) -> Object:
+    if obj is None:
+        raise NotFound(f"{resource.plural} {show(name)} not found", details={"name": name, "kind": resource.plural})
+    return obj

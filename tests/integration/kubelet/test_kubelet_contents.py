@@ -296,6 +296,26 @@ async def test_missing_volume_source_is_told_and_pod_starts_when_it_appears(node
     await node.delete(name)
 
 
+async def test_containers_wait_for_what_every_pod_has_when_it_is_missing(node: TestNode) -> None:
+    """The sandbox doesn't wait for such volumes; the containers do."""
+    await node.client.delete(CONFIGMAPS, "kube-root-ca.crt", "default")
+    name = await node.create(
+        {
+            "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}}],
+            "containers": [box("sleep", "3600", volumeMounts=[mount("v", "/v")])],
+        }
+    )
+    assert await node.wait_event(name, "FailedMount") == (
+        'MountVolume.SetUp failed for volume "v" : configmap "kube-root-ca.crt" not found'
+    )
+    pod = await node.get(name)
+    assert pod["status"]["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    await node.client.create(CONFIGMAPS, config_map("kube-root-ca.crt", {"ca.crt": "late"}))
+    await node.wait_ready(name)
+    assert await node.run_in(name, "cat", "/v/ca.crt") == "late"
+    await node.delete(name)
+
+
 async def test_shared_volume_and_fifty_config_maps_at_once(node: TestNode) -> None:
     """EmptyDir, Shared volumes between containers; EmptyDir Wrapper Volume, ConfigMap volumes, no race."""
     names = [f"race-{i}" for i in range(50)]
