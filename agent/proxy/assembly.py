@@ -21,7 +21,7 @@ from agent.proxy.model import Family
 from agent.proxy.planning import HEADLESS_LABEL, PROXY_NAME_LABEL
 from agent.proxy.proxier import Proxier
 from agent.proxy.settings import RuleSettings
-from agent.proxy.thisnode import ThisNode, node_name, own_addresses, rule_settings
+from agent.proxy.thisnode import ThisNode, health_check_addresses, node_name, own_addresses, rule_settings
 from machinery import collector
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, SERVICECIDRS, SERVICES
 from machinery.api.meta import Object, is_deleting
@@ -84,19 +84,22 @@ class _Assembly:
         async with (
             self._healthz(),
             self._metrics(),
-            HealthCheckServers(self.health, self._health_check_addresses(), self.recorder, self.name) as health_checks,
+            HealthCheckServers(self.health, self.recorder, self.name) as health_checks,
             self.informers,
         ):
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
             await _at_most(_RANGES_SECONDS, self.ranges)
-            proxier = self._proxier(health_checks)
+            node = self._this_node()
+            health_checks.addresses = await health_check_addresses(
+                self._families(), self.wanted, node, kernel.addresses
+            )
+            proxier = self._proxier(health_checks, node)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.recorder.run())
                 group.create_task(proxier.run())
                 group.create_task(self._when_started(proxier))
 
-    def _proxier(self, health_checks: HealthCheckServers) -> Proxier:
-        node = self._this_node()
+    def _proxier(self, health_checks: HealthCheckServers, node: ThisNode) -> Proxier:
         mode = self.wanted.mode
         families = []
         for family in self._families():
@@ -146,9 +149,6 @@ class _Assembly:
         await proxier.started()
         collector.settled()
         await modes.clean_up(modes.others(self.wanted.mode))
-
-    def _health_check_addresses(self) -> list[str]:
-        return ["0.0.0.0", "::"] if kernel.has_ipv6() else ["0.0.0.0"]
 
     def _healthz(self) -> HealthzServer:
         host, port = configuration.host_port(

@@ -74,3 +74,13 @@ def set_oom_score_adjustment(value: int) -> None:
 def has_ipv6() -> bool:
     """Whether this network namespace speaks IPv6."""
     return os.path.exists("/proc/net/if_inet6")
+
+
+async def addresses() -> list[str]:
+    """All of this network namespace's addresses, of both families."""
+    from pyroute2 import AsyncIPRoute  # takes 0.1 s and 10 MiB, and few ask
+
+    async with AsyncIPRoute() as route:
+        found = [message async for message in await route.addr("dump")]
+    # IFA_LOCAL is missing where it is the same as IFA_ADDRESS: everywhere but on links from point to point.
+    return [str(each.get("IFA_LOCAL") or each.get("IFA_ADDRESS")) for each in found]

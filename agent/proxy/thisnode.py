@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
@@ -99,6 +99,30 @@ def node_port_ranges(family: Family, configuration: ProxyConfiguration, node: Th
         elif _is_of(entry, family):
             found.append(str(ip_network(entry, strict=False)))
     return None if _EVERYWHERE[family] in found else tuple(sorted(set(found)))
+
+
+async def health_check_addresses(
+    families: Sequence[Family],
+    configuration: ProxyConfiguration,
+    node: ThisNode,
+    own: Callable[[], Awaitable[Sequence[str]]],
+) -> list[str]:
+    """Where health check node ports are served: at this machine's addresses that serve NodePorts, or everywhere.
+
+    `own` tells the machine's addresses; it is asked only where a range may hold several of them.
+    """
+    found: list[str] = []
+    for family in families:
+        ranges = node_port_ranges(family, configuration, node)
+        if ranges is None:
+            found.append("0.0.0.0" if family is Family.IPV4 else "::")
+            continue
+        networks = [ip_network(text) for text in ranges]
+        if all(network.num_addresses == 1 for network in networks):
+            found += [str(network.network_address) for network in networks]
+        else:
+            found += [ip for ip in await own() if any(ip_address(ip) in network for network in networks)]
+    return found
 
 
 def _detector(family: Family, configuration: ProxyConfiguration, node: ThisNode) -> LocalDetector:

@@ -190,6 +190,7 @@ async def test_load_balancers_learn_where_endpoints_are_and_bad_endpoints_are_to
         "--oom-score-adj=0",
         "--healthz-bind-address=127.0.0.1:0",
         "--metrics-bind-address=127.0.0.1:0",
+        "--nodeport-addresses=127.0.0.0/8",
     ]
     service = await cluster.add_service(
         "lb", type="LoadBalancer", externalTrafficPolicy="Local", clusterIP="10.96.0.51", healthCheckNodePort=31999
