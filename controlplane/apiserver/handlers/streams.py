@@ -6,6 +6,7 @@ pkg/registry/core/{node,service}/rest.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -33,10 +34,11 @@ from controlplane.apiserver.handlers.proxying import (
 )
 from controlplane.apiserver.handlers.rewriting import Rewriting
 from controlplane.apiserver.http.request import Answered
+from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.routing import Query
 from controlplane.apiserver.streaming import remotecommand, tunnel
 from machinery.api import fielderror
-from machinery.api.catalogue import ENDPOINTSLICES, NODES, PODS, SERVICES
+from machinery.api.catalogue import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object, labels_of, parse_time
 from machinery.errors import BadRequest, ServiceUnavailable, StatusError
@@ -293,21 +295,34 @@ async def proxy_service(api: Api, exchange: Exchange) -> Response:
     namespace = exchange.info.namespace
     record = await read.find(api, api.resources.of(SERVICES), namespace, name)
     wanted = _service_port(record.object, name, port)
-    found = []
-    for endpoint_slice in api.reader.list(ENDPOINTSLICES, namespace):
-        if labels_of(endpoint_slice).get("kubernetes.io/service-name") != name:
-            continue
-        numbers = [
-            p["port"] for p in endpoint_slice.get("ports") or () if (p.get("name") or "") == wanted and p.get("port")
-        ]
-        for endpoint in endpoint_slice.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready") is not False:
-                found += [(address, number) for address in endpoint.get("addresses") or () for number in numbers]
+    found = ready_endpoints(api.reader, namespace, name, wanted)
     if not found:
         raise ServiceUnavailable(f"no endpoints available for service {fielderror.show(exchange.info.name)}")
     address, number = secrets.choice(found)
-    peer = Peer(address, int(number), _tls_to_pods(scheme, api))
+    peer = Peer(address, number, _tls_to_pods(scheme, api))
     return await _proxy(api, exchange, peer, "ServiceProxyOptions")
+
+
+def ready_endpoints(reader: Reader, namespace: str, service: str, port: str) -> list[tuple[str, int]]:
+    """Address and port number of each ready endpoint of a service's port, by the port's name.
+
+    While there is no slice, its Endpoints tell: a client may have waited for those, and either can be there first.
+    """
+    found: list[tuple[str, int]] = []
+    for piece in reader.list(ENDPOINTSLICES, namespace):
+        if labels_of(piece).get("kubernetes.io/service-name") == service:
+            for endpoint in piece.get("endpoints") or ():
+                if (endpoint.get("conditions") or {}).get("ready") is not False:
+                    found += itertools.product(endpoint.get("addresses") or (), _port_numbers(piece, port))
+    if not found:
+        for subset in (reader.get(ENDPOINTS, namespace, service) or {}).get("subsets") or ():
+            addresses = [each["ip"] for each in subset.get("addresses") or ()]
+            found += itertools.product(addresses, _port_numbers(subset, port))
+    return found
+
+
+def _port_numbers(piece: Object, port: str) -> list[int]:
+    return [p["port"] for p in piece.get("ports") or () if (p.get("name") or "") == port and p.get("port")]
 
 
 def _service_port(service: Object, name: str, port: str) -> str:
