@@ -2,7 +2,7 @@
 
 Output is read whole, so this is for short-lived tools (nft, mount, conntrack), not for daemons or streams.
 
-What goes in and comes out lies in files in memory, and the program is process by vfork: a fork, as the event loop's own
+What goes in and comes out lies in files in memory, and the program is started by vfork: a fork, as the event loop's own
 subprocesses have it, copies the page tables of the agent, which costs more than all that nft does (decision 54).
 Source: memfd_create(2), pidfd_open(2), vfork(2).
 """
@@ -35,7 +35,7 @@ class CommandResult:
 
 
 class CommandError(NavarchError):
-    """A program is missing, could not be process, took too long, or (with check) failed.
+    """A program is missing, could not be started, took too long, or (with check) failed.
 
     `result` is None unless the program ended by itself.
     """
@@ -58,7 +58,7 @@ async def run(
     The program is killed when the timeout passes or the caller is cancelled. `env`, if given, is the whole
     environment. Never put secrets in `argv`: every user of the host can read it; use `stdin`.
 
-    Raises CommandError when the program can't be process or takes too long and, with `check`, when it fails.
+    Raises CommandError when the program can't be started or takes too long and, with `check`, when it fails.
     """
     with _memory("in") as given, _memory("out") as out, _memory("err") as err:
         if stdin is not None:
@@ -71,10 +71,10 @@ async def run(
         except FileNotFoundError as error:
             raise CommandError(f"{argv[0]}: no such program; is its package installed?") from error
         except OSError as error:
-            raise CommandError(f"{argv[0]}: can't be process: {error.strerror}") from error
+            raise CommandError(f"{argv[0]}: can't be started: {error.strerror}") from error
         try:
             async with asyncio.timeout(timeout_seconds):
-                await _end_of(process)
+                status = await _end_of(process)
         except TimeoutError as error:
             await _kill(process)
             raise CommandError(f"{argv[0]}: still running after {timeout_seconds:g} s, killed") from error
@@ -82,7 +82,7 @@ async def run(
             await _kill(process)
             raise
         stdout, stderr = _whole(out), _whole(err)
-    result = CommandResult(process.wait(), stdout, stderr)
+    result = CommandResult(status, stdout, stderr)
     if check and result.returncode != 0:
         said = stderr.decode(errors="replace").strip()[-_SHOWN_STDERR_CHARS:]
         how = f"exit status {result.returncode}" if result.returncode > 0 else f"killed by signal {-result.returncode}"
@@ -99,7 +99,8 @@ def _whole(file: FileIO) -> bytes:
     return file.readall()
 
 
-async def _end_of(process: subprocess.Popen[bytes]) -> None:
+async def _end_of(process: subprocess.Popen[bytes]) -> int:
+    """Its exit status; negative: killed by that signal."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     watched = os.pidfd_open(process.pid)
@@ -109,7 +110,7 @@ async def _end_of(process: subprocess.Popen[bytes]) -> None:
     finally:
         loop.remove_reader(watched)
         os.close(watched)
-    process.wait()
+    return process.wait()
 
 
 async def _kill(process: subprocess.Popen[bytes]) -> None:

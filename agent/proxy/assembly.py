@@ -81,23 +81,17 @@ class _Assembly:
         self.fallback = own_addresses(wanted, client.config.server)
 
     async def run(self) -> None:
-        async with (
-            self._healthz(),
-            self._metrics(),
-            HealthCheckServers(self.health, self.recorder, self.name) as health_checks,
-            self.informers,
-        ):
+        async with self._healthz(), self._metrics(), self.informers:
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
             await _at_most(_RANGES_SECONDS, self.ranges)
             node = self._this_node()
-            health_checks.addresses = await health_check_addresses(
-                self._families(), self.wanted, node, kernel.addresses
-            )
-            proxier = self._proxier(health_checks, node)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.recorder.run())
-                group.create_task(proxier.run())
-                group.create_task(self._when_started(proxier))
+            addresses = await health_check_addresses(self._families(), self.wanted, node, kernel.addresses)
+            async with HealthCheckServers(self.health, addresses, self.recorder, self.name) as health_checks:
+                proxier = self._proxier(health_checks, node)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.recorder.run())
+                    group.create_task(proxier.run())
+                    group.create_task(self._when_started(proxier))
 
     def _proxier(self, health_checks: HealthCheckServers, node: ThisNode) -> Proxier:
         mode = self.wanted.mode

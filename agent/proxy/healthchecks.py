@@ -26,12 +26,11 @@ log = get_logger(__name__)
 class HealthCheckServers:
     """Serves the health check node ports while it is entered."""
 
-    def __init__(self, health: ProxyHealth, recorder: EventRecorder, node: str) -> None:
-        """What can't be served is told as an event."""
+    def __init__(self, health: ProxyHealth, addresses: Sequence[str], recorder: EventRecorder, node: str) -> None:
+        """`addresses` are where to listen; 0.0.0.0 or :: for everywhere. What can't be is told as an event."""
         self._health = health
         self._recorder, self._node = recorder, node
-        self.addresses: Sequence[str] = ()
-        """Where to listen; 0.0.0.0 or :: for everywhere. To be set before the first `sync`."""
+        self._addresses = addresses
         self._checks: dict[str, HealthCheck] = {}
         self._runners: dict[tuple[str, int], web.AppRunner] = {}
 
@@ -64,7 +63,7 @@ class HealthCheckServers:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         self._runners[key] = runner
-        for address in self.addresses:
+        for address in self._addresses:
             try:
                 await web.TCPSite(runner, address, port).start()
             except OSError as error:

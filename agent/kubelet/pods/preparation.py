@@ -6,7 +6,6 @@ Source: kubelet's syncPod up to WaitForAttachAndMount; back-off of volume operat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 
 from agent.kubelet.container.errors import VolumeError
@@ -72,8 +71,7 @@ class Preparation:
         making, self._making = self._making, None
         if making is not None:
             making.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await making
+            await asyncio.wait([making])
 
     async def _set_up(self, pod: Object, ips: tuple[str, ...]) -> bool:
         kit, expired = self._kit, self._expired
@@ -106,16 +104,16 @@ def needs_nothing_of_users(pod: Object) -> bool:
 
     The sandbox then need not wait for them; else a pod whose volume can't be had must have none.
     """
-    return not pod["spec"].get("resourceClaims") and all(
-        volume.get("emptyDir") == {} or _is_of_every_pod(volume.get("projected") or {"sources": [{}]})
-        for volume in pod["spec"].get("volumes") or ()
-    )
+    volumes = pod["spec"].get("volumes") or ()
+    return not pod["spec"].get("resourceClaims") and all(map(_is_of_every_pod, volumes))
 
 
-def _is_of_every_pod(projected: Object) -> bool:
+def _is_of_every_pod(volume: Object) -> bool:
+    if "projected" not in volume:
+        return bool(volume.get("emptyDir") == {})
     return all(
         "serviceAccountToken" in source
         or "downwardAPI" in source
         or (source.get("configMap") or {}).get("name") == _OF_EVERY_NAMESPACE
-        for source in projected.get("sources") or ()
+        for source in volume["projected"].get("sources") or ()
     )

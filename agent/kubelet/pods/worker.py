@@ -248,11 +248,13 @@ class PodWorker:
             return _NETWORK_RETRY_SECONDS
         kit.references.use(pod)
         may_start = await self._preparation.make(pod, kit.view.pod(self.uid))
+        if may_start:
+            await self._carry_out_plans()
+            await self._preparation.finish()  # nothing may have had to be started
         if self._preparation.retry_seconds:
             self._due(self._preparation.retry_seconds)
         if not may_start:
             return self._due_in
-        await self._carry_out_plans()
         if not await self._resizing.give(pod, kit.view.pod(self.uid)):
             self._due(_RETRY_SECONDS)
         runtime = self._seen = kit.view.pod(self.uid)
@@ -334,10 +336,8 @@ class PodWorker:
             return False
         self._sandbox_failures = 0
         if not await self._preparation.finish():
-            self._due(self._preparation.retry_seconds)
             return False
-        secrets = await self._starter.pull_secrets(pod)
-        start = PodStart(pod, config, sandbox_id, self._preparation.volumes or {}, secrets, handler)
+        start = PodStart(pod, config, sandbox_id, self.volumes, await self._starter.pull_secrets(pod), handler)
         return await self._start_containers(plan, start)
 
     async def _start_containers(self, plan: Plan, start: PodStart) -> bool:

@@ -24,7 +24,7 @@ DEFAULT_SECONDS = 3600
 KUBELET_SECONDS = 3607
 """What pods' own volumes ask for: short enough to rotate, and told apart from what a person would ask for."""
 EXTENDED_SECONDS = 365 * 24 * 3600
-_BOUND = {("", "Pod"): PODS, ("", "Node"): NODES, ("", "Secret"): SECRETS}  # by group and kind
+_BOUND = {"Pod": PODS, "Node": NODES, "Secret": SECRETS}
 _LEAST_SECONDS = 600
 _MOST_SECONDS = 1 << 32
 
@@ -87,8 +87,7 @@ class TokenRequests:
 
     async def _referred(self, call: Call, reference: Object) -> Object | None:
         """What the token is to be bound to, if it is there."""
-        group, _, _ = (reference.get("apiVersion") or "").rpartition("/")
-        resource = _BOUND.get((group, reference.get("kind") or ""))
+        resource = _bound_resource(reference)
         if resource is None:
             return None
         namespace = call.namespace if resource.namespaced else ""
@@ -96,11 +95,10 @@ class TokenRequests:
 
     async def _bound(self, call: Call, reference: Object, referred: Object | None) -> list[tuple[str, Object]]:
         """The objects that the token names, by their claims."""
-        group, _, version = (reference.get("apiVersion") or "").rpartition("/")
-        kind = reference.get("kind") or ""
-        name, uid = reference.get("name") or "", reference.get("uid") or ""
-        resource = _BOUND.get((group, kind))
+        kind, name, uid = (reference.get(key) or "" for key in ("kind", "name", "uid"))
+        resource = _bound_resource(reference)
         if resource is None:
+            group, _, version = (reference.get("apiVersion") or "").rpartition("/")
             raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         bound = [(resource.singular, _found(referred, resource, name))]
         if resource is PODS:
@@ -122,6 +120,11 @@ class TokenRequests:
                 details={"name": name, "kind": kind},
             )
         return bound
+
+
+def _bound_resource(reference: Object) -> ResourceType | None:
+    in_a_group = "/" in (reference.get("apiVersion") or "")
+    return None if in_a_group else _BOUND.get(reference.get("kind") or "")
 
 
 def _found(obj: Object | None, resource: ResourceType, name: str) -> Object:

@@ -6,7 +6,6 @@ pkg/registry/core/{node,service}/rest.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.dialing import Unreachable
+from controlplane.apiserver.endpoints import ready_endpoints
 from controlplane.apiserver.handlers import read
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
@@ -34,13 +34,12 @@ from controlplane.apiserver.handlers.proxying import (
 )
 from controlplane.apiserver.handlers.rewriting import Rewriting
 from controlplane.apiserver.http.request import Answered
-from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.routing import Query
 from controlplane.apiserver.streaming import remotecommand, tunnel
 from machinery.api import fielderror
-from machinery.api.catalogue import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES
+from machinery.api.catalogue import NODES, PODS, SERVICES
 from machinery.api.fielderror import FieldError
-from machinery.api.meta import Object, labels_of, parse_time
+from machinery.api.meta import Object, parse_time
 from machinery.errors import BadRequest, ServiceUnavailable, StatusError
 
 Response = Answer | Answered
@@ -301,28 +300,6 @@ async def proxy_service(api: Api, exchange: Exchange) -> Response:
     address, number = secrets.choice(found)
     peer = Peer(address, number, _tls_to_pods(scheme, api))
     return await _proxy(api, exchange, peer, "ServiceProxyOptions")
-
-
-def ready_endpoints(reader: Reader, namespace: str, service: str, port: str) -> list[tuple[str, int]]:
-    """Address and port number of each ready endpoint of a service's port, by the port's name.
-
-    While there is no slice, its Endpoints tell: a client may have waited for those, and either can be there first.
-    """
-    found: list[tuple[str, int]] = []
-    for piece in reader.list(ENDPOINTSLICES, namespace):
-        if labels_of(piece).get("kubernetes.io/service-name") == service:
-            for endpoint in piece.get("endpoints") or ():
-                if (endpoint.get("conditions") or {}).get("ready") is not False:
-                    found += itertools.product(endpoint.get("addresses") or (), _port_numbers(piece, port))
-    if not found:
-        for subset in (reader.get(ENDPOINTS, namespace, service) or {}).get("subsets") or ():
-            addresses = [each["ip"] for each in subset.get("addresses") or ()]
-            found += itertools.product(addresses, _port_numbers(subset, port))
-    return found
-
-
-def _port_numbers(piece: Object, port: str) -> list[int]:
-    return [p["port"] for p in piece.get("ports") or () if (p.get("name") or "") == port and p.get("port")]
 
 
 def _service_port(service: Object, name: str, port: str) -> str:

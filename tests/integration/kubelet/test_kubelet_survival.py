@@ -21,7 +21,7 @@ from agent.cri.client import CriClient
 from agent.kubelet import mounts
 from agent.kubelet.cgroups.hierarchy import Hierarchy
 from machinery.api import meta
-from machinery.api.catalogue import EVENTS, NODES, PODS
+from machinery.api.catalogue import CONFIGMAPS, EVENTS, NODES, PODS
 from machinery.api.meta import Object
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -96,6 +96,26 @@ async def test_killed_kubelet_finds_its_containers_again(node: TestNode) -> None
     for name in (stays, ends):
         await node.delete(name)
     await _nothing_left(node, before)
+
+
+async def test_killed_kubelet_goes_on_filling_the_volumes_that_every_pod_has(node: TestNode) -> None:
+    name = await node.create(
+        {
+            "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}}],
+            "containers": [box("sleep", "3600", volumeMounts=[{"name": "v", "mountPath": "/v"}])],
+        }
+    )
+    await node.wait_ready(name)
+    await node.stop(signal.SIGKILL)
+    await node.start()
+    await node.ready()
+    await node.client.patch(CONFIGMAPS, "kube-root-ca.crt", {"data": {"ca.crt": "another"}}, node.namespace)
+
+    async def filled() -> bool:
+        return await node.run_in(name, "cat", "/v/ca.crt") == "another"
+
+    await eventually(filled, "the new contents")
+    await node.delete(name)
 
 
 async def test_restarted_runtime_keeps_pods_and_takes_new_ones(node: TestNode) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from controlplane.apiserver.handlers.streams import ready_endpoints
+from controlplane.apiserver.endpoints import ready_endpoints
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import ENDPOINTS, ENDPOINTSLICES
 from machinery.api.meta import Object

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,12 @@ async def test_check_raises_with_what_the_program_said() -> None:
 async def test_missing_program_is_named() -> None:
     with pytest.raises(CommandError, match=r"nv-no-such-program: no such program"):
         await run("nv-no-such-program")
+
+
+async def test_what_is_no_program_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a program")
+    with pytest.raises(CommandError, match=r"/text: can't be started: Permission denied"):
+        await run(str(tmp_path / "text"))
 
 
 async def test_slow_program_is_killed() -> None:

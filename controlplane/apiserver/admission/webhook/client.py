@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from controlplane.apiserver.dialing import bracketed, why
+from controlplane.apiserver.endpoints import in_slices
 from controlplane.apiserver.reader import Reader
-from machinery.api.catalogue import ENDPOINTSLICES, SERVICES
-from machinery.api.meta import Object, labels_of
+from machinery.api.catalogue import SERVICES
+from machinery.api.meta import Object
 from machinery.client.bodies import read_up_to
 from machinery.errors import TransportError
 from machinery.imports import deferred
@@ -30,7 +31,6 @@ else:
     aiohttp = deferred("aiohttp")
 
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
-_SERVICE_LABEL = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,25 +124,13 @@ def service_address(reader: Reader, namespace: str, name: str, port: int) -> str
     service_port = next((p for p in spec.get("ports") or () if p.get("port") == port), None)
     if service_port is None:
         raise TransportError(f'no service port {port} found for service "{name}"')
-    for address in _endpoints(reader, namespace, name, service_port.get("name") or ""):
-        return address
+    # The server may run where nothing translates cluster addresses, so pods are spoken to directly.
+    for address, number in in_slices(reader, namespace, name, service_port.get("name") or ""):
+        return f"{bracketed(address)}:{number}"
     cluster_ip = spec.get("clusterIP") or ""
     if cluster_ip in ("", "None"):
         raise TransportError(f'no endpoints available for service "{name}"')
     return f"{bracketed(cluster_ip)}:{port}"
-
-
-def _endpoints(reader: Reader, namespace: str, name: str, port_name: str) -> Iterator[str]:
-    # The server may run where nothing translates cluster addresses, so pods are spoken to directly.
-    for piece in reader.list(ENDPOINTSLICES, namespace):
-        if labels_of(piece).get(_SERVICE_LABEL) != name:
-            continue
-        port = next((p for p in piece.get("ports") or () if (p.get("name") or "") == port_name), None)
-        for endpoint in piece.get("endpoints") or ():
-            ready = (endpoint.get("conditions") or {}).get("ready")
-            if port is not None and ready is not False:
-                for address in endpoint.get("addresses") or ():
-                    yield f"{bracketed(address)}:{port.get('port')}"
 
 
 @lru_cache(maxsize=256)
