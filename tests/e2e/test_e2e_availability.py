@@ -51,9 +51,9 @@ class Clients:
                 connection = http.client.HTTPSConnection("127.0.0.1", topology.api_port, context=tls, timeout=10)
                 with contextlib.closing(connection):
                     body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
-                    self._ask(connection, "POST", path, body, headers, 201)
-                    self.acknowledged.add(name)
-                    self._ask(connection, "GET", f"{path}/{name}", None, headers, 200)
+                    if self._ask(connection, "POST", path, body, headers, 201):
+                        self.acknowledged.add(name)
+                        self._ask(connection, "GET", f"{path}/{name}", None, headers, 200)
             except (OSError, http.client.HTTPException) as exc:
                 self.failures.append(f"{time.strftime('%X')} {name}: {type(exc).__name__}: {exc}")
             self._stop.wait(0.05)
@@ -61,13 +61,15 @@ class Clients:
     def _ask(
         self, connection: http.client.HTTPSConnection, verb: str, path: str, body: str | None,
         headers: dict[str, str], expected: int,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
+        """Whether the server answered with the expected status."""
         self.requests += 1
         connection.request(verb, path, body, headers)
         response = connection.getresponse()
         text = response.read()
         if response.status != expected:
             self.failures.append(f"{time.strftime('%X')} {verb} {path}: {response.status} {text[:200]!r}")
+        return response.status == expected
 
     def stop(self) -> None:
         self._stop.set()

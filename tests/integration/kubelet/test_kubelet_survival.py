@@ -48,8 +48,10 @@ async def _gone(node: TestNode, name: str, seconds: float = 40) -> None:
 
 
 async def _nothing_left(node: TestNode, before: dict[str, list[str]], seconds: float = 20) -> None:
+    """Wait until the host holds nothing more than `before`, when a pod of an earlier test may still have been going."""
+
     async def look() -> bool:
-        return node.host.leftovers() == before
+        return all(set(found) <= set(before.get(kind, ())) for kind, found in node.host.leftovers().items())
 
     try:
         await eventually(look, "nothing to be left", seconds)
