@@ -37,6 +37,7 @@ class Context:
     namespace: str = ""
     name: str = ""
     dry_run: bool = False
+    privileged: bool = False  # whether containers may be privileged
 
 
 @dataclass(frozen=True, slots=True)
