@@ -18,6 +18,7 @@ from controlplane.apiserver.registry.rules import (
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import pods
+from controlplane.apiserver.registry.validation.pod_status import validate_status_update
 from controlplane.apiserver.registry.validation.workloads import pod_template_object
 from controlplane.apiserver.registry.warnings import others as other_warnings
 from controlplane.apiserver.registry.warnings import pods as pod_warnings
@@ -81,7 +82,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_status_update=_prepare_status_update,
         validate=pods.validate,
         validate_update=pods.validate_update,
-        validate_status_update=pods.validate_status_update,
+        validate_status_update=validate_status_update,
         has_status=True,
         fields={
             "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
