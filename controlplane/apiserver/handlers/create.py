@@ -82,6 +82,7 @@ async def _store_new(api: Api, served: Served, operation: Operation, obj: Object
         try:
             gated.drop(served.stored, obj, None)
             served.stored_strategy.prepare_create(obj, context)
+            writer.warnings.extend(context.warnings)
             await validate_new(served, obj, writer, context)
             await api.admission.validate(operation)
             key = key_of(served, operation.namespace, meta["name"])

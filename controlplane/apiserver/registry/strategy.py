@@ -38,6 +38,7 @@ class Context:
     name: str = ""
     dry_run: bool = False
     privileged: bool = False  # whether containers may be privileged
+    warnings: list[str] = field(default_factory=list)  # what preparing an object has to tell its writer
 
 
 @dataclass(frozen=True, slots=True)

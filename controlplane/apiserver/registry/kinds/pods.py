@@ -31,7 +31,7 @@ def _prepare_create(pod: Object, context: Context) -> None:
     pod["status"] = new_status(pod)
     child(pod, "metadata")["generation"] = 1
     apply_label_keys(pod)
-    apply_app_armor(pod)
+    context.warnings.extend(apply_app_armor(pod))
     seconds = integer(pod, "spec", "terminationGracePeriodSeconds")
     if seconds is not None and seconds < 0:
         pod["spec"]["terminationGracePeriodSeconds"] = 1
@@ -69,10 +69,6 @@ def _keep_observed_generations(status: Object, before: Object) -> None:
             condition["observedGeneration"] = generation
 
 
-def _pod_ips(pod: Object) -> str:
-    return ",".join(text(ip, "ip") for ip in items(pod, "status", "podIPs"))
-
-
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PODS: Strategy(
         default=default_pod,
@@ -92,7 +88,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
             "spec.hostNetwork": lambda pod: "true" if flag(pod, "spec", "hostNetwork") else "false",
             "status.phase": lambda pod: text(pod, "status", "phase"),
             "status.podIP": lambda pod: text(pod, "status", "podIP"),
-            "status.podIPs": _pod_ips,
+            "status.podIPs": lambda pod: "",  # accepted, but upstream's pods have no such field to select by
             "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
         },
         default_grace_seconds=grace_seconds,

@@ -220,6 +220,30 @@ def check_network(field: str, value: str) -> list[FieldError]:
     return []
 
 
+def address_warnings(field: str, value: str) -> list[str]:
+    """What may be taken, but is better written in another way."""
+    address, plain = parse_address(value), parse_address(_without_zeros(value))
+    if plain is None:
+        return []
+    if address is None or _is_mapped(address):
+        usual = getattr(plain, "ipv4_mapped", None) or plain
+        told = "non-standard IP address {} will be considered invalid in a future Kubernetes release: use {}"
+    elif str(address) != value:
+        usual, told = address, "IPv6 address {} should be in RFC 5952 canonical format ({})"
+    else:
+        return []
+    return [f"{field}: {told.format(show(value), show(str(usual)))}"]
+
+
+def network_warnings(field: str, value: str) -> list[str]:
+    """What may be taken as a range, but is better written in another way."""
+    network = parse_network(value)
+    if network is None or network.version == 4 or value.startswith(str(network.network_address)):
+        return []
+    told = f"IPv6 CIDR value {show(value)} should be in RFC 5952 canonical format ({show(str(network))})"
+    return [f"{field}: {told}"]
+
+
 def unspecial_address(field: str, value: str) -> list[FieldError]:
     """An address that packets from elsewhere can have: not unspecified, loopback, link-local."""
     address = parse_address(_without_zeros(value))
