@@ -302,3 +302,24 @@ def test_what_go_can_not_compile_is_refused(pattern: str) -> None:
 def test_formats(form: str, good: str, bad: str) -> None:
     assert formats.CHECKS[form](good)
     assert not formats.CHECKS[form](bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "good", "bad"),
+    [
+        ("integer", "int32", -(2**31), 2**31),
+        ("integer", "int64", 2**63 - 1, None),
+        ("number", "float", 3.4028234663852886e38, 3.5e38),
+        ("number", "double", 1e308, None),
+        ("number", "int32", 1e12, None),
+    ],
+)
+def test_formats_of_numbers(kind: str, form: str, good: float, bad: float | None) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": kind, "format": form}}}
+    assert validation.validate(schema, {"n": good}) == []
+    if bad is None:
+        return
+    (error,) = validation.validate(schema, {"n": bad})
+    told = f"Checked value must be of type {kind} with format {form} in n"
+    assert str(error) == f'<nil>: Invalid value: "": {told}'
+    assert validation.validate(schema, {"n": bad}, {"n": bad}) == []

@@ -93,7 +93,7 @@ async def _requests_permitted(obj: Object, context: Context, *path: str) -> list
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEVICECLASSES: Strategy(
         validate=rules.device_class,
-        validate_update=lambda new, old: rules.device_class(new),
+        validate_update=rules.device_class_update,
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("spec",)),
     ),

@@ -36,7 +36,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.NETWORKPOLICIES: replace(
         _spec(default_network_policy),
         validate=rules.network_policy,
-        validate_update=lambda new, old: rules.network_policy(new),
+        validate_update=rules.network_policy_update,
     ),
     catalogue.INGRESSES: Strategy(
         warnings=warnings.ingress,
