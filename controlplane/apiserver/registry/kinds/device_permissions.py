@@ -1,7 +1,7 @@
 """Who may do what with claims of devices, besides what is asked of every writer.
 
 Devices that others use are looked into only from namespaces that an administrator has marked for it. Each part of a
-claim's status is written by those alone who may: allocation and reservations by who may `update resourceclaims/binding`,
+claim's status is for those alone who may: allocation and reservations by who may `update resourceclaims/binding`,
 reports about a driver's devices by who may `arbitrary-node:update resourceclaims/driver` of that name, or, on the node
 that the claim is for, `associated-node:update`.
 
