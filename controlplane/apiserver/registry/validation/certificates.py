@@ -183,7 +183,7 @@ def _conditions(csr: Object, old: Object | None) -> list[FieldError]:
         elif status not in allowed:
             errors.append(unsupported(f"{at}.status", status, allowed))
         if {"Approved": "Denied", "Denied": "Approved"}.get(kind) in seen and not torn:
-            errors.append(invalid(f"{at}.type", kind, "Approved and Denied conditions are mutually exclusive"))
+            errors.append(invalid(_CONDITIONS, kind, "Approved and Denied conditions are mutually exclusive"))
         if kind in seen and len(set(before)) == len(before):
             errors.append(repeated(f"{at}.type", kind))
         seen.append(kind)

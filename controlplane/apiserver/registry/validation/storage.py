@@ -216,7 +216,9 @@ def storage_class_update(new: Object, old: Object) -> list[FieldError]:
 def attachment(obj: Object) -> list[FieldError]:
     """A new VolumeAttachment."""
     spec = sub(obj, "spec")
-    errors = _attachment(obj) + csi_driver_name("spec.attacher", text(spec, "attacher"))
+    errors = _attachment(obj)
+    if attacher := text(spec, "attacher"):
+        errors += csi_driver_name("spec.attacher", attacher)
     name = sub(spec, "source").get("persistentVolumeName")
     if isinstance(name, str):
         errors += check_names("spec.source.persistentVolumeName", name, names.dns1123_subdomain)
