@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from controlplane.controllers.cronjob.schedule import Schedule, latest, parse
-from controlplane.controllers.job.plan import FINISHED
+from controlplane.controllers.job.status import FINISHED
 from machinery.api.catalogue import CRONJOBS
 from machinery.api.meta import (
     Object,
