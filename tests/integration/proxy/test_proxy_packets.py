@@ -60,6 +60,7 @@ def service(name: str = "web", *, protocol: Protocol4 = "tcp", ip: str = IP, pod
         cluster_ip=ip,
         cluster=to(*pods),
         hairpin_ips=tuple(PODS[pod] for pod in pods if pod in HERE),
+        serving_ips=frozenset(PODS[pod] for pod in pods if protocol == "udp"),
     )
 
 
@@ -271,7 +272,23 @@ async def test_udp_goes_on_to_a_new_endpoint_when_its_own_is_gone(hosts: Hosts, 
     with contextlib.closing(hosts.spaces.socket("pod1", socket.SOCK_DGRAM)) as client:
         assert (await hosts.ask_udp(client, IP, 80)).server == "pod2"
         await backend.change(everything(second))
-        await clear_stale(stale_flows(Family.IPV4, first, second))
+        await clear_stale(Family.IPV4, stale_flows(Family.IPV4, first, second))
+        assert (await hosts.ask_udp(client, IP, 80)).server == "far"
+
+
+async def test_udp_stays_with_an_endpoint_that_gets_no_new_flows_but_still_serves(
+    hosts: Hosts, backend: Backend
+) -> None:
+    first = service(protocol="udp", pods=("pod2",))
+    # pod2 terminates and has a successor.
+    second = replace(service(protocol="udp", pods=("far",)), serving_ips=frozenset({PODS["pod2"], PODS["far"]}))
+    await backend.replace(everything(first))
+    with contextlib.closing(hosts.spaces.socket("pod1", socket.SOCK_DGRAM)) as client:
+        assert (await hosts.ask_udp(client, IP, 80)).server == "pod2"
+        await backend.change(everything(second))
+        await clear_stale(Family.IPV4, stale_flows(Family.IPV4, first, second))
+        assert (await hosts.ask_udp(client, IP, 80)).server == "pod2"
+    with contextlib.closing(hosts.spaces.socket("pod1", socket.SOCK_DGRAM)) as client:
         assert (await hosts.ask_udp(client, IP, 80)).server == "far"
 
 
@@ -283,7 +300,7 @@ async def test_udp_that_began_before_the_first_endpoint_finds_it(hosts: Hosts, b
         with pytest.raises((TimeoutError, ConnectionRefusedError)):
             await hosts.ask_udp(client, NODE_IP, 30053, SILENCE_SECONDS)
         await backend.change(everything(some))
-        await clear_stale(stale_flows(Family.IPV4, none, some))
+        await clear_stale(Family.IPV4, stale_flows(Family.IPV4, none, some))
         assert (await hosts.ask_udp(client, NODE_IP, 30053)).server == "pod2"
 
 
