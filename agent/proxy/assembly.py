@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from aiohttp import web
 
-from agent.proxy import configuration, kernel, modes
+from agent.proxy import configuration, kernel, modes, writing
 from agent.proxy.cache import shrink_service, shrink_slice
 from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.errors import BackendError
@@ -22,6 +23,7 @@ from agent.proxy.planning import HEADLESS_LABEL, PROXY_NAME_LABEL
 from agent.proxy.proxier import Proxier
 from agent.proxy.settings import RuleSettings
 from agent.proxy.thisnode import ThisNode, health_check_addresses, node_name, own_addresses, rule_settings
+from agent.proxy.validation import MODES
 from machinery import collector
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, SERVICECIDRS, SERVICES
 from machinery.api.meta import Object, is_deleting
@@ -42,8 +44,11 @@ _RANGES_SECONDS = 0.5  # how long the first sync waits for the ServiceCIDRs, whi
 async def run(options: Options) -> None:
     """Be kube-proxy until cancelled, or do once what the options ask for."""
     wanted = options.configuration
+    if options.write_config_to:
+        writing.write(wanted, options.write_config_to)
+        return
     if options.cleanup:
-        if not await modes.clean_up(configuration.MODES):
+        if not await modes.clean_up(MODES):
             raise BackendError("not everything could be removed; the log says what")
         return
     kernel.apply_conntrack(wanted.conntrack, os.cpu_count() or 1)
@@ -81,7 +86,11 @@ class _Assembly:
         self.fallback = own_addresses(wanted, client.config.server)
 
     async def run(self) -> None:
-        async with self._healthz(), self._metrics(), self.informers:
+        async with (
+            self._healthz() if self.wanted.serves_healthz else nullcontext(),
+            self._metrics() if self.wanted.serves_metrics else nullcontext(),
+            self.informers,
+        ):
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
             await _at_most(_RANGES_SECONDS, self.ranges)
             node = self._this_node()

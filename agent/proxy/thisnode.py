@@ -12,11 +12,11 @@ from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.model import Family, NodeView
 from agent.proxy.planning import address
 from agent.proxy.settings import LocalDetector, RuleSettings
+from agent.proxy.validation import PRIMARY
 from machinery.api.meta import Object, labels_of
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 _EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
-_LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,13 @@ def rule_settings(
 
 def node_port_ranges(family: Family, configuration: ProxyConfiguration, node: ThisNode) -> tuple[str, ...] | None:
     """CIDRs of the addresses that serve NodePorts; None for all of the node's."""
-    entries = configuration.node_port_addresses or (("primary",) if configuration.mode == "nftables" else ("all",))
+    everywhere = (_EVERYWHERE[family],)
+    entries = configuration.node_port_addresses or ((PRIMARY,) if configuration.mode == "nftables" else everywhere)
     found: list[str] = []
     for entry in entries:
-        if entry == "primary":
+        if entry == PRIMARY:
             primary = node.primary(family)
             found += [f"{primary}/{32 if family is Family.IPV4 else 128}"] if primary else []
-        elif entry == "localhost":
-            found.append(_LOOPBACK[family])
-        elif entry == "all":
-            found.append(_EVERYWHERE[family])
         elif _is_of(entry, family):
             found.append(str(ip_network(entry, strict=False)))
     return None if _EVERYWHERE[family] in found else tuple(sorted(set(found)))
