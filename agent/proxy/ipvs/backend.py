@@ -16,7 +16,7 @@ from agent.proxy.iptables.backend import LOCK_SECONDS, checked
 from agent.proxy.iptables.restore import takeover_text
 from agent.proxy.ipvs import ipset
 from agent.proxy.ipvs.claims import Claims
-from agent.proxy.ipvs.kernel import IpvsKernel, is_within, kernel_has_ipvs
+from agent.proxy.ipvs.kernel import IpvsKernel, is_within
 from agent.proxy.ipvs.rendering import Member, Rendered, Service, VirtualServer, render
 from agent.proxy.ipvs.skeleton import JUMPS, chains
 from agent.proxy.model import Endpoint, Family, PortRules, ServicePortName
@@ -224,8 +224,6 @@ class IpvsBackend:
 
 async def clean_up(family: Family, excluded: tuple[str, ...] = ()) -> None:
     """Remove virtual servers, the dummy link, the rules and the sets of a family. Raises BackendError."""
-    if not kernel_has_ipvs():
-        return
     async with IpvsKernel(family) as kernel:
         if await kernel.device(make=False) is not None:
             for server in await kernel.services():

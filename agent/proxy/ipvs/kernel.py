@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -171,11 +170,6 @@ class IpvsKernel:
         length = 32 if self._family is Family.IPV4 else 128
         with _mapped(f"address {ip}", gone_is_well=True):
             await self._route.addr("del", index=device, address=ip, prefixlen=length)
-
-
-def kernel_has_ipvs() -> bool:
-    """Whether this kernel has IPVS now: where its module is not loaded, there is nothing of it."""
-    return os.path.exists("/proc/thread-self/net/ip_vs")
 
 
 def is_within(ip: str, ranges: tuple[str, ...]) -> bool:

@@ -72,11 +72,11 @@ async def test_modes_take_over_from_each_other(hosts: Hosts, backend: IpvsBacken
     other = make_backend("iptables", settings("iptables"))
     await other.replace(WEB)
     await backend.replace(WEB)
-    assert "KUBE-SVC" not in held(hosts)
+    assert "-j DNAT" not in held(hosts)
     assert set(await hosts.servers("pod3", IP, 80, 8)) == {"pod1", "pod2"}
     await other.replace(WEB)
     await clean_up(["ipvs"])
-    assert "KUBE-SVC" in held(hosts)
+    assert "-j DNAT" in held(hosts)
     assert "kube-ipvs0" not in held(hosts)
     assert set(await hosts.servers("pod3", IP, 80, 12)) == {"pod1", "pod2"}
     await other.cleanup()
