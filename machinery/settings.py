@@ -14,6 +14,7 @@ from typing import Any
 import ryaml
 
 from machinery.errors import SettingsError
+from machinery.version import KUBERNETES_VERSION
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -76,7 +77,10 @@ class FlagSet:
         self._harmless = frozenset(harmless)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Values by flag name, defaults included. Raises SettingsError naming the flag; SystemExit for --help."""
+        """Values by flag name, defaults included. Raises SettingsError naming the flag.
+
+        SystemExit for --help and --version.
+        """
         values = {flag.name: flag.default for flag in self._flags.values()}
         given: set[str] = set()
         rest = list(arguments)
@@ -84,6 +88,9 @@ class FlagSet:
             argument = rest.pop(0)
             if argument in ("-h", "--help"):
                 print(self.usage())
+                raise SystemExit(0)
+            if argument in ("--version", "--version=true"):
+                print(f"Kubernetes {KUBERNETES_VERSION}")
                 raise SystemExit(0)
             name, value = self._split(argument, rest)
             if name in self._harmless:

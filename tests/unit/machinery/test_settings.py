@@ -1,5 +1,6 @@
 """Flags and configuration files: upstream's syntax, refusals by name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_both_spellings_switches_lists_and_maps() -> None:
 
 def test_a_harmless_flag_is_accepted_with_its_value() -> None:
     assert FLAGS.parse(["--qps", "5", "--profiling=false", "--port=2"])["port"] == 2
+
+
+def test_the_version_is_told_as_upstreams_programs_tell_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        FLAGS.parse(["--version"])
+    assert left.value.code == 0
+    assert re.fullmatch(r"Kubernetes v1\.36\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
