@@ -32,6 +32,21 @@ def duration(text: str) -> float:
     return -seconds if text.startswith("-") else seconds
 
 
+def show_duration(seconds: float) -> str:
+    """As Go prints a duration: 1h0m5s, 1.5s, 250ms, -1s, 0s."""
+    sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
+    if not left:
+        return "0s"
+    if left < 1:
+        return f"{sign}{left * 1e3:.6g}ms" if left >= 1e-3 else f"{sign}{left * 1e6:.6g}µs"
+    hours, rest = divmod(left, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{rest:.9f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{sign}{int(hours)}h{int(minutes)}m{text}"
+    return f"{sign}{int(minutes)}m{text}" if minutes else sign + text
+
+
 def boolean(text: str) -> bool:
     """A Go bool. Raises ValueError."""
     if text in ("1", "t", "T", "true", "TRUE", "True"):

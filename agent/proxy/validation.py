@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from agent.proxy.settings import DetectLocalMode
 from machinery.api.fielderror import FieldError, invalid, show
+from machinery.settings import show_duration
 
 if TYPE_CHECKING:
     from agent.proxy.configuration import ProxyConfiguration
@@ -174,18 +175,3 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def show_duration(seconds: float) -> str:
-    """As Go prints a duration: 1h0m5s, 1.5s, 250ms, -1s, 0s."""
-    sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
-    if not left:
-        return "0s"
-    if left < 1:
-        return f"{sign}{left * 1e3:.6g}ms" if left >= 1e-3 else f"{sign}{left * 1e6:.6g}µs"
-    hours, rest = divmod(left, 3600)
-    minutes, rest = divmod(rest, 60)
-    text = f"{rest:.9f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{sign}{int(hours)}h{int(minutes)}m{text}"
-    return f"{sign}{int(minutes)}m{text}" if minutes else sign + text

@@ -8,8 +8,8 @@ from typing import Any
 import ryaml
 
 from agent.proxy.configuration import API_VERSION, HEALTHZ_PORT, KIND, METRICS_PORT, ProxyConfiguration
-from agent.proxy.validation import show_duration
 from machinery.errors import SettingsError
+from machinery.settings import show_duration
 
 
 def write(configuration: ProxyConfiguration, path: str) -> None:

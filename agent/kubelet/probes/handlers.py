@@ -141,11 +141,12 @@ class Handlers:
                 location = response.headers.get("Location")
                 if location and response.status in (301, 302, 303, 307, 308):
                     url = str(response.url.join(URL(location)))
-                    if urlsplit(url).hostname != host:
-                        return Outcome(WARNING, f"Probe terminated redirects, Response body: {await _body(response)}")
-                    continue
+                    if urlsplit(url).hostname == host:
+                        continue
                 body = await _body(response)
-                if 200 <= response.status < 400:
+                if 300 <= response.status < 400:
+                    return Outcome(WARNING, f"Probe terminated redirects, Response body: {body}")
+                if 200 <= response.status < 300:
                     return Outcome(SUCCESS, body)
                 return Outcome(FAILURE, f"HTTP probe failed with statuscode: {response.status}")
         return Outcome(FAILURE, f'Get "{url}": stopped after {_MAX_REDIRECTS} redirects')

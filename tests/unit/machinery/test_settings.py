@@ -31,6 +31,25 @@ def test_durations(text: str, seconds: float) -> None:
     assert settings.duration(text) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.512, "512ms"),
+        (1e-5, "10µs"),
+        (1.5, "1.5s"),
+        (10, "10s"),
+        (80, "1m20s"),
+        (300, "5m0s"),
+        (3661, "1h1m1s"),
+        (86400, "24h0m0s"),
+        (-3600, "-1h0m0s"),
+    ],
+)
+def test_durations_as_go_prints_them(seconds: float, text: str) -> None:
+    assert settings.show_duration(seconds) == text
+
+
 @pytest.mark.parametrize("text", ["", "5", "s", "1m30", "1 s", "abc", "1x"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="invalid duration"):
