@@ -32,10 +32,11 @@ class PodFacts:
 
 def _quoted(pairs: Mapping[str, str]) -> str:
     # Go's %q of each value: backslashes, quotes and control characters escaped.
-    return "\n".join(f"{key}={_go_quote(pairs[key])}" for key in sorted(pairs))
+    return "\n".join(f"{key}={go_quote(pairs[key])}" for key in sorted(pairs))
 
 
-def _go_quote(text: str) -> str:
+def go_quote(text: str) -> str:
+    """A text as Go's %q shows it."""
     escapes = {
         "\\": "\\\\",
         '"': '\\"',
