@@ -93,7 +93,7 @@ async def test_redirects_in_a_circle_end(handlers: Handlers, server: Answering) 
     ("given", "sent"),
     [
         ([], {"User-Agent": "kube-probe/1.36", "Accept": "*/*"}),
-        ([{"name": "user-agent", "value": "foo/1.0"}], {"user-agent": "foo/1.0", "Accept": "*/*"}),
+        ([{"name": "user-agent", "value": "foo/1.0"}], {"User-Agent": "foo/1.0", "Accept": "*/*"}),
         ([{"name": "User-Agent", "value": ""}, {"name": "Accept", "value": ""}], {}),
         (
             [{"name": "Host", "value": "example.org"}, {"name": "X-Muffins", "value": "or-cupcakes"}],
