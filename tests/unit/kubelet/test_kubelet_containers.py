@@ -169,6 +169,24 @@ def test_who_is_killed_first_when_memory_runs_out() -> None:
     assert qos.oom_score_adj(pod(best, priority=2_000_001_000), best, most) == -997
 
 
+def test_a_sidecar_is_killed_no_sooner_than_the_first_of_those_that_it_serves() -> None:
+    most = 16 << 30
+    apps = [sized(name, requests={"memory": amount}) for name, amount in (("a", "4Gi"), ("b", "8Gi"))]
+    small, large = (
+        sized(name, requests={"memory": amount}) | {"restartPolicy": "Always"}
+        for name, amount in (("small", "1Gi"), ("large", "12Gi"))
+    )
+    served = pod(*apps, initContainers=[small, large])
+    assert [qos.oom_score_adj(served, c, most) for c in (*apps, small, large)] == [750, 500, 750, 250]
+
+
+def test_what_the_pod_requests_as_a_whole_is_shared_by_its_containers() -> None:
+    most = 16 << 30
+    a, b = sized("a", requests={"memory": "2Gi"}), container("b")
+    whole = pod(a, b, resources={"requests": {"memory": "6Gi"}})
+    assert [qos.oom_score_adj(whole, c, most) for c in (a, b)] == [750, 875]
+
+
 def test_limits_in_the_kernels_terms() -> None:
     assert [resources.cpu_shares(m) for m in (0, 1, 1000, 10**9)] == [2, 2, 1024, 262144]
     assert [resources.cpu_quota(m, 100_000) for m in (0, 1, 500)] == [0, 1000, 50_000]
