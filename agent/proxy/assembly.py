@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from aiohttp import web
@@ -31,6 +31,7 @@ from machinery.cache.informer import Informer, Informers
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 from machinery.clock import SystemClock
+from machinery.errors import SettingsError
 from machinery.events import EventRecorder
 from machinery.log import get_logger
 from machinery.serving import HealthServer
@@ -38,6 +39,7 @@ from machinery.serving import HealthServer
 log = get_logger(__name__)
 
 _SELECTOR = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
+_BIND_SECONDS = 5.0
 _RANGES_SECONDS = 0.5  # how long the first sync waits for the ServiceCIDRs, which an older server may not have
 
 
@@ -86,11 +88,27 @@ class _Assembly:
         self.fallback = own_addresses(wanted, client.config.server)
 
     async def run(self) -> None:
-        async with (
-            self._healthz() if self.wanted.serves_healthz else nullcontext(),
-            self._metrics() if self.wanted.serves_metrics else nullcontext(),
-            self.informers,
-        ):
+        async with asyncio.TaskGroup() as group:
+            if self.wanted.serves_healthz:
+                group.create_task(self._serve(self._healthz))
+            if self.wanted.serves_metrics:
+                group.create_task(self._serve(self._metrics))
+            group.create_task(self._proxy())
+
+    async def _serve(self, make: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+        """Serve until cancelled. An address that is not to be had is no reason not to proxy, unless that is wanted."""
+        while True:
+            try:
+                async with make():
+                    await asyncio.Event().wait()
+            except SettingsError as error:
+                if self.wanted.bind_address_hard_fail:
+                    raise
+                log.error("cannot serve, trying again", error=error, seconds=_BIND_SECONDS)
+            await self.clock.sleep(_BIND_SECONDS)
+
+    async def _proxy(self) -> None:
+        async with self.informers:
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
             await _at_most(_RANGES_SECONDS, self.ranges)
             node = self._this_node()

@@ -68,6 +68,7 @@ def rule_settings(
 ) -> RuleSettings:
     """The settings of one family's rules."""
     ranges = node_port_ranges(family, configuration, node)
+    ipvs = configuration.ipvs
     loopback = ranges is None or any(ip_network(r, strict=False).is_loopback for r in ranges)
     return RuleSettings(
         family=family,
@@ -79,8 +80,10 @@ def rule_settings(
         tcp_be_liberal=configuration.conntrack.tcp_be_liberal,
         service_ranges=tuple(sorted(r for r in service_ranges if _is_of(r, family))),
         node_ips=tuple(ip for ip in node.ips if ip_address(ip).version == family),
-        ipvs_scheduler=configuration.ipvs.scheduler,
-        ipvs_excluded=tuple(r for r in configuration.ipvs.exclude_cidrs if _is_of(r, family)),
+        ipvs_scheduler=ipvs.scheduler,
+        ipvs_excluded=tuple(r for r in ipvs.exclude_cidrs if _is_of(r, family)),
+        ipvs_strict_arp=ipvs.strict_arp,
+        ipvs_timeouts=(int(ipvs.tcp_seconds), int(ipvs.tcp_fin_seconds), int(ipvs.udp_seconds)),
     )
 
 

@@ -26,6 +26,7 @@ from machinery.api.catalogue import ENDPOINTSLICES, EVENTS, NODES, SERVICECIDRS,
 from machinery.api.meta import Object
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
+from machinery.errors import SettingsError
 
 pytest_plugins = ["wired_hosts"]
 
@@ -177,6 +178,35 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
         await assembly.run(parse(["--cleanup"]))
     assert "KUBE-" not in hosts.spaces.run("node", "iptables-save")
     assert "kube-proxy" not in hosts.spaces.run("node", "nft", "list", "tables")
+
+
+async def test_a_port_that_is_taken_ends_the_proxy_only_where_that_is_wanted(hosts: Hosts, cluster: Cluster) -> None:
+    with contextlib.closing(hosts.spaces.call("node", socket.socket)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        flags = [
+            f"--kubeconfig={cluster.kubeconfig}",
+            "--proxy-mode=nftables",
+            "--hostname-override=node",
+            "--conntrack-max-per-core=0",
+            "--oom-score-adj=0",
+            "--healthz-port=0",
+            f"--metrics-bind-address=127.0.0.1:{taken.getsockname()[1]}",
+        ]
+
+        async def has_rules() -> bool:
+            return "10.96.0.60" in hosts.spaces.run("node", "nft", "list", "ruleset")
+
+        await cluster.add_service("web", clusterIP="10.96.0.60")
+        try:
+            with pytest.raises(ExceptionGroup) as failed:
+                await assembly.run(parse([*flags, "--bind-address-hard-fail=true"]))
+            assert failed.group_contains(SettingsError, match="cannot listen on 127.0.0.1")
+            async with running(assembly.run(parse(flags))) as proxy:
+                await eventually(has_rules, "the rules are there")
+                assert not proxy.done()
+        finally:
+            await assembly.run(parse(["--cleanup"]))
 
 
 async def test_load_balancers_learn_where_endpoints_are_and_bad_endpoints_are_told(
