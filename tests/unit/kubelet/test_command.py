@@ -47,9 +47,12 @@ async def test_cancellation_kills_the_program() -> None:
         await task
 
 
-async def test_who_is_cancelled_when_the_program_has_just_ended_is_told_so() -> None:
-    task = asyncio.ensure_future(run("true"))
-    await asyncio.sleep(0)  # it has begun
+async def test_who_is_cancelled_when_the_program_has_just_ended_is_told_so(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    task = asyncio.ensure_future(run("/bin/sh", "-c", f"read line <{fifo}"))
+    await asyncio.sleep(0)  # it has begun …
+    fifo.write_bytes(b"\n")
     # … and ended, which the event loop has not seen.
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - to keep it from seeing it
     task.cancel()
