@@ -49,4 +49,5 @@ class Api:
 
     def context(self, user: User, namespace: str, name: str, *, dry_run: bool) -> Context:
         """What strategies get to know."""
-        return Context(user, self.reader, self.now(), namespace, name, dry_run)
+        privileged = self.settings.allow_privileged
+        return Context(user, self.reader, self.now(), namespace, name, dry_run, privileged)

@@ -6,12 +6,13 @@ Source: k8s.io/apimachinery/pkg/api/validation, pkg/apis/meta/v1/validation, pkg
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
 from machinery.api import labels, names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_long
 from machinery.api.meta import Object
 
 IMMUTABLE = "field is immutable"
@@ -71,6 +72,20 @@ def label_map(field: str, values_: dict[str, str]) -> list[FieldError]:
     for key, value in sorted(values_.items()):
         errors += check_names(field, key, names.qualified_name)
         errors += check_names(field, value, names.label_value)
+    return errors
+
+
+MOST_ANNOTATION_BYTES = 256 * 1024
+
+
+def annotation_map(field: str, found: dict[str, str]) -> list[FieldError]:
+    """Annotations of a template; those of objects are checked with the rest of their metadata."""
+    errors: list[FieldError] = []
+    for key in sorted(found):
+        errors += [invalid(field, key, message) for message in names.qualified_name(key.lower())]
+    size = sum(len(part.encode("utf-8", "surrogatepass")) for pair in found.items() for part in pair)
+    if size > MOST_ANNOTATION_BYTES:
+        errors.append(too_long(field, MOST_ANNOTATION_BYTES))
     return errors
 
 
@@ -167,21 +182,75 @@ def parse_network(value: Any) -> Network | None:
         return None
 
 
+_LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9])|(?<=:)0+(?=[0-9]+[.])")
+
+
+def _without_zeros(value: str) -> str:
+    """The address without zeros in front of the numbers of IPv4, which old parsers took."""
+    return _LEADING_ZEROS.sub("", value) if "." in value else value
+
+
+def _is_mapped(address: Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+
+
 def check_address(field: str, value: str) -> list[FieldError]:
-    """An IP address: strictly, but for IPv4 within IPv6, which upstream still takes."""
-    return [] if parse_address(value) is not None else [invalid(field, value, _ADDRESS)]
+    """An IP address, written in the one way that every parser understands (StrictIPCIDRValidation)."""
+    address = parse_address(value)
+    if address is None:
+        sloppy = parse_address(_without_zeros(value)) is not None
+        return [invalid(field, value, "must not have leading 0s" if sloppy else _ADDRESS)]
+    return [invalid(field, value, "must not be an IPv4-mapped IPv6 address")] if _is_mapped(address) else []
 
 
 def check_network(field: str, value: str) -> list[FieldError]:
-    """A range of addresses."""
-    return [] if parse_network(value) is not None else [invalid(field, value, _RANGE)]
+    """A range of addresses, written in the one way that every parser understands (StrictIPCIDRValidation)."""
+    address, slash, prefix = value.partition("/")
+    plain = f"{_without_zeros(address)}{slash}{prefix}"
+    network = parse_network(plain)
+    if network is None:
+        return [invalid(field, value, _RANGE)]
+    if plain != value or (prefix != "0" and prefix.startswith("0")):
+        return [invalid(field, value, "must not have leading 0s in IP or prefix length")]
+    first = ipaddress.ip_address(address)
+    if _is_mapped(first):
+        return [invalid(field, value, "must not have an IPv4-mapped IPv6 address")]
+    if first != network.network_address:
+        return [invalid(field, value, "must not have bits set beyond the prefix length")]
+    return []
+
+
+def address_warnings(field: str, value: str) -> list[str]:
+    """What may be taken, but is better written in another way."""
+    address, plain = parse_address(value), parse_address(_without_zeros(value))
+    if plain is None:
+        return []
+    if address is None or _is_mapped(address):
+        usual = getattr(plain, "ipv4_mapped", None) or plain
+        told = "non-standard IP address {} will be considered invalid in a future Kubernetes release: use {}"
+    elif str(address) != value:
+        usual, told = address, "IPv6 address {} should be in RFC 5952 canonical format ({})"
+    else:
+        return []
+    return [f"{field}: {told.format(show(value), show(str(usual)))}"]
+
+
+def network_warnings(field: str, value: str) -> list[str]:
+    """What may be taken as a range, but is better written in another way."""
+    network = parse_network(value)
+    if network is None or network.version == 4 or value.startswith(str(network.network_address)):
+        return []
+    told = f"IPv6 CIDR value {show(value)} should be in RFC 5952 canonical format ({show(str(network))})"
+    return [f"{field}: {told}"]
 
 
 def unspecial_address(field: str, value: str) -> list[FieldError]:
     """An address that packets from elsewhere can have: not unspecified, loopback, link-local."""
-    address = parse_address(value)
+    address = parse_address(_without_zeros(value))
     if address is None:
         return [invalid(field, value, "must be a valid IP address")]
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     errors = []
     if address.is_unspecified:
         errors.append(invalid(field, value, f"may not be unspecified ({value})"))
