@@ -20,6 +20,7 @@ from dnslib import QTYPE, RCODE
 
 from agent.dns.configuration import REVERSE_ZONES, Kubernetes
 from agent.dns.state import ClusterState, EndpointRecord, ServiceRecord
+from machinery.addresses import is_address
 
 SCHEMA_VERSION = "1.1.0"
 SCHEMA_SECONDS = 28800
@@ -139,7 +140,7 @@ class ClusterZones:
 
     def _service(self, name: str, first: Labels, service: ServiceRecord, kind: int, zone: str) -> Answer:
         if service.external_name:
-            if first or _is_address(service.external_name):
+            if first or is_address(service.external_name):
                 return Answer(zone, RCODE.NXDOMAIN)
             if kind not in (QTYPE.A, QTYPE.AAAA, QTYPE.CNAME):
                 return Answer(zone)
@@ -212,14 +213,6 @@ def _weight(choices: int) -> int:
 
 def _base(service: ServiceRecord, zone: str) -> str:
     return f"{_service_name(service.key)}.svc.{zone}".rstrip(".")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _matching(ports: list[tuple[str, str, int]], port: str, protocol: str) -> list[tuple[str, str, int]]:

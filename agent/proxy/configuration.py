@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.proxy.settings import DetectLocalMode
-from agent.proxy.validation import MODES, errors_of, is_address
+from agent.proxy.validation import MODES, errors_of
+from machinery.addresses import is_address
 from machinery.errors import SettingsError
 from machinery.settings import duration, load_config
 

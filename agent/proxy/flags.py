@@ -8,8 +8,8 @@ from typing import Any
 
 from agent.proxy import configuration
 from agent.proxy.configuration import ProxyConfiguration
-from agent.proxy.validation import is_address
 from machinery import component
+from machinery.addresses import is_address
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 

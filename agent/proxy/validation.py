@@ -6,10 +6,11 @@ Source: kube-proxy's pkg/proxy/apis/config/validation (field paths and messages)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, get_args
 
 from agent.proxy.settings import DetectLocalMode
+from machinery.addresses import is_address, is_cidr
 from machinery.api.fielderror import FieldError, invalid, show
 from machinery.settings import show_duration
 
@@ -157,21 +158,3 @@ def _cluster_cidrs(cidrs: Sequence[str]) -> Iterator[FieldError]:
 def _not_negative(where: str, seconds: float) -> Iterator[FieldError]:
     if seconds < 0:
         yield invalid(where, show_duration(seconds), _NOT_NEGATIVE)
-
-
-def is_cidr(text: str) -> bool:
-    """Whether this is an address with a prefix length."""
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "/" in text
-
-
-def is_address(text: str) -> bool:
-    """Whether this is an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
