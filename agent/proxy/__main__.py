@@ -21,6 +21,8 @@ def main() -> int:
         print(f"kube-proxy: error: {error}", file=sys.stderr)
         return 1
     log.setup(options.verbosity)
+    for warning in options.warnings:
+        log.get_logger(__name__).warning(warning)
     collector.loading()
     # uvloop knows no netlink sockets, which IPVS needs, also to be cleaned up.
     netlink = options.configuration.mode == "ipvs" or kernel.has_ipvs()

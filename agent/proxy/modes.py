@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from prometheus_client import Counter
-
 from agent.command import CommandError, run
 from agent.proxy import kernel, metrics
 from agent.proxy.errors import BackendError
@@ -54,9 +52,9 @@ def others(mode: str) -> tuple[str, ...]:
     return tuple(other for other in _BACKENDS if other != mode and (mode, other) != ("ipvs", "iptables"))
 
 
-def failures_of(mode: str) -> Counter:
-    """The counter of a mode's failed syncs."""
-    return metrics.NFTABLES_FAILURES if mode == "nftables" else metrics.IPTABLES_FAILURES
+def failures_of(mode: str) -> metrics.SyncFailures:
+    """The counters of a mode's failed syncs."""
+    return metrics.NFTABLES_SYNC_FAILURES if mode == "nftables" else metrics.IPTABLES_SYNC_FAILURES
 
 
 async def require(mode: str) -> None:

@@ -30,6 +30,7 @@ _SYSCTLS = {
     "ipv4/vs/expire_quiescent_template": 1,
     "ipv4/ip_forward": 1,
 }
+_STRICT_ARP = {"ipv4/conf/all/arp_ignore": 1, "ipv4/conf/all/arp_announce": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,11 @@ class IpvsBackend:
         self._servers, self._addresses, self._members = Claims(), Claims(), Claims()
         for name, value in _SYSCTLS.items():
             sysctl.write(name, value)
+        if self._settings.ipvs_strict_arp:
+            for name, value in _STRICT_ARP.items():
+                sysctl.write(name, value)
         async with IpvsKernel(self._family) as kernel:
+            await kernel.set_timeouts(*self._settings.ipvs_timeouts)
             local = await kernel.addresses()
             self._node_ips = self._serving(ip for ip, ours in local.items() if not ours)
             for port, rules in sorted(everything.items()):

@@ -116,6 +116,17 @@ async def test_the_scheduler_is_the_configured_one(hosts: Hosts, backend: IpvsBa
     assert f" {scheduler} " in hosts.spaces.run("node", "cat", "/proc/net/ip_vs")
 
 
+async def test_connections_are_remembered_for_as_long_as_configured(hosts: Hosts, backend: IpvsBackend) -> None:
+    backend.configure(settings("ipvs", ipvs_timeouts=(777, 0, 33), ipvs_strict_arp=True))
+    await backend.replace(everything(service(pods=("pod1",)), service("dns", protocol="udp", pods=("pod1",))))
+    with contextlib.closing(hosts.spaces.socket("pod3", socket.SOCK_DGRAM)) as client:
+        await hosts.ask_udp(client, IP, 80)
+    lines = hosts.spaces.run("node", "cat", "/proc/net/ip_vs_conn").splitlines()
+    (expires,) = (int(line.split()[-1]) for line in lines if line.startswith("UDP"))
+    assert 0 < expires <= 33
+    assert hosts.spaces.run("node", "cat", "/proc/sys/net/ipv4/conf/all/arp_announce").strip() == "2"
+
+
 async def test_virtual_servers_of_others_stay(hosts: Hosts, backend: IpvsBackend) -> None:
     theirs = IpvsBackend(settings("ipvs"))
     await theirs.replace(everything(service("theirs", ip="10.99.0.1", pods=("pod1",))))

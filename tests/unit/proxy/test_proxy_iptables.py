@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from agent.proxy.iptables import saved
+from agent.proxy.iptables.counting import rules_written
 from agent.proxy.iptables.rendering import by_address, by_port, chances
 from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.iptables.skeleton import JUMPS, NAT_NODEPORTS, NAT_SERVICES, ChainName
@@ -68,6 +70,18 @@ def test_a_moved_endpoint_writes_one_chain() -> None:
     assert chains(fresh(WEB).change({NAME: replace(WEB, cluster=(A,))})) == ["KUBE-SERVICES-01"]
     shared = replace(WEB, node_port=30080)
     assert chains(fresh(shared).change({NAME: replace(shared, cluster=(A,))})) == [f"KUBE-SVC-{port_hash(NAME)}"]
+
+
+def test_rules_are_counted_without_looking() -> None:
+    written = rules_written(Ruleset(SETTINGS).replace({NAME: WEB}, NOTHING))
+    jumps = Counter(jump.table for jump in JUMPS)
+    made = fresh(WEB)
+    assert made.counts + jumps == written
+    other = replace(WEB, name=NAME._replace(name="other"), cluster_ip="10.96.7.2", node_port=30000)
+    made.change({other.name: other})
+    made.change({NAME: replace(WEB, cluster=(A,))})
+    assert made.counts == fresh(replace(WEB, cluster=(A,)), other).counts
+    assert rules_written(made.change({other.name: None})) == {}
 
 
 def test_a_new_shard_is_led_to() -> None:
