@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine_speed import loop_milliseconds
+
 from lab.hosts import cgroups
 from lab.layout import Layout
 
@@ -128,6 +130,7 @@ def main() -> int:
         print(f"{name:<24}{count[name]:>10}{used[name] / lasted * 100:>13.2f}{memory[name] / (1 << 20):>10.0f}")
     cpu, gib = every / lasted * 100, sum(memory.values()) / (1 << 30)
     print(f"{'all':<24}{len(after):>10}{cpu:>13.2f}{gib * 1024:>10.0f}")
+    print(f"a loop of Python takes {loop_milliseconds():.1f} ms: compare like with like")
     print(f"target: {CPU_TARGET:g} % of one core, {MEMORY_TARGET:g} GiB; measured {cpu:.1f} %, {gib:.2f} GiB")
     return 0 if cpu <= CPU_TARGET and gib <= MEMORY_TARGET else 1
 
