@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from machine_speed import loop_milliseconds
 
 from machinery import pki
 from machinery.testing.etcd import free_ports, running_etcd
+from machinery.testing.speed import loop_milliseconds
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "benchmark-token"

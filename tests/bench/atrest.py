@@ -19,10 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine_speed import loop_milliseconds
-
 from lab.hosts import cgroups
 from lab.layout import Layout
+from machinery.testing.speed import loop_milliseconds
 
 CPU_TARGET = 15.0
 """Percent of one core, for three control planes and two workers. kube-*'s own programs: about 18."""
