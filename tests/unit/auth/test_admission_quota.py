@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from auth_store import Api, Store, creates, named, updates
 
 from controlplane.apiserver.admission.resourcequota import ResourceQuota
+from machinery.api import quantity
 from machinery.api.catalogue import CONFIGMAPS, DEPLOYMENTS, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object
 from machinery.api.quotausage import in_scope, usage
@@ -149,6 +151,38 @@ def test_what_a_pod_counts_for() -> None:
         "requests.hugepages-2Mi": "4Mi",
         "limits.cpu": "2",
     }
+
+
+def test_a_pod_that_has_ended_is_only_an_object() -> None:
+    one = {"count/pods": quantity.of(1)}
+    made = pod(requests={"cpu": "1"})
+    assert usage(PODS, made | {"status": {"phase": "Succeeded"}}) == one
+    gone = {"deletionTimestamp": "2030-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+    lost = made | {"metadata": made["metadata"] | gone}
+    assert "pods" in usage(PODS, lost, datetime(2030, 1, 1, 0, 0, 30, tzinfo=UTC))
+    assert usage(PODS, lost, datetime(2030, 1, 1, 0, 0, 31, tzinfo=UTC)) == one
+
+
+def test_a_claim_counts_for_what_is_being_allocated() -> None:
+    claim = named("c", "x", spec={"resources": {"requests": {"storage": "1500m"}}})
+    assert usage(PERSISTENTVOLUMECLAIMS, claim)["requests.storage"] == quantity.of(2)
+    claim["status"] = {"allocatedResources": {"storage": "3"}}
+    assert usage(PERSISTENTVOLUMECLAIMS, claim)["requests.storage"] == quantity.of(3)
+
+
+@pytest.mark.parametrize(
+    ("claim", "included"),
+    [
+        ({"spec": {"volumeAttributesClassName": "gold"}}, True),
+        ({"spec": {"volumeAttributesClassName": "x"}, "status": {"currentVolumeAttributesClassName": "gold"}}, True),
+        ({"status": {"modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"}}}, True),
+        ({}, False),
+    ],
+)
+def test_a_claim_is_in_the_scope_of_each_of_its_attributes_classes(claim: Object, included: bool) -> None:
+    expression = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}
+    selecting = named("q", spec={"scopeSelector": {"matchExpressions": [expression]}})
+    assert in_scope(selecting, PERSISTENTVOLUMECLAIMS, claim) is included
 
 
 @pytest.mark.parametrize(
