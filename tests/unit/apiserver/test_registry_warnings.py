@@ -10,7 +10,7 @@ from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.warnings import others
 from controlplane.apiserver.registry.warnings import pods as warnings
-from machinery.api.catalogue import PODS, SERVICES
+from machinery.api.catalogue import ENDPOINTS, NODES, PODS, SERVICES
 from machinery.api.meta import Object
 
 
@@ -155,3 +155,15 @@ def test_services(spec: Object, told: list[str]) -> None:
     made: Object = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}], **spec}}
     strategy_for(SERVICES).default(made)
     assert others.service(made, None) == told
+
+
+def test_addresses_of_endpoints_and_nodes_are_written_in_one_way() -> None:
+    canonical = 'should be in RFC 5952 canonical format ("2001:db8::1")'
+    made: Object = {"metadata": {}, "subsets": [{"notReadyAddresses": [{"ip": "2001:db8:0::1"}]}]}
+    assert strategy_for(ENDPOINTS).warnings(made, None) == [
+        f'subsets[0].notReadyAddresses[0].ip: IPv6 address "2001:db8:0::1" {canonical}'
+    ]
+    made["metadata"]["labels"] = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+    assert strategy_for(ENDPOINTS).warnings(made, None) == []
+    (told,) = strategy_for(NODES).warnings({"spec": {"podCIDRs": ["2001:db8:0::/64"]}}, None)
+    assert told.startswith("spec.podCIDRs[0]: ")
