@@ -16,6 +16,7 @@ from controlplane.apiserver.admission.certificates import (
     ClusterTrustBundleAttest,
 )
 from controlplane.apiserver.admission.contract import Plugin
+from controlplane.apiserver.admission.declaredfeatures import NodeDeclaredFeatureValidator
 from controlplane.apiserver.admission.eventratelimit import EventRateLimit
 from controlplane.apiserver.admission.limitranger import LimitRanger
 from controlplane.apiserver.admission.namespacelifecycle import NamespaceLifecycle
@@ -112,7 +113,7 @@ _ALL: dict[str, Make | None] = {
     "DenyServiceExternalIPs": lambda p: DenyServiceExternalIPs(),
     "PodTopologyLabels": lambda p: PodTopologyLabels(p.reader),
     "PodGroupWorkloadExists": None,
-    "NodeDeclaredFeatureValidator": None,
+    "NodeDeclaredFeatureValidator": lambda p: NodeDeclaredFeatureValidator(p.reader),
     "JobValidation": None,
     "PodResizeValidator": None,
     "MutatingAdmissionPolicy": lambda p: MutatingAdmissionPolicy(p.reader, p.authorize),
