@@ -164,10 +164,20 @@ def _claim_usage(claim: Object) -> Usage:
 
 def in_scope(quota: Object, resource: ResourceType, obj: Object) -> bool:
     """Whether the quota's scopes include the object."""
+    scopes = scopes_of(quota)
+    return len(matching(scopes, resource, obj)) == len(scopes)
+
+
+def scopes_of(quota: Object) -> list[Object]:
+    """What a quota chooses objects by, as expressions."""
     spec = quota.get("spec") or {}
     scopes = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
-    scopes += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    return all(_matches(scope, resource, obj) for scope in scopes)
+    return scopes + list((spec.get("scopeSelector") or {}).get("matchExpressions") or ())
+
+
+def matching(scopes: Iterable[Object], resource: ResourceType, obj: Object) -> list[Object]:
+    """Those expressions that choose the object."""
+    return [scope for scope in scopes if _matches(scope, resource, obj)]
 
 
 def _matches(scope: Any, resource: ResourceType, obj: Object) -> bool:

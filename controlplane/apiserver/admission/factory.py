@@ -120,7 +120,9 @@ _ALL: dict[str, Make | None] = {
     "MutatingAdmissionWebhook": lambda p: MutatingAdmissionWebhook(p.reader, p.client, p.authorize),
     "ValidatingAdmissionPolicy": lambda p: ValidatingAdmissionPolicy(p.reader, p.authorize),
     "ValidatingAdmissionWebhook": lambda p: ValidatingAdmissionWebhook(p.reader, p.client, p.authorize),
-    "ResourceQuota": lambda p: ResourceQuota(p.reader, p.loopback),
+    "ResourceQuota": lambda p: ResourceQuota(
+        p.reader, p.loopback, configuration.limited_resources(p.configured.get("ResourceQuota"))
+    ),
     "AlwaysDeny": lambda p: AlwaysDeny(),
 }
 

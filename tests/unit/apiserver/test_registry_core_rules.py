@@ -297,3 +297,19 @@ def test_a_limit_range_needs_no_name() -> None:
     made: Object = {"metadata": {}, "spec": {"limits": []}}
     strategy_for(LIMITRANGES).prepare_create(made, CONTEXT)
     assert len(made["metadata"]["name"]) == 36
+
+
+def test_a_wrong_divisor_is_told_beside_what_is_missing() -> None:
+    reference = {"resource": "limits.cpu", "divisor": "2"}
+    items = [{"path": "p", "resourceFieldRef": reference}]
+    assert wrong(pod(volumes=[{"name": "v", "downwardAPI": {"items": items}}])) == [
+        "spec.volumes[0].downwardAPI.resourceFieldRef.containerName: Required value",
+        'spec.volumes[0].downwardAPI.resourceFieldRef.divisor: Invalid value: "limits.cpu": '
+        "only divisor's values 1m and 1 are supported with the cpu resource",
+    ]
+
+
+def test_what_an_environment_is_taken_from_may_end_in_a_dash() -> None:
+    sources = [{"configMapRef": {"name": "a-"}}, {"secretRef": {"name": "-a"}}]
+    told = wrong(pod(containers=[{"name": "c", "image": "i", "envFrom": sources}]))
+    assert [error.partition(":")[0] for error in told] == ["spec.containers[0].envFrom[1].secretRef.name"]

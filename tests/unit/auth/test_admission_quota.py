@@ -14,7 +14,8 @@ from machinery.api import quantity
 from machinery.api.catalogue import CONFIGMAPS, DEPLOYMENTS, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object
 from machinery.api.quotausage import in_scope, usage
-from machinery.errors import Forbidden
+from machinery.api.resource import ResourceType
+from machinery.errors import Forbidden, StatusError
 
 
 def pod(name: str = "p", requests: dict[str, str] | None = None, limits: dict[str, str] | None = None) -> Object:
@@ -218,3 +219,38 @@ def test_a_scope_can_be_a_priority_class(operator: str, values: list[str], name:
     expression = {"scopeName": "PriorityClass", "operator": operator, "values": values}
     selector = {"scopeSelector": {"matchExpressions": [expression]}}
     assert in_scope(named("q", spec=selector), PODS, named("p", spec={"priorityClassName": name})) is included
+
+
+CRITICAL: Object = {"scopeName": "PriorityClass", "operator": "In", "values": ["high", "higher"]}
+LIMITED: list[Object] = [
+    {"resource": "pods", "matchScopes": [CRITICAL]},
+    {"resource": "persistentvolumeclaims", "matchContains": ["gold.storageclass.storage.k8s.io/requests.storage"]},
+]
+
+
+async def test_some_things_may_be_used_within_a_quota_only() -> None:
+    store = Store()
+    plugin = ResourceQuota(store, Api(store), LIMITED)
+    await plugin.validate(creates(PODS, pod()))
+    high = pod()
+    high["spec"]["priorityClassName"] = "high"
+    with pytest.raises(StatusError) as failed:
+        await plugin.validate(creates(PODS, high))
+    assert failed.value.message == (
+        "insufficient quota to match these scopes: [{PriorityClass In [high higher]}]"  # as upstream: no 403
+    )
+    claim = named("c", "x", spec={"storageClassName": "gold", "resources": {"requests": {"storage": "1"}}})
+    assert await refusal_of(plugin, PERSISTENTVOLUMECLAIMS, claim) == (
+        'persistentvolumeclaims "c" is forbidden: insufficient quota to consume: '
+        "gold.storageclass.storage.k8s.io/requests.storage"
+    )
+    store.put(RESOURCEQUOTAS, quota({"pods": "1"}, name="of-pods", scopeSelector={"matchExpressions": [CRITICAL]}))
+    store.put(RESOURCEQUOTAS, quota({"gold.storageclass.storage.k8s.io/requests.storage": "1"}, name="gold"))
+    await plugin.validate(creates(PODS, high))
+    await plugin.validate(creates(PERSISTENTVOLUMECLAIMS, claim))
+
+
+async def refusal_of(plugin: ResourceQuota, resource: ResourceType, obj: Object) -> str:
+    with pytest.raises(Forbidden) as refused:
+        await plugin.validate(creates(resource, obj))
+    return refused.value.message
