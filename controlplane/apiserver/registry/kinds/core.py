@@ -16,6 +16,7 @@ from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import configuration as rules
 from controlplane.apiserver.registry.validation import endpoints, quotas
 from controlplane.apiserver.registry.warnings import others as warnings
+from controlplane.apiserver.registry.warnings import secrets
 from machinery.api import catalogue, names
 from machinery.api.meta import Object, random_uuid
 from machinery.api.resource import ResourceType
@@ -62,6 +63,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CONFIGMAPS: replace(_PLAIN, validate=rules.config_map, validate_update=rules.config_map_update),
     catalogue.SECRETS: Strategy(
         default=default_secret,
+        warnings=secrets.secret,
         validate=rules.secret,
         validate_update=rules.secret_update,
         prepare_create=prepare_create(),
