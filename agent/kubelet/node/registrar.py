@@ -175,6 +175,12 @@ class NodeRegistrar:
         self._reported_at = time.monotonic()
         return None
 
+    def _declared(self) -> list[str]:
+        declared = ["RestartAllContainersOnContainerExits"]
+        if self._inputs.options.settings.cpu_manager_policy != "static":  # CPUs of their own stay what they are
+            declared.insert(0, "GuaranteedQoSPodCPUResize")
+        return declared
+
     def _tell_changes(self, now: Sequence[Object]) -> None:
         for condition in now:
             kind, status = condition["type"], condition["status"]
@@ -221,7 +227,7 @@ class NodeRegistrar:
             },
             "images": self._images,
             # What pods may ask of a node that not every kubelet has yet (KEP-5328).
-            "declaredFeatures": ["RestartAllContainersOnContainerExits"],
+            "declaredFeatures": self._declared(),
         }
         if options.cloud_provider:
             # Addresses are the cloud controller manager's to say.

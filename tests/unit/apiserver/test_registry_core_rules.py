@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry import privileged, strategy_for
+from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.validation import (
     claims,
     configuration,
@@ -19,7 +21,8 @@ from controlplane.apiserver.registry.validation import (
     storage,
 )
 from controlplane.apiserver.registry.validation.parts import check_address, check_network
-from machinery.api.catalogue import DEPLOYMENTS, PODS, SERVICES
+from controlplane.apiserver.request import User
+from machinery.api.catalogue import DEPLOYMENTS, LIMITRANGES, PERSISTENTVOLUMECLAIMS, PODS, SERVICES, STATEFULSETS
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 
@@ -254,3 +257,59 @@ def test_privileged_containers_are_refused_where_the_server_does_not_allow_them(
         "spec: Forbidden: hostProcess containers are disallowed by cluster policy"
     ]
     assert privileged.refused(SERVICES, template) == []
+
+
+CONTEXT = Context(User("u"), cast("Reader", None), "2030-01-01T00:00:00Z")
+SOURCE = {"kind": "PersistentVolumeClaim", "name": "c"}
+SNAPSHOT = {"kind": "VolumeSnapshot", "name": "s", "apiGroup": "snapshot.storage.k8s.io"}
+OTHER = {"kind": "Other", "name": "o", "apiGroup": "a.b"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "source", "reference"),
+    [
+        ({"dataSource": SOURCE}, SOURCE, SOURCE),
+        ({"dataSource": SNAPSHOT}, SNAPSHOT, SNAPSHOT),
+        ({"dataSource": OTHER}, None, None),
+        ({"dataSourceRef": OTHER}, OTHER, OTHER),
+        ({"dataSource": OTHER, "dataSourceRef": OTHER}, OTHER, OTHER),
+        ({"dataSourceRef": SOURCE | {"namespace": "x"}}, None, SOURCE | {"namespace": "x"}),
+    ],
+)
+def test_what_a_new_claim_is_filled_from(spec: Object, source: Object | None, reference: Object | None) -> None:
+    made: Object = {"metadata": {"name": "c"}, "spec": copy.deepcopy(spec)}
+    strategy_for(PERSISTENTVOLUMECLAIMS).prepare_create(made, CONTEXT)
+    assert (made["spec"].get("dataSource"), made["spec"].get("dataSourceRef")) == (source, reference)
+
+
+def test_a_claim_keeps_the_source_it_had() -> None:
+    old: Object = {"metadata": {"name": "c"}, "spec": {"dataSource": OTHER, "dataSourceRef": OTHER}}
+    new: Object = {"metadata": {"name": "c"}, "spec": {"dataSource": dict(OTHER)}}
+    strategy_for(PERSISTENTVOLUMECLAIMS).prepare_update(new, old, CONTEXT)
+    assert new["spec"] == {"dataSource": OTHER, "dataSourceRef": OTHER}
+    template: Object = {"metadata": {}, "spec": {"template": {"spec": {}}, "volumeClaimTemplates": [{"spec": {}}]}}
+    template["spec"]["volumeClaimTemplates"][0]["spec"] = {"dataSource": SOURCE}
+    strategy_for(STATEFULSETS).default(template)
+    assert "dataSourceRef" not in template["spec"]["volumeClaimTemplates"][0]["spec"]
+
+
+def test_a_limit_range_needs_no_name() -> None:
+    made: Object = {"metadata": {}, "spec": {"limits": []}}
+    strategy_for(LIMITRANGES).prepare_create(made, CONTEXT)
+    assert len(made["metadata"]["name"]) == 36
+
+
+def test_a_wrong_divisor_is_told_beside_what_is_missing() -> None:
+    reference = {"resource": "limits.cpu", "divisor": "2"}
+    items = [{"path": "p", "resourceFieldRef": reference}]
+    assert wrong(pod(volumes=[{"name": "v", "downwardAPI": {"items": items}}])) == [
+        "spec.volumes[0].downwardAPI.resourceFieldRef.containerName: Required value",
+        'spec.volumes[0].downwardAPI.resourceFieldRef.divisor: Invalid value: "limits.cpu": '
+        "only divisor's values 1m and 1 are supported with the cpu resource",
+    ]
+
+
+def test_what_an_environment_is_taken_from_may_end_in_a_dash() -> None:
+    sources = [{"configMapRef": {"name": "a-"}}, {"secretRef": {"name": "-a"}}]
+    told = wrong(pod(containers=[{"name": "c", "image": "i", "envFrom": sources}]))
+    assert [error.partition(":")[0] for error in told] == ["spec.containers[0].envFrom[1].secretRef.name"]

@@ -320,3 +320,71 @@ def test_init_containers_are_resized_unless_they_would_have_to_restart() -> None
         "cannot "
         "be resized"
     ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "container", "defaulted"),
+    [
+        ({"requests": {"cpu": "1"}}, {"requests": {"memory": "1Mi"}}, {"requests": {"cpu": "1"}}),
+        (
+            {"limits": {"cpu": "2", "memory": "2Mi"}},
+            {"requests": {"memory": "1Mi"}},
+            {"limits": {"cpu": "2", "memory": "2Mi"}, "requests": {"memory": "1Mi", "cpu": "2"}},
+        ),
+        (
+            {"requests": {"cpu": "1"}},
+            {"limits": {"hugepages-2Mi": "4Mi", "cpu": "1"}},
+            {"requests": {"cpu": "1", "hugepages-2Mi": "4Mi"}, "limits": {"hugepages-2Mi": "4Mi"}},
+        ),
+        (
+            {"limits": {"hugepages-2Mi": "8Mi"}},
+            {"limits": {"hugepages-2Mi": "4Mi", "cpu": "1"}},
+            {"requests": {"cpu": "1", "hugepages-2Mi": "8Mi"}, "limits": {"hugepages-2Mi": "8Mi"}},
+        ),
+    ],
+)
+def test_what_a_pod_as_a_whole_asks_for_by_default(resources: Object, container: Object, defaulted: Object) -> None:
+    made = pod(resources=resources, containers=[{"name": "c", "image": "i", "resources": container}])
+    assert made["spec"]["resources"] == defaulted
+    assert wrong(made) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"limits": {"cpu": "1"}},
+            [
+                'spec.resources.containers[0][cpu].limits: Invalid value: "2": '
+                "must be less than or equal to pod limits of 1"
+            ],
+        ),
+        (
+            {"requests": {"cpu": "500m"}},
+            [
+                'spec.resources.requests[cpu]: Invalid value: "500m": '
+                "must be greater than or equal to aggregate container requests of 1"
+            ],
+        ),
+        (
+            {"limits": {"hugepages-2Mi": "2Mi"}, "requests": {"hugepages-2Mi": "2Mi", "cpu": "1"}},
+            [
+                'spec.resources.requests[hugepages-2Mi]: Invalid value: "2Mi": '
+                "must be greater than or equal to aggregate container requests of 4Mi",
+                'spec.resources.limits[hugepages-2Mi]: Invalid value: "2Mi": '
+                "must be greater than or equal to aggregate container limits of 4Mi",
+                'spec.resources.containers[0][hugepages-2Mi].limits: Invalid value: "4Mi": '
+                "must be less than or equal to pod limits of 2Mi",
+            ],
+        ),
+    ],
+)
+def test_containers_fit_into_what_the_pod_asks_for(spec: Object, expected: list[str]) -> None:
+    asking = {"limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1"}}
+    made = pod(resources=spec, containers=[{"name": "c", "image": "i", "resources": asking}])
+    assert wrong(made) == expected
+
+
+def test_windows_has_no_resources_of_a_pod_as_a_whole() -> None:
+    made = pod(resources={"limits": {"cpu": "1"}}, os={"name": "windows"})
+    assert wrong(made) == ["spec.resources: Forbidden: may not be set for a windows pod"]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.registry.warnings import others
 from controlplane.apiserver.registry.warnings import pods as warnings
-from machinery.api.catalogue import PODS, SERVICES
+from machinery.api.catalogue import ENDPOINTS, NODES, PODS, SECRETS, SERVICES
 from machinery.api.meta import Object
 
 
@@ -155,3 +161,55 @@ def test_services(spec: Object, told: list[str]) -> None:
     made: Object = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}], **spec}}
     strategy_for(SERVICES).default(made)
     assert others.service(made, None) == told
+
+
+def test_addresses_of_endpoints_and_nodes_are_written_in_one_way() -> None:
+    canonical = 'should be in RFC 5952 canonical format ("2001:db8::1")'
+    made: Object = {"metadata": {}, "subsets": [{"notReadyAddresses": [{"ip": "2001:db8:0::1"}]}]}
+    assert strategy_for(ENDPOINTS).warnings(made, None) == [
+        f'subsets[0].notReadyAddresses[0].ip: IPv6 address "2001:db8:0::1" {canonical}'
+    ]
+    made["metadata"]["labels"] = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+    assert strategy_for(ENDPOINTS).warnings(made, None) == []
+    (told,) = strategy_for(NODES).warnings({"spec": {"podCIDRs": ["2001:db8:0::/64"]}}, None)
+    assert told.startswith("spec.podCIDRs[0]: ")
+
+
+def self_signed(key: Any) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, moment, moment)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def pem(key: Any) -> bytes:
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+
+
+def test_a_certificate_and_its_key_go_together() -> None:
+    one, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    another = rsa.generate_private_key(65537, 1024)
+    certificate = self_signed(one)
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    public = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    headed = b"-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END EC PRIVATE KEY-----\n"
+    for given, key, told in (
+        (certificate, pem(one), ""),
+        (b"text\n" + pem(another) + certificate + broken, public + pem(one), ""),
+        (certificate, pem(other), "tls: private key does not match public key"),
+        (certificate, pem(another), "tls: private key type does not match public key type"),
+        (b"", b"", "tls: failed to find any PEM data in certificate input"),
+        (certificate, b"x", "tls: failed to find any PEM data in key input"),
+        (pem(one), certificate, "but did find a private key; PEM inputs may have been switched"),
+        (certificate, certificate, "tls: found a certificate rather than a key in the PEM for the private key"),
+        (certificate, public, "after skipping PEM blocks of the following types: [PUBLIC KEY]"),
+        (public, b"", "after skipping PEM blocks of the following types: [PUBLIC KEY]"),
+        (broken, pem(one), "x509: malformed certificate"),
+        (certificate, headed, "tls: failed to parse private key"),
+    ):
+        data = {"tls.crt": base64.b64encode(given).decode(), "tls.key": base64.b64encode(key).decode()}
+        found = strategy_for(SECRETS).warnings({"type": "kubernetes.io/tls", "data": data}, None)
+        assert [bool(told)] * len(found) == ([True] if told else []), (told, found)
+        assert not told or told in found[0]
+    assert strategy_for(SECRETS).warnings({"type": "Opaque", "data": {}}, None) == []

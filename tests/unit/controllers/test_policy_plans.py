@@ -102,6 +102,7 @@ def test_quotas_count_what_is_there() -> None:
     used = count(quota, [(PODS, pods), (CONFIGMAPS, [{"metadata": metadata("cm")}])])
     status = plan_status(quota, used, {"pods", "requests.cpu", "count/configmaps"})
     assert status["used"]["requests.cpu"] == "500m"
+    assert status["used"]["pods"] == "2"  # what has ended is an object, but no pod any more
     assert status["used"]["count/configmaps"] == "1"
     assert status["used"]["count/deployments.apps"] == "7"  # nobody counts it here: what was charged stands
     assert same_amounts(status, {"hard": {**hard, "requests.cpu": "2000m"}, "used": status["used"]})

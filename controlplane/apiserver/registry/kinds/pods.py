@@ -82,6 +82,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         has_status=True,
         fields={
             "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
+            "spec.host": lambda pod: text(pod, "spec", "nodeName"),  # its name long ago
             "spec.restartPolicy": lambda pod: text(pod, "spec", "restartPolicy"),
             "spec.schedulerName": lambda pod: text(pod, "spec", "schedulerName"),
             "spec.serviceAccountName": lambda pod: text(pod, "spec", "serviceAccountName"),

@@ -103,6 +103,18 @@ def _addresses(at: str, found: list[str]) -> list[str]:
     return [warning for index, address in enumerate(found) for warning in address_warnings(f"{at}[{index}]", address)]
 
 
+def endpoints(new: Object, old: Object | None) -> list[str]:
+    """Endpoints; what the controller writes it has copied."""
+    if strings(new, "metadata", "labels").get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return []
+    found: list[str] = []
+    for index, subset in enumerate(items(new, "subsets")):
+        for kind in ("addresses", "notReadyAddresses"):
+            for at, address in enumerate(items(subset, kind)):
+                found += address_warnings(f"subsets[{index}].{kind}[{at}].ip", text(address, "ip"))
+    return found
+
+
 def persistent_volume(new: Object, old: Object | None) -> list[str]:
     """A PersistentVolume."""
     found: list[str] = []
@@ -182,6 +194,8 @@ def node(new: Object, old: Object | None) -> list[str]:
         found.append("spec.configSource: the feature is no longer supported")
     if text(new, "spec", "externalID"):
         found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    for index, network in enumerate(values(new, "spec", "podCIDRs")):
+        found += network_warnings(f"spec.podCIDRs[{index}]", network)
     return found
 
 
