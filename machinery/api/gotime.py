@@ -76,7 +76,8 @@ def _parse(text: str, *, micro: bool) -> datetime:
         raise ValueError(f'parsing time "{text}": extra text: "{rest[zone.end() :]}"')
     shift = timedelta(hours=hours, minutes=minutes) * (-1 if zone[1] == "+" else 1)
     parts = int(((fraction[1] if fraction else "") + "000000")[:6])
+    year, month, day, hour, minute, second = numbers
     try:
-        return datetime(*numbers[:3], *numbers[3:], parts, tzinfo=UTC) + shift
+        return datetime(year, month, day, hour, minute, second, parts, tzinfo=UTC) + shift
     except (ValueError, OverflowError):
         raise beyond("day") from None
