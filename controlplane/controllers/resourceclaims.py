@@ -268,7 +268,7 @@ def build(env: Environment) -> list[Controller]:
     claims, templates = env.informer(RESOURCECLAIMS), env.informer(RESOURCECLAIMTEMPLATES)
     pods.add_index(CLAIM_INDEX, claim_keys)
     maker = ClaimMaker(pods, claims, templates, client, env.recorder("resource_claim", ACCOUNT))
-    workers = env.options.concurrent("resource-claim")
+    workers = env.options.concurrent("resourceclaim")
     making = Controller("resource_claim", maker.reconcile, workers=workers)
     keeping = Controller("resource_claim_release", ClaimKeeper(claims, pods, client).reconcile, workers=workers)
 

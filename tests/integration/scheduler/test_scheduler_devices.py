@@ -9,6 +9,7 @@ from scheduler_lab import add_node, api_client, placement, pod, reason, scheduli
 from machinery.api import meta
 from machinery.api.catalogue import (
     DEVICECLASSES,
+    EVENTS_K8S_IO,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
@@ -111,6 +112,29 @@ async def test_a_provisioner_is_told_the_node(client: Client) -> None:
         await volume(client, "made", "1Gi", node_name)
         await bind_claim(client, "data", "made")
         await seen(client, PODS, lambda pods: placement(pods) == {"p": node_name})
+
+
+async def test_a_pod_that_waits_for_its_volume_makes_room_without_an_end(client: Client) -> None:
+    """Only what is bound already has to be deleted."""
+    await storage_class(client, "example.com/disks")
+    await claim(client, "data", "1Gi")
+    async with scheduling(client):
+        low = pod("low", cpu="2", volumes=with_claims("low", "data")["spec"]["volumes"])
+        await client.create(PODS, low)
+        selected = "volume.kubernetes.io/selected-node"
+        claims = await seen(client, PERSISTENTVOLUMECLAIMS, lambda found: selected in meta.annotations_of(found[0]))
+        node_name = meta.annotations_of(claims[0])[selected]
+        chosen = {"kubernetes.io/hostname": node_name}
+        await client.create(PODS, pod("high", cpu="2", priority=100, nodeSelector=chosen))
+        pods = await seen(client, PODS, lambda pods: placement(pods).get("high") == node_name)
+        assert placement(pods) == {"high": node_name, "low": ""}
+        assert not any(meta.is_deleting(each) for each in pods)
+        events = await seen(client, EVENTS_K8S_IO, lambda found: any(e["reason"] == "Preempted" for e in found))
+        assert next(e for e in events if e["reason"] == "Preempted")["regarding"]["name"] == "low"
+        other = "b" if node_name == "a" else "a"
+        await volume(client, "made", "1Gi", other)
+        await bind_claim(client, "data", "made")
+        await seen(client, PODS, lambda pods: placement(pods) == {"high": node_name, "low": other})
 
 
 # -- devices ----------------------------------------------------------------------------------------------------------
