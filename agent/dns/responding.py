@@ -3,13 +3,14 @@
 Answers from the cluster's zones are kept as bytes, each under the bytes that asked for it, until what they were made
 from changes: a question that was asked before is answered by one look into a dict.
 
-Source: RFC 1035, RFC 2308, RFC 6891 (EDNS), RFC 8482 (ANY); CoreDNS, plugin/pkg/dnsutil.
+Source: RFC 1035, RFC 2308, RFC 6891 (EDNS); CoreDNS, plugin/pkg/dnsutil.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -171,7 +172,7 @@ class Responder:
         for record in records:
             # A client that spells a name in a way of its own expects to see it so again.
             name = query.record.q.qname if record.name == query.name else record.name or "."
-            made.append(RR(name, record.kind, ttl=self._ttl, rdata=self._data(record)))
+            made.append(RR(name, record.kind, ttl=record.seconds or self._ttl, rdata=self._data(record)))
         return made
 
     def _data(self, record: Record) -> dnslib.RD:
@@ -234,10 +235,8 @@ class Responder:
         if not tcp and len(packed) > query.udp_bytes:  # the glue first, then the client must come by TCP
             made.ar = self._edns(query, draft.code)
             packed = bytes(made.pack())
-        if len(packed) > (TCP_BYTES if tcp else query.udp_bytes):
-            made.rr, made.auth, made.header.tc = [], [], 1
-            packed = bytes(made.pack())
-        return packed
+        longest = TCP_BYTES if tcp else query.udp_bytes
+        return packed if len(packed) <= longest else _cut(made, longest)
 
     @staticmethod
     def _edns(query: _Query, code: int) -> list[RR]:
@@ -294,13 +293,24 @@ def _refusal(query: _Query) -> _Draft | None:
         return _Draft(_BADVERS_HIGH << 4)
     if query.kind in _TRANSFERS or query.record.q.qclass != _INTERNET:
         return _Draft(RCODE.REFUSED)
-    if query.kind == QTYPE.ANY:
-        return _Draft(RCODE.NOTIMP)
     return None
 
 
 def _of_upstream(found: Resolved) -> _Draft:
     return _Draft(found.code, False, found.authentic, list(found.answers), list(found.authority), list(found.extra))
+
+
+def _cut(made: DNSRecord, longest: int) -> bytes:
+    """As many of the answers as fit, and the word that there are more: not every client comes again by TCP."""
+    answers = made.rr
+    made.auth, made.header.tc = [], 1
+
+    def packed(count: int) -> bytes:
+        made.rr = answers[:count]
+        return bytes(made.pack())
+
+    most = bisect_right(range(1, len(answers)), longest, key=lambda count: len(packed(count)))
+    return packed(most)
 
 
 def _longest_plain(query: _Query) -> int:

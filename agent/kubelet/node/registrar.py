@@ -17,7 +17,6 @@ from agent.kubelet.flags import Options
 from agent.kubelet.node import capacity, conditions
 from agent.kubelet.node.capacity import Amounts
 from agent.kubelet.node.machine import Machine
-from agent.kubelet.version import KUBERNETES_VERSION
 from machinery.api import meta
 from machinery.api.catalogue import NODES
 from machinery.api.meta import Object
@@ -25,6 +24,7 @@ from machinery.client.rest import STRATEGIC, Client
 from machinery.clock import Clock
 from machinery.errors import AlreadyExists, NotFound, StatusError, TransportError
 from machinery.log import get_logger
+from machinery.version import KUBERNETES_VERSION
 
 log = get_logger(__name__)
 

@@ -33,7 +33,7 @@ from controlplane.apiserver.handlers.writer import (
     writer_of,
 )
 from controlplane.apiserver.objects import Remove, Written
-from controlplane.apiserver.registry import gated
+from controlplane.apiserver.registry import gated, privileged
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo
 from controlplane.apiserver.resources import Served
@@ -216,7 +216,7 @@ async def _new_by_update(
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     metadata.wipe(meta)
     metadata.fill(meta, now)
-    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run, verb=info.verb)
     if not rules.subresource:
         await grants.take(served, obj, None, context)
     gated.drop(served.stored, obj, None)
@@ -243,7 +243,7 @@ async def _changed(
     else:
         old = shown = _as_sent(current, served)
     now = api.now()
-    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run, verb=info.verb)
     obj = await produce(shown)
     managers = rules.manage or _ordinary(served, writer, rules.subresource)
     set_managers(obj["metadata"], managers(shown, obj, now))
@@ -271,6 +271,8 @@ async def _changed(
     errors += metadata.finalizer_names(obj["metadata"], served.type.group, custom=served.custom)
     errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
+    if not (context.privileged or rules.subresource == "status"):
+        errors += privileged.refused(served.stored, obj)
     if errors:
         raise invalid(served, obj["metadata"].get("name") or "", errors)
     if not rules.subresource:

@@ -16,7 +16,7 @@ import orjson
 
 from machinery.api import jsontext
 from machinery.api.meta import Object, annotations_of, name_of, namespace_of, uid_of
-from machinery.api.patch import errors, fieldset, managers, reset, typed
+from machinery.api.patch import errors, fieldset, managers, newness, reset, typed
 from machinery.api.patch.fieldset import FieldSet
 from machinery.api.patch.managers import APPLY, UPDATE, ManagerId, Managers, Owned
 from machinery.api.patch.typed import Difference, ElementError
@@ -53,6 +53,11 @@ def update_managers(
         reset_fields = _reset_fields(kind_schema, subresource)
     name = managers.manager_id(manager, UPDATE, api_version, subresource)
     try:
+        if old is None and not known:
+            fields = fieldset.recursive_difference(
+                newness.fields_of_new(kind_schema, _without_managers(new)), reset_fields
+            )
+            return managers.encode(managers.first(name, fields, api_version, now))
         changed = _ignoring(_compare(kind_schema, old, new), reset_fields)
     except ElementError:
         return []
@@ -191,16 +196,17 @@ class _Apply:
         def all_of(value: Object) -> FieldSet:
             return named(typed.fields_of(kind, value))
 
-        left = typed.without(kind, merged, named(last)) or {}
+        left = typed.without(kind, merged, named(last))
         owned = self.claimed()
         for fields in others:
             owned = fieldset.union(owned, fields)
         everything = all_of(merged)
         gone = fieldset.difference(everything, fieldset.union(all_of(left), named(owned)))
-        left = typed.without(kind, merged, gone) or {}
+        left = typed.without(kind, merged, gone)
         # What nobody applied, below something that went, stays.
         gone = fieldset.intersection(fieldset.difference(everything, all_of(left)), named(last))
-        return typed.without(kind, merged, gone) or {}
+        kept: Object = typed.without(kind, merged, gone)
+        return kept
 
 
 def _check_kind(applied: Object, schema: KindSchema, api_version: str) -> None:
@@ -244,6 +250,8 @@ def _live_or_new(old: Object | None, new: Object, subresource: str) -> Managers:
 
 
 def _reset_fields(schema: KindSchema, subresource: str) -> FieldSet:
+    if schema.custom and subresource == "status":
+        return reset.CUSTOM_STATUS
     return reset.fields(schema.group, schema.kind, subresource, has_status="status" in schema.type.fields)
 
 

@@ -49,7 +49,7 @@ def _address(at: str, address: Object) -> list[FieldError]:
     node = address.get("nodeName")
     if isinstance(node, str):
         errors += check_names(f"{at}.nodeName", node, names.dns1123_subdomain)
-    return errors or unspecial_address(f"{at}.ip", text(address, "ip"))
+    return errors + unspecial_address(f"{at}.ip", text(address, "ip"))
 
 
 def _port(at: str, port: Object, *, needs_name: bool) -> list[FieldError]:
@@ -117,7 +117,7 @@ def _slice_address(at: str, address: str, kind: str) -> list[FieldError]:
         return [invalid(at, address, f"must be a valid {kind} address")] + (
             unspecial_address(at, address) if kind == "IPv4" or found is None else []
         )
-    return unspecial_address(at, address)
+    return check_address(at, address) + unspecial_address(at, address)
 
 
 def _hints(at: str, hints: Object) -> list[FieldError]:

@@ -107,6 +107,11 @@ def pod_spec(spec: Object) -> Any:
     return _POD_SPEC(shown)
 
 
+def pod_template(template: Object) -> Any:
+    """A pod template: the fields of its metadata stand beside its spec there."""
+    return {**sub(template, "metadata"), "Spec": pod_spec(sub(template, "spec"))}
+
+
 def difference(before: Any, after: Any) -> str:
     """What has changed between two forms, as a unified diff of their texts.
 
@@ -182,10 +187,10 @@ volume_source: Form = _form(
     },
 )
 _NODE_REQUIREMENT = _form("Key:s Operator:s Values")
-_NODE_TERM = _form(
+node_term: Form = _form(
     "MatchExpressions MatchFields", {"MatchExpressions": _NODE_REQUIREMENT, "MatchFields": _NODE_REQUIREMENT}
 )
-volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": _NODE_TERM})})
+volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": node_term})})
 volume_claim_spec: Form = _form(
     "AccessModes Selector Resources VolumeName:s StorageClassName VolumeMode DataSource DataSourceRef "
     "VolumeAttributesClassName",

@@ -6,12 +6,13 @@ Source: k8s.io/apimachinery/pkg/api/validation, pkg/apis/meta/v1/validation, pkg
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
 from machinery.api import labels, names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_long
 from machinery.api.meta import Object
 
 IMMUTABLE = "field is immutable"
@@ -71,6 +72,20 @@ def label_map(field: str, values_: dict[str, str]) -> list[FieldError]:
     for key, value in sorted(values_.items()):
         errors += check_names(field, key, names.qualified_name)
         errors += check_names(field, value, names.label_value)
+    return errors
+
+
+MOST_ANNOTATION_BYTES = 256 * 1024
+
+
+def annotation_map(field: str, found: dict[str, str]) -> list[FieldError]:
+    """Annotations of a template; those of objects are checked with the rest of their metadata."""
+    errors: list[FieldError] = []
+    for key in sorted(found):
+        errors += [invalid(field, key, message) for message in names.qualified_name(key.lower())]
+    size = sum(len(part.encode("utf-8", "surrogatepass")) for pair in found.items() for part in pair)
+    if size > MOST_ANNOTATION_BYTES:
+        errors.append(too_long(field, MOST_ANNOTATION_BYTES))
     return errors
 
 
@@ -144,37 +159,91 @@ _ADDRESS = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _RANGE = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
+_LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9]+(\.|$))|(?<=:)0+(?=[0-9]+\.)")
+
+
+def _without_leading_zeros(address: str) -> str:
+    """The octets of an IPv4 address without leading zeros, as Go once read them."""
+    return _LEADING_ZEROS.sub("", address) if "." in address else address
+
+
 def parse_address(value: Any) -> Address | None:
-    """An IP address without zone or leading zeros; None for anything else."""
+    """An IP address without zone; leading zeros of octets count for nothing. None for anything else."""
     if not isinstance(value, str) or "%" in value:
         return None
     try:
-        return ipaddress.ip_address(value)
+        return ipaddress.ip_address(_without_leading_zeros(value))
     except ValueError:
         return None
 
 
 def parse_network(value: Any) -> Network | None:
-    """A range of addresses in CIDR form, whatever its host bits; None for anything else."""
-    if not isinstance(value, str) or "/" not in value or "%" in value:
-        return None
-    address, _, prefix = value.partition("/")
-    if parse_address(address) is None or not prefix.isascii() or not prefix.isdigit():
+    """A range of addresses in CIDR form, whatever its host bits and leading zeros; None for anything else."""
+    address, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
+    found = parse_address(address)
+    if found is None or not slash or not prefix.isascii() or not prefix.isdigit() or len(prefix) > 18:
         return None
     try:
-        return ipaddress.ip_network(value, strict=False)
+        return ipaddress.ip_network(
+            (int(found), int(prefix)) if found.version == 6 else f"{found}/{int(prefix)}", False
+        )
     except ValueError:
         return None
 
 
+def _is_mapped(address: Address | None) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+
+
 def check_address(field: str, value: str) -> list[FieldError]:
-    """An IP address: strictly, but for IPv4 within IPv6, which upstream still takes."""
-    return [] if parse_address(value) is not None else [invalid(field, value, _ADDRESS)]
+    """An IP address that all programs read alike. Source: k8s.io/apimachinery/pkg/util/validation/ip.go."""
+    found = parse_address(value)
+    if found is None:
+        return [invalid(field, value, _ADDRESS)]
+    if _without_leading_zeros(value) != value:
+        return [invalid(field, value, "must not have leading 0s")]
+    return [invalid(field, value, "must not be an IPv4-mapped IPv6 address")] if _is_mapped(found) else []
 
 
 def check_network(field: str, value: str) -> list[FieldError]:
-    """A range of addresses."""
-    return [] if parse_network(value) is not None else [invalid(field, value, _RANGE)]
+    """A range of addresses that all programs read alike: its host bits are 0."""
+    found = parse_network(value)
+    if found is None:
+        return [invalid(field, value, _RANGE)]
+    address, _, prefix = value.partition("/")
+    if _without_leading_zeros(address) != address or prefix != str(int(prefix)):
+        return [invalid(field, value, "must not have leading 0s in IP or prefix length")]
+    first = parse_address(address)
+    if _is_mapped(first):
+        return [invalid(field, value, "must not have an IPv4-mapped IPv6 address")]
+    if first != found.network_address:
+        return [invalid(field, value, "must not have bits set beyond the prefix length")]
+    return []
+
+
+def address_warnings(field: str, value: str) -> list[str]:
+    """What may be taken, but is better written in another way."""
+    address = parse_address(value)
+    if address is None:
+        return []
+    usual: Address = address
+    if _without_leading_zeros(value) != value or _is_mapped(address):
+        usual = getattr(address, "ipv4_mapped", None) or address
+        told = "non-standard IP address {} will be considered invalid in a future Kubernetes release: use {}"
+    elif str(address) != value:
+        told = "IPv6 address {} should be in RFC 5952 canonical format ({})"
+    else:
+        return []
+    return [f"{field}: {told.format(show(value), show(str(usual)))}"]
+
+
+def network_warnings(field: str, value: str) -> list[str]:
+    """What may be taken as a range, but is better written in another way."""
+    network = parse_network(value)
+    if network is None or network.version == 4 or value.startswith(str(network.network_address)):
+        return []
+    told = f"IPv6 CIDR value {show(value)} should be in RFC 5952 canonical format ({show(str(network))})"
+    return [f"{field}: {told}"]
 
 
 def unspecial_address(field: str, value: str) -> list[FieldError]:
@@ -182,6 +251,8 @@ def unspecial_address(field: str, value: str) -> list[FieldError]:
     address = parse_address(value)
     if address is None:
         return [invalid(field, value, "must be a valid IP address")]
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     errors = []
     if address.is_unspecified:
         errors.append(invalid(field, value, f"may not be unspecified ({value})"))
