@@ -203,6 +203,29 @@ async def test_a_device_is_allocated_and_reserved_before_the_pod_is_bound(client
         await seen(client, PODS, lambda pods: placement(pods) == {"p": "b", "q": "a"})
 
 
+async def test_the_node_with_the_better_alternative_is_chosen(client: Client) -> None:
+    await device_class(client)
+    await devices(client, "a", "small1")
+    await devices(client, "b", "big1")
+
+    def model(name: str) -> Object:
+        expression = f'device.attributes["gpu.example.com"].model == "{name}"'
+        return {"name": name, "deviceClassName": "gpu", "selectors": [{"cel": {"expression": expression}}]}
+
+    async with scheduling(client):
+        for number, first in enumerate(("big", "small"), 1):
+            last = "small" if first == "big" else "big"
+            body = {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaim",
+                "metadata": {"name": f"c{number}", "namespace": "default"},
+                "spec": {"devices": {"requests": [{"name": "r", "firstAvailable": [model(first), model(last)]}]}},
+            }
+            await client.create(RESOURCECLAIMS, body)
+            await client.create(PODS, using(f"p{number}", f"c{number}"))
+        await seen(client, PODS, lambda pods: placement(pods) == {"p1": "b", "p2": "a"})
+
+
 async def test_a_pod_waits_for_its_claim_without_a_word(client: Client) -> None:
     await device_class(client)
     await devices(client, "a", "g1", "g2")
