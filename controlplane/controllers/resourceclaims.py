@@ -34,8 +34,7 @@ POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
 FINALIZER = "resource.kubernetes.io/delete-protection"
 FIELD_MANAGER = "ResourceClaimController"
 CLAIM_INDEX = "resourceclaim"
-_PREFIX_LENGTH = 58  # room for the five random letters of a name of 63
-_HALF = (_PREFIX_LENGTH - 2) // 2
+_BASE_LENGTH = 57  # room for a hyphen and the five random letters of a name of 63
 
 
 def is_done(pod: Object) -> bool:
@@ -66,11 +65,11 @@ def make_claim(pod: Object, name: str, template: Object) -> Object:
     """The claim of one of the pod's templates."""
     spec = template["spec"]
     described = spec.get("metadata") or {}
-    prefix = f"{name_of(pod)}-{name}-"
-    if len(prefix) > _PREFIX_LENGTH:  # cut at the end it would no longer tell which claim it is
-        prefix = f"{name_of(pod)[:_HALF]}-{name[:_HALF]}-"
+    base = f"{name_of(pod)}-{name}"
+    if len(base) > _BASE_LENGTH:  # cut at the end it would no longer tell which claim it is
+        base = "-".join(part[: len(part) * _BASE_LENGTH // len(base)] for part in (name_of(pod), name))
     metadata: Object = {
-        "generateName": prefix,
+        "generateName": f"{base}-",
         "namespace": namespace_of(pod),
         "annotations": {**(described.get("annotations") or {}), POD_CLAIM: name},
         "ownerReferences": [owner_reference(pod, PODS)],

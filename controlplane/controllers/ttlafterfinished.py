@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.controllers.environment import Environment
-from controlplane.controllers.job.plan import FINISHED
+from controlplane.controllers.job.status import FINISHED
 from machinery.api.catalogue import JOBS
 from machinery.api.meta import Object, condition, is_deleting, key_of, parse_time, split_key, uid_of
 from machinery.cache.informer import Informer

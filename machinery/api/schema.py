@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from machinery.api import jsontext, schema_strict
 from machinery.api.meta import Object
@@ -44,6 +44,9 @@ class KindSchema:
     type: Type
     empty: Object
     """What a new object of the kind is before anything is set: what managedFields of a create are counted from."""
+
+    custom: ClassVar[bool] = False
+    """Whether a CustomResourceDefinition describes it."""
 
     _decoder: Decoder
     _mismatch: Callable[[Any], str]

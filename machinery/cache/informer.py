@@ -194,11 +194,18 @@ class Informer:
                 log.error("change handler failed", error=exc, trace=True, resource=self.resource.group_resource)
 
     def _enter(self, index: str, key: str, obj: Object) -> None:
-        for value in self._indexers[index](obj):
+        for value in self._index_values(index, obj):
             self._indices[index].setdefault(value, {})[key] = obj
 
+    def _index_values(self, index: str, obj: Object) -> tuple[str, ...]:
+        try:
+            return tuple(self._indexers[index](obj))
+        except Exception as exc:  # nor must a defect in one index stop the cache
+            log.error("index failed", error=exc, trace=True, resource=self.resource.group_resource, index=index)
+            return ()
+
     def _leave(self, index: str, key: str, obj: Object) -> None:
-        for value in self._indexers[index](obj):
+        for value in self._index_values(index, obj):
             entries = self._indices[index].get(value)
             if entries is not None:
                 entries.pop(key, None)

@@ -14,6 +14,14 @@ from machinery.errors import Forbidden
 
 def forbidden(user: User, request: RequestInfo, reason: str = "") -> Forbidden:
     """The answer to `user` whose `request` no authoriser allowed; `reason` is what the authorisers said."""
+    told = refusal(user, request)
+    if reason:
+        told += f": {reason}"
+    return forbidden_object(request.group, request.resource, request.name, told)
+
+
+def refusal(user: User, request: RequestInfo) -> str:
+    """What a user may not do: `User "jane" cannot get resource "pods" in API group "" at the cluster scope`."""
     told = f"User {show(user.name)} cannot {request.verb} "
     if request.is_resource:
         resource = f"{request.resource}/{request.subresource}" if request.subresource else request.resource
@@ -21,9 +29,7 @@ def forbidden(user: User, request: RequestInfo, reason: str = "") -> Forbidden:
         told += f"in the namespace {show(request.namespace)}" if request.namespace else "at the cluster scope"
     else:
         told += f"path {show(request.path)}"
-    if reason:
-        told += f": {reason}"
-    return forbidden_object(request.group, request.resource, request.name, told)
+    return told
 
 
 def forbidden_object(group: str, resource: str, name: str, told: str) -> Forbidden:

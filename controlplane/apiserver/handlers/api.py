@@ -47,7 +47,9 @@ class Api:
         """The time."""
         return self.clock.now()
 
-    def context(self, user: User, namespace: str, name: str, *, dry_run: bool) -> Context:
+    def context(self, user: User, namespace: str, name: str, *, dry_run: bool, verb: str = "") -> Context:
         """What strategies get to know."""
         privileged = self.settings.allow_privileged
-        return Context(user, self.reader, self.now(), namespace, name, dry_run, privileged)
+        return Context(
+            user, self.reader, self.now(), namespace, name, dry_run, privileged, verb=verb, authorize=self.authorize
+        )

@@ -216,7 +216,7 @@ async def _new_by_update(
     metadata.tidy_owners(meta, writer.warnings, after_admission=True)
     metadata.wipe(meta)
     metadata.fill(meta, now)
-    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run, verb=info.verb)
     if not rules.subresource:
         await grants.take(served, obj, None, context)
     gated.drop(served.stored, obj, None)
@@ -243,7 +243,7 @@ async def _changed(
     else:
         old = shown = _as_sent(current, served)
     now = api.now()
-    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run)
+    context = api.context(writer.user, info.namespace, info.name, dry_run=writer.options.dry_run, verb=info.verb)
     obj = await produce(shown)
     managers = rules.manage or _ordinary(served, writer, rules.subresource)
     set_managers(obj["metadata"], managers(shown, obj, now))

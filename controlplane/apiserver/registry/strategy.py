@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.apiserver.reader import Reader
-from controlplane.apiserver.request import User
+from controlplane.apiserver.request import RequestInfo, User
 from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 
@@ -39,6 +39,9 @@ class Context:
     dry_run: bool = False
     privileged: bool = False  # whether containers may be privileged
     warnings: list[str] = field(default_factory=list)  # what preparing an object has to tell its writer
+    verb: str = ""
+    authorize: Callable[[User, RequestInfo], Awaitable[tuple[bool, str]]] | None = None
+    """Whether a user may do something else as well; None where nobody is asked."""
 
 
 @dataclass(frozen=True, slots=True)

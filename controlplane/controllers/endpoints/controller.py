@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.controllers.endpoints.hints import distribution_of, with_hints
 from controlplane.controllers.endpoints.model import (
@@ -188,12 +188,14 @@ class SliceReconciler:
         if service["spec"].get("type") == "ExternalName":
             return None
         selector = selector_text(service)
-        if selector is None or is_deleting(service):
+        if selector is None:
             return None
         if self.hand.tracker.stale(key, mine):
             return None  # its change leads here again
         pods = [p for p in self.pods.list(namespace_of(service)) if has_labels(labels_of(p), selector)]
         plan = self._plan(service, pods, [s for s in mine if not is_deleting(s)])
+        if is_deleting(service):
+            plan = replace(plan, create=())  # the garbage collector takes them away: that would go on for ever
         try:
             await self.hand.carry_out(key, plan)
         except NavarchError as exc:

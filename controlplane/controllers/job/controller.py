@@ -12,8 +12,9 @@ from controlplane.controllers.adoption import Claimer
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.expectations import Expectations
 from controlplane.controllers.freshness import Written
-from controlplane.controllers.job.plan import JobPlan, count_up, finished, is_finished, plan_job
+from controlplane.controllers.job.plan import JobPlan, plan_job
 from controlplane.controllers.job.pod import make_pod
+from controlplane.controllers.job.status import count_up, finished, is_finished
 from controlplane.controllers.job.tally import TRACKING, last_failures
 from controlplane.controllers.ownership import candidates, controlled, follow, resolve, selector_of
 from controlplane.controllers.podcontrol import PodControl, namespace_terminates
@@ -70,6 +71,8 @@ class JobReconciler:
         plan = plan_job(job, pods, self.clock.now(), settled=settled, untracked=frozenset(untracked))
         status = dict(plan.status)
         error = await self._delete(key, job, plan) if plan.delete else None
+        if error is not None and not plan.delete_uncounted:
+            raise error  # the Job is not over before its pods are
         if plan.create and error is None:
             missing, error = await self._create(key, job, plan, pods)
             _lower(status, missing)
@@ -87,7 +90,9 @@ class JobReconciler:
         """Note ends in the status, remove finalizers, count; in this order, so that each end counts once."""
         now = self.clock.now()
         noted = _noted(status)
-        if noted - _noted(job.get("status") or {}):
+        before = job.get("status") or {}
+        told = (status.get(name) != before.get(name) for name in ("completedIndexes", "failedIndexes", "conditions"))
+        if noted - _noted(before) or any(told):
             job = await self._write(job, status)
         released = await self._release(key, plan.release)
         tracked = {uid_of(p) for p in pods if TRACKING in (p["metadata"].get("finalizers") or ())}
@@ -99,6 +104,10 @@ class JobReconciler:
         await self._write(job, status)
         if complete and plan.finish is not None:
             if plan.finish["type"] == "Complete":
+                completions = job["spec"].get("completions")
+                if completions is not None and int(status.get("succeeded") or 0) > int(completions):
+                    message = "Too many succeeded pods running after completion count reached"
+                    self.recorder.warning(job, "TooManySucceededPods", message)
                 self.recorder.normal(job, "Completed", "Job completed")
             else:
                 self.recorder.warning(job, plan.finish["reason"], plan.finish["message"])

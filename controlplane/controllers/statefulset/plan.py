@@ -25,7 +25,7 @@ from controlplane.controllers.statefulset.identity import (
     with_labels,
 )
 from machinery.api.intstr import scaled
-from machinery.api.meta import Object, is_deleting, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, is_deleting, name_of, uid_of
 
 
 @dataclass
@@ -39,9 +39,6 @@ class SetPlan:
     """Pods whose labels must be mended."""
 
     delete: list[Object] = field(default_factory=list)
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    """(type, reason, message)"""
-
     need_claims: list[Object] = field(default_factory=list)
     """Pending pods, whose claims may be missing."""
 
@@ -133,7 +130,6 @@ def _tend(owner: Object, pod: Object, plan: SetPlan) -> bool:
     if phase_of(pod) in ("Failed", "Succeeded"):
         # Whatever ended it, the pod is made again once it is gone.
         if not is_deleting(pod):
-            plan.events.append(_recreation(owner, pod))
             plan.delete.append(pod)
         return True
     if phase_of(pod) == "Pending":
@@ -141,13 +137,6 @@ def _tend(owner: Object, pod: Object, plan: SetPlan) -> bool:
     if not is_deleting(pod) and not identity_matches(owner, pod):
         plan.update.append(with_labels(pod, ordinal_of(pod)))
     return False
-
-
-def _recreation(owner: Object, pod: Object) -> tuple[str, str, str]:
-    whose = f"StatefulSet {namespace_of(owner)}/{name_of(owner)}"
-    if phase_of(pod) == "Failed":
-        return "Warning", "RecreatingFailedPod", f"{whose} is recreating failed Pod {name_of(pod)}"
-    return "Normal", "RecreatingTerminatedPod", f"{whose} is recreating terminated Pod {name_of(pod)}"
 
 
 def max_unavailable(owner: Object) -> int:
@@ -175,9 +164,9 @@ def _roll(
             continue
         if not unavailable(pod):
             if budget <= 0:
-                return
+                continue  # one that is down already costs nothing, wherever it stands
             budget -= 1
-        plan.delete.append(pod)  # one that is down already costs nothing
+        plan.delete.append(pod)
 
 
 def _status(
@@ -191,7 +180,7 @@ def _status(
 ) -> Object:
     old = owner.get("status") or {}
     min_ready = int(owner["spec"].get("minReadySeconds") or 0)
-    existing = [*pods, *plan.create]
+    existing = list(pods)  # those planned are counted when they are seen: a quota may forbid them
     leaving = {uid_of(pod) for pod in plan.delete if in_range(owner, ordinal_of(pod))}
     ready = [p for p in existing if is_created(p) and is_running_ready(p)]
     status: Object = {

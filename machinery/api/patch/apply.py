@@ -196,16 +196,17 @@ class _Apply:
         def all_of(value: Object) -> FieldSet:
             return named(typed.fields_of(kind, value))
 
-        left = typed.without(kind, merged, named(last)) or {}
+        left = typed.without(kind, merged, named(last))
         owned = self.claimed()
         for fields in others:
             owned = fieldset.union(owned, fields)
         everything = all_of(merged)
         gone = fieldset.difference(everything, fieldset.union(all_of(left), named(owned)))
-        left = typed.without(kind, merged, gone) or {}
+        left = typed.without(kind, merged, gone)
         # What nobody applied, below something that went, stays.
         gone = fieldset.intersection(fieldset.difference(everything, all_of(left)), named(last))
-        return typed.without(kind, merged, gone) or {}
+        kept: Object = typed.without(kind, merged, gone)
+        return kept
 
 
 def _check_kind(applied: Object, schema: KindSchema, api_version: str) -> None:
@@ -249,6 +250,8 @@ def _live_or_new(old: Object | None, new: Object, subresource: str) -> Managers:
 
 
 def _reset_fields(schema: KindSchema, subresource: str) -> FieldSet:
+    if schema.custom and subresource == "status":
+        return reset.CUSTOM_STATUS
     return reset.fields(schema.group, schema.kind, subresource, has_status="status" in schema.type.fields)
 
 

@@ -27,7 +27,6 @@ _SPECIAL: Final[dict[tuple[str, str, str], FieldSet]] = {
     ("", "Pod", "ephemeralcontainers"): _STATUS,
     ("", "Pod", "resize"): _STATUS,
     ("", "Namespace", "finalize"): _STATUS,
-    ("apiextensions.k8s.io", "CustomResourceDefinition", "status"): _SPEC | {"f:metadata": LEAF},
     ("storage.k8s.io", "VolumeAttachment", "status"): _SPEC | {"f:metadata": LEAF},
     ("certificates.k8s.io", "CertificateSigningRequest", ""): {
         "f:spec": {f"f:{n}": LEAF for n in ("uid", "username", "groups", "extra")},
@@ -36,10 +35,11 @@ _SPECIAL: Final[dict[tuple[str, str, str], FieldSet]] = {
     ("certificates.k8s.io", "CertificateSigningRequest", "approval"): _SPEC | {"f:status": {"f:certificate": LEAF}},
     ("certificates.k8s.io", "CertificateSigningRequest", "status"): _SPEC | {"f:status": {"f:conditions": LEAF}},
     ("apiregistration.k8s.io", "APIService", "status"): _SPEC,
-    # upstream names a version here that does not exist
-    ("networking.k8s.io", "ServiceCIDR", ""): _NOTHING,
-    ("networking.k8s.io", "ServiceCIDR", "status"): _NOTHING,
 }
+
+
+CUSTOM_STATUS: Final[FieldSet] = _SPEC | {"f:metadata": LEAF}
+"""Of custom resources, the status endpoint takes nothing else."""
 
 
 def fields(group: str, kind: str, subresource: str, *, has_status: bool) -> FieldSet:

@@ -86,7 +86,10 @@ def fields_of(kind: Type, value: Any) -> FieldSet:
             if node is not None:
                 made["f:" + name] = node
         return made
-    return {e: _claimed(kind.element or ANY, v[0], named=False) or LEAF for e, v in _items(kind, value).items()}
+    return {
+        element: (_claimed(kind.element or ANY, values[0], named=False) if len(values) == 1 else LEAF) or LEAF
+        for element, values in _items(kind, value).items()
+    }
 
 
 def _claimed(kind: Type, value: Any, *, named: bool) -> FieldSet | None:
@@ -175,14 +178,18 @@ def _compare_items(found: Difference, kind: Type, element: str, old: list[Any], 
         found.added[element] = whole(kind, new[0]) if len(new) == 1 else LEAF
     elif len(old) == 1 and len(new) == 1:
         _compare_field(found, kind, element, old[0], new[0])
+    elif len(new) == 1:  # no longer there twice
+        found.added[element] = whole(kind, new[0])
     else:  # an item that is there twice is owned as a whole
         found.modified[element] = LEAF
+        if len(old) == 1:
+            found.removed[element] = whole(kind, old[0])
 
 
 def merge(kind: Type, live: Any, applied: Any) -> Any:
     """`live` with what `applied` says laid over it; lists that are maps or sets are merged by item."""
     if applied is None:
-        return live  # a null claims the field and gives it no value
+        return live if live and not is_leaf(kind, live) else None  # a null takes what is owned as a whole
     if live is None or is_leaf(kind, applied) or live.__class__ is not applied.__class__:
         return applied
     if not applied:
@@ -240,8 +247,10 @@ def _merge_lists(kind: Type, live: list[Any], applied: list[Any]) -> list[Any]:
 
 
 def without(kind: Type, value: Any, gone: FieldSet) -> Any:
-    """The value without these fields; None where nothing is left. Raises ElementError."""
-    if not value or is_leaf(kind, value):
+    """The value without these fields; what loses all that is in it stays, empty. Raises ElementError."""
+    if not value:
+        return value
+    if is_leaf(kind, value):
         return None if isinstance(value, (dict, list)) else value
     if isinstance(value, dict):
         kept = {}
@@ -251,7 +260,7 @@ def without(kind: Type, value: Any, gone: FieldSet) -> Any:
                 kept[name] = inner
             elif not has(node):
                 kept[name] = without(kind.child(name) or ANY, inner, node)
-        return kept or None
+        return kept
     items = []
     for item in value:
         node = gone.get(element_of(kind, item))
@@ -259,4 +268,4 @@ def without(kind: Type, value: Any, gone: FieldSet) -> Any:
             items.append(item)
         elif not has(node):
             items.append(without(kind.element or ANY, item, below(node)))
-    return items or None
+    return items

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from machinery.api import schema as builtin
 from machinery.api import schema_strict
@@ -33,6 +33,8 @@ FREE: Final = Type("any", "interface {}", preserve=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class CustomSchema(KindSchema):
     """The schema of a custom kind."""
+
+    custom: ClassVar[bool] = True
 
     definition: Mapping[str, Any]
     """The openAPIV3Schema, as the CustomResourceDefinition has it. Not to be changed."""

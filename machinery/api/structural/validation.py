@@ -194,7 +194,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _number(s: Mapping[str, Any], value: float, path: str) -> list[FieldError]:
-    errors = []
+    errors = _out_of_format(s, value, path)
     if (limit := s.get("maximum")) is not None:
         strict = bool(s.get("exclusiveMaximum"))
         if value > limit or (strict and value == limit):
@@ -208,6 +208,22 @@ def _number(s: Mapping[str, Any], value: float, path: str) -> list[FieldError]:
     if (factor := s.get("multipleOf")) and Decimal(repr(value)) % Decimal(repr(factor)) != 0:
         errors.append(_invalid(path, value, f"should be a multiple of {_shown(factor)}"))
     return errors
+
+
+_LARGEST_FLOAT32: Final = (2 - 2**-23) * 2.0**127
+
+
+def _out_of_format(s: Mapping[str, Any], value: float, path: str) -> list[FieldError]:
+    """A number that its format has no room for. What is beyond the int64 is no integer to begin with."""
+    kind, form = s.get("type"), s.get("format")
+    if (kind, form) == ("integer", "int32"):
+        fits = -(2**31) <= value < 2**31
+    elif (kind, form) == ("number", "float"):
+        fits = abs(value) < _LARGEST_FLOAT32 + 2.0**103  # what rounds to a float
+    else:
+        return []
+    told = f"Checked value must be of type {kind} with format {form} in {path}"
+    return [] if fits else [fielderror.invalid("<nil>", "", told)]
 
 
 def _shown(limit: float) -> str:

@@ -219,16 +219,23 @@ def _arguments(cluster: Cluster, controllers: str, flags: dict[str, Any]) -> lis
 
 
 @asynccontextmanager
-async def running_manager(
+async def cluster_manager(
     cluster: Cluster, controllers: str, clock: Clock | None = None, **flags: Any
 ) -> AsyncIterator[Manager]:
-    """The manager with these controllers, each acting as its own ServiceAccount."""
+    """The manager with these controllers, each to act as its own ServiceAccount; not yet running."""
     config = ClientConfig(cluster.server.url, ca_data=cluster.server.ca, token=_MANAGER_TOKEN)
     clock = clock or SystemClock()
     async with ManagerClients(config, clock, own_accounts=True) as clients:
-        manager = assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
-        async with background(manager.run()):
-            yield manager
+        yield assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
+
+
+@asynccontextmanager
+async def running_manager(
+    cluster: Cluster, controllers: str, clock: Clock | None = None, **flags: Any
+) -> AsyncIterator[Manager]:
+    """The manager with these controllers, running."""
+    async with cluster_manager(cluster, controllers, clock, **flags) as manager, background(manager.run()):
+        yield manager
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ async def pod(cluster: Cluster, name: str, **labels: str) -> Object:
 
 async def test_endpoints_and_slices_follow_pods() -> None:
     async with story(ALL) as cluster:
+        await cluster.node("n1")
         spec = {"selector": {"app": "web"}, "ports": [{"name": "a", "port": 80, "targetPort": "http"}]}
         await cluster.admin.create(SERVICES, {"metadata": {"name": "web"}, "spec": spec}, "default")
         (empty,) = await cluster.until(ENDPOINTSLICES, of_service("web", 0), "default")
@@ -68,6 +69,7 @@ async def test_endpoints_and_slices_follow_pods() -> None:
 
 async def test_what_somebody_changes_in_a_slice_is_put_right() -> None:
     async with story(ALL) as cluster:
+        await cluster.node("n1")
         spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
         await cluster.admin.create(SERVICES, {"metadata": {"name": "web"}, "spec": spec}, "default")
         await pod(cluster, "p1", app="web")

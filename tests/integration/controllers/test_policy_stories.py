@@ -117,8 +117,20 @@ async def test_an_autoscaler_keeps_bounds_and_tells_of_missing_metrics() -> None
         active = condition(told["status"]["conditions"], "ScalingActive")
         assert active is not None
         assert (active["status"], active["reason"]) == ("False", "FailedGetResourceMetric")
-        assert active["message"].startswith("the HPA was unable to compute the replica count: ")
-        await cluster.event("FailedComputeMetricsReplicas")
+        why = "failed to get cpu utilization: unable to get metrics for resource cpu: "
+        assert active["message"].startswith(f"the HPA was unable to compute the replica count: {why}")
+        event = await cluster.event("FailedComputeMetricsReplicas")
+        assert event["message"].startswith(
+            f"invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {why}"
+        )
+        assert told["status"]["currentMetrics"] == [{"type": ""}]
+        # A second one for the same pods: neither may act.
+        await admin.create(HORIZONTALPODAUTOSCALERS, {"metadata": {"name": "rival"}, "spec": spec}, "default")
+        event = await cluster.event("AmbiguousSelector")
+        assert (
+            event["message"]
+            == "pods by selector app=web are controlled by multiple HPAs: [{h default} {rival default}]"
+        )
 
 
 async def test_a_policys_expressions_are_checked_against_the_types_they_are_about() -> None:

@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 
 from machinery.api.patch import apply as ssa
+from machinery.api.patch import fieldset
 from machinery.api.structural import custom, definition, formats, regex, validation
+from machinery.errors import Conflict
 
 SPEC: dict[str, Any] = {
     "type": "object",
@@ -302,3 +304,117 @@ def test_what_go_can_not_compile_is_refused(pattern: str) -> None:
 def test_formats(form: str, good: str, bad: str) -> None:
     assert formats.CHECKS[form](good)
     assert not formats.CHECKS[form](bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "good", "bad"),
+    [
+        ("integer", "int32", -(2**31), 2**31),
+        ("integer", "int64", 2**63 - 1, None),
+        ("number", "float", 3.4028234663852886e38, 3.5e38),
+        ("number", "double", 1e308, None),
+        ("number", "int32", 1e12, None),
+    ],
+)
+def test_formats_of_numbers(kind: str, form: str, good: float, bad: float | None) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": kind, "format": form}}}
+    assert validation.validate(schema, {"n": good}) == []
+    if bad is None:
+        return
+    (error,) = validation.validate(schema, {"n": bad})
+    told = f"Checked value must be of type {kind} with format {form} in n"
+    assert str(error) == f'<nil>: Invalid value: "": {told}'
+    assert validation.validate(schema, {"n": bad}, {"n": bad}) == []
+
+
+def _things(**properties: Any) -> custom.CustomSchema:
+    spec = {"type": "object", "properties": properties}
+    return custom.compile_schema("x.io", "v1", "Thing", {"type": "object", "properties": {"spec": spec, "status": {}}})
+
+
+def _thing(**spec: Any) -> Any:
+    return {"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": spec}
+
+
+_NAMED = {
+    "type": "array",
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["name"],
+    "items": {"type": "object", "properties": {"name": {"type": "string"}, "v": {"type": "integer"}}},
+}
+THINGS = _things(
+    rows=_NAMED,
+    one={"type": "object", "properties": {"a": {"type": "integer"}}},
+    maps={"type": "object", "additionalProperties": {"type": "object", "additionalProperties": {"type": "string"}}},
+)
+
+
+class _Story:
+    """One object, and who owns what of it."""
+
+    def __init__(self) -> None:
+        self.live: Any = None
+
+    def update(self, manager: str, **spec: Any) -> None:
+        new = _thing(**spec)
+        if self.live is not None:
+            new["metadata"] = self.live["metadata"]
+        entries = ssa.update_managers(self.live, new, manager, kind_schema=THINGS, api_version="x.io/v1", now="T")
+        self.live = new | {"metadata": new["metadata"] | {"managedFields": entries}}
+
+    def apply(self, manager: str, *, force: bool = False, **spec: Any) -> None:
+        applied = _thing(**spec)
+        self.live = ssa.apply(self.live, applied, manager, THINGS, force=force, api_version="x.io/v1", now="T")
+
+    def owned(self, manager: str) -> list[str]:
+        entries = [e for e in self.live["metadata"]["managedFields"] if e["manager"] == manager]
+        return [
+            path.removeprefix(".spec") for e in entries for path in fieldset.paths(e["fieldsV1"]) if path != ".spec"
+        ]
+
+
+def test_an_item_that_comes_to_be_there_twice_is_owned_as_a_whole_and_back() -> None:
+    story, a, b = _Story(), {"name": "a", "v": 1}, {"name": "b", "v": 3}
+    story.update("one", rows=[a, b])
+    story.update("two", rows=[a, {"name": "a"}, b])
+    assert story.owned("one") == [".rows", '.rows[name="b"]', '.rows[name="b"].name', '.rows[name="b"].v']
+    assert story.owned("two") == ['.rows[name="a"]']
+    story.update("three", rows=[a, b])
+    assert story.owned("three") == ['.rows[name="a"]', '.rows[name="a"].name', '.rows[name="a"].v']
+
+
+def test_what_is_there_twice_can_be_applied_around() -> None:
+    story, a, b = _Story(), {"name": "a", "v": 1}, {"name": "b", "v": 3}
+    story.apply("applier", rows=[a, b])
+    story.update("updater", rows=[a, a | {"v": 2}, b])
+    story.apply("applier", rows=[b])
+    assert story.live["spec"] == {"rows": [a, a | {"v": 2}, b]}
+    assert story.owned("updater") == ['.rows[name="a"]']
+
+
+def test_what_loses_all_that_was_applied_in_it_stays_empty() -> None:
+    story = _Story()
+    story.apply("a", maps={"k": {"l": "1"}}, one={"a": 1})
+    story.apply("a", maps={"k": {}}, one={})
+    assert story.live["spec"] == {"maps": {"k": {}}, "one": {}}
+
+
+def test_a_null_takes_a_value_and_is_in_conflict_with_its_owner() -> None:
+    story = _Story()
+    story.apply("a", one={"a": None})
+    story.update("b", one={"a": 2})
+    with pytest.raises(Conflict, match=r"\.spec\.one\.a"):
+        story.apply("a", one={"a": None})
+    story.apply("a", force=True, one={"a": None}, maps=None)
+    assert story.live["spec"]["one"] == {"a": None}
+    story.update("b", maps={"k": {}})
+    story.apply("a", force=True, maps=None)
+    assert story.live["spec"]["maps"] == {"k": {}}  # what has parts is not taken as a whole
+
+
+def test_the_status_endpoint_owns_nothing_but_the_status() -> None:
+    new = _thing() | {"metadata": {"name": "t", "labels": {"a": "b"}}, "status": {"ready": True}}
+    (entry,) = ssa.update_managers(
+        _thing(), new, "m", subresource="status", kind_schema=THINGS, api_version="x.io/v1", now="T"
+    )
+    assert entry["fieldsV1"].keys() == {"f:status"}

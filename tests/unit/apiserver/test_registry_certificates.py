@@ -70,7 +70,7 @@ def test_the_server_writes_down_who_asks() -> None:
     [
         ({}, []),
         ({"request": "bm8="}, ['spec.request: Invalid value: "bm8=": PEM block type must be CERTIFICATE REQUEST']),
-        ({"usages": []}, ["spec.usages: Required value: usages must be specified"]),
+        ({"usages": []}, ["spec.usages: Required value"]),
         ({"usages": ["signing", "signing"]}, ['spec.usages[1]: Duplicate value: "signing"']),
         ({"signerName": ""}, ["spec.signerName: Required value"]),
         ({"signerName": "x"}, [f'spec.signerName: Invalid value: "x": {SIGNER_FORM}']),
@@ -191,3 +191,11 @@ def test_only_signers_issue_and_only_approvers_decide() -> None:
     assert [str(e) for e in errors] == [
         'status.conditions: Forbidden: updates may not add a condition of type "Denied"'
     ]
+
+
+def test_a_request_is_signed_with_its_own_key() -> None:
+    armour = base64.b64decode(REQUEST).splitlines()
+    der = base64.b64decode(b"".join(armour[1:-1])).replace(b"somebody", b"anybody!")
+    pem = b"\n".join([armour[0], base64.b64encode(der), armour[-1], b""])
+    (error,) = STRATEGY.validate(request(request=base64.b64encode(pem).decode()))
+    assert str(error).endswith(": x509: ECDSA verification failure")

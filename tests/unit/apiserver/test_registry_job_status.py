@@ -66,7 +66,10 @@ INDEXED: Object = {"completionMode": "Indexed", "completions": 5, "parallelism":
         (
             job(startTime=END),
             job(startTime=START),
-            ["status.startTime: Required value: startTime cannot be removed for unsuspended job"],
+            [
+                'status.startTime: Invalid value: "2020-01-01T01:00:00Z": '
+                "field is immutable for unsuspended job once set"
+            ],
         ),
         (job(spec={"suspend": True}, startTime=END), job(startTime=START), []),
         (

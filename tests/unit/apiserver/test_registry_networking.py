@@ -33,7 +33,11 @@ def cidrs(*ranges: str) -> Object:
         ),
         (
             ["10.0.0.1/24"],
-            ['spec.cidrs[0]: Invalid value: "10.0.0.1/24": must be in canonical form ("10.0.0.0/24")'],
+            ['spec.cidrs[0]: Invalid value: "10.0.0.1/24": must not have bits set beyond the prefix length'],
+        ),
+        (
+            ["FD00::/64"],
+            ['spec.cidrs[0]: Invalid value: "FD00::/64": must be in canonical form ("fd00::/64")'],
         ),
     ],
 )

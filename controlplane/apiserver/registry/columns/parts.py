@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,16 @@ def column(name: str, cell: Cell, described_by: str = "", *, kind: str = "string
 def age(obj: Object) -> Age:
     """Time since the object was created."""
     return Age(sub(obj, "metadata").get("creationTimestamp"))
+
+
+def named(*annotations: str) -> Column:
+    """The name, and whether one of these annotations makes it the default of its kind."""
+
+    def cell(obj: Object) -> str:
+        found = strings(obj, "metadata", "annotations")
+        return name_of(obj) + (" (default)" if any(found.get(a) == "true" for a in annotations) else "")
+
+    return dataclasses.replace(NAME, cell=cell)
 
 
 NAME = Column("Name", "string", name_of, format="name", description=described("meta.v1.ObjectMeta.name"))

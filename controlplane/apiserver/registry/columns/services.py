@@ -10,6 +10,7 @@ from controlplane.apiserver.registry.columns.parts import (
     Cell,
     column,
     labels_cell,
+    named,
     selector_cell,
     text_if_set,
 )
@@ -143,7 +144,7 @@ def _parameters(ingress_class: Object) -> str:
 
 
 INGRESS_CLASS = (
-    NAME,
+    named("ingressclass.kubernetes.io/is-default-class"),
     column(
         "Controller",
         lambda obj: text(obj, "spec", "controller"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.columns.parts import AGE, NAME, Cell, column, text_if_set
+from controlplane.apiserver.registry.columns.parts import AGE, NAME, Cell, column, named, text_if_set
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
 from controlplane.apiserver.registry.printing import UNSET
 from controlplane.apiserver.registry.strategy import Column
-from machinery.api.meta import Object, name_of
+from machinery.api.meta import Object
 
 _MODES = {
     "ReadWriteOnce": "RWO",
@@ -103,16 +103,6 @@ PERSISTENT_VOLUME_CLAIM = (
 )
 
 
-def _named(*annotations: str) -> Cell:
-    """The name, and whether annotations make it the default."""
-
-    def cell(obj: Object) -> str:
-        found = strings(obj, "metadata", "annotations")
-        return name_of(obj) + (" (default)" if any(found.get(a) == "true" for a in annotations) else "")
-
-    return cell
-
-
 def _flag(default: bool, *path: str) -> Cell:
     def cell(obj: Object) -> bool:
         found = sub(obj, *path[:-1]).get(path[-1])
@@ -122,13 +112,7 @@ def _flag(default: bool, *path: str) -> Cell:
 
 
 STORAGE_CLASS = (
-    Column(
-        "Name",
-        "string",
-        _named("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"),
-        NAME.format,
-        NAME.description,
-    ),
+    named("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"),
     column("Provisioner", lambda obj: text(obj, "provisioner"), "storage.v1.StorageClass.provisioner"),
     column("ReclaimPolicy", text_if_set("Delete", "reclaimPolicy"), "storage.v1.StorageClass.reclaimPolicy"),
     column(
@@ -141,13 +125,7 @@ STORAGE_CLASS = (
 )
 
 VOLUME_ATTRIBUTES_CLASS = (
-    Column(
-        "Name",
-        "string",
-        _named("storageclass.kubernetes.io/is-default-class"),
-        NAME.format,
-        NAME.description,
-    ),
+    named("volumeattributesclass.alpha.kubernetes.io/is-default-class"),
     column("DriverName", lambda obj: text(obj, "driverName"), "storage.v1.VolumeAttributesClass.driverName"),
     AGE,
 )

@@ -11,7 +11,7 @@ from controlplane.apiserver.registry.objects import child, items, set_or_drop, s
 from controlplane.apiserver.registry.rules import prepare_create, prepare_update
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import certificates as rules
-from machinery.api import catalogue
+from machinery.api import catalogue, names
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
@@ -74,6 +74,7 @@ def _since(condition: Object, old: Object) -> str:
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CERTIFICATESIGNINGREQUESTS: Strategy(
         validate=rules.request,
+        validate_name=names.path_segment,
         validate_update=rules.request_update,
         validate_status_update=rules.status_update,
         prepare_create=_create,

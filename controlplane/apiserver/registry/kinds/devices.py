@@ -7,7 +7,8 @@ from controlplane.apiserver.registry.defaults.others import (
     default_resource_claim_template,
     default_resource_slice,
 )
-from controlplane.apiserver.registry.objects import child, flag, items, sub, text
+from controlplane.apiserver.registry.kinds.device_permissions import claim_permitted, template_permitted
+from controlplane.apiserver.registry.objects import child, items, text
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
     prepare_create,
@@ -17,10 +18,8 @@ from controlplane.apiserver.registry.rules import (
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import device_slices
 from controlplane.apiserver.registry.validation import devices as rules
-from machinery.api import catalogue, fielderror
-from machinery.api.catalogue import NAMESPACES
-from machinery.api.fielderror import FieldError
-from machinery.api.meta import Object, labels_of
+from machinery.api import catalogue
+from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 
@@ -54,52 +53,16 @@ def _claim_status(new: Object, old: Object, context: Context) -> None:
         del status["devices"]
 
 
-_ADMIN_LABEL = "resource.kubernetes.io/admin-access"
-
-
-async def _administered(path: str, named: list[tuple[int, Object]], context: Context) -> list[FieldError]:
-    """Devices that others use are looked into only from namespaces that an administrator has marked for it.
-
-    Source: pkg/registry/resource/utils.go; KEP-5018.
-    """
-    found = next((i for i, one in named if flag(one, "adminAccess")), None)
-    if found is None:
-        return []
-    namespace = await context.reader.get_latest(NAMESPACES, "", context.namespace)
-    if namespace is not None and labels_of(namespace).get(_ADMIN_LABEL) == "true":
-        return []
-    told = f"admin access to devices requires the `{_ADMIN_LABEL}: true` label on the containing namespace"
-    return [fielderror.forbidden(f"{path}[{found}].adminAccess", told)]
-
-
-async def _claim_permitted(new: Object, old: Object | None, context: Context) -> list[FieldError]:
-    if old is None:
-        return await _requests_permitted(new, context, "spec")
-    before, after = (items(claim, "status", "allocation", "devices", "results") for claim in (old, new))
-    if any(flag(result, "adminAccess") for result in before):
-        return []
-    return await _administered("status.allocation.devices.results", list(enumerate(after)), context)
-
-
-async def _template_permitted(new: Object, old: Object | None, context: Context) -> list[FieldError]:
-    return await _requests_permitted(new, context, "spec", "spec") if old is None else []
-
-
-async def _requests_permitted(obj: Object, context: Context, *path: str) -> list[FieldError]:
-    asked = [(i, sub(request, "exactly")) for i, request in enumerate(items(obj, *path, "devices", "requests"))]
-    return await _administered("spec.devices.requests", asked, context)
-
-
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.DEVICECLASSES: Strategy(
         validate=rules.device_class,
-        validate_update=lambda new, old: rules.device_class(new),
+        validate_update=rules.device_class_update,
         prepare_create=prepare_create(generation=True),
         prepare_update=prepare_update(counts=("spec",)),
     ),
     catalogue.RESOURCECLAIMS: Strategy(
         default=default_resource_claim,
-        permitted=_claim_permitted,
+        permitted=claim_permitted,
         validate=rules.claim,
         validate_update=rules.claim_update,
         validate_status_update=rules.claim_status,
@@ -110,7 +73,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.RESOURCECLAIMTEMPLATES: Strategy(
         default=default_resource_claim_template,
-        permitted=_template_permitted,
+        permitted=template_permitted,
         validate=rules.claim_template,
         validate_update=rules.claim_template_update,
         prepare_create=prepare_create(),

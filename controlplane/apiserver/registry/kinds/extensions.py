@@ -55,6 +55,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_update=_update_definition,
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         validate=definitions.definition,
+        validate_name=lambda name: [],  # what it must be is said by `validate`
         validate_update=definitions.definition_update,
         validate_status_update=definitions.definition_status,
         has_status=True,

@@ -36,7 +36,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.NETWORKPOLICIES: replace(
         _spec(default_network_policy),
         validate=rules.network_policy,
-        validate_update=lambda new, old: rules.network_policy(new),
+        validate_update=rules.network_policy_update,
     ),
     catalogue.INGRESSES: Strategy(
         warnings=warnings.ingress,
@@ -59,8 +59,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.SERVICECIDRS: Strategy(
         validate=rules.service_cidr,
         validate_update=rules.service_cidr_update,
-        prepare_create=prepare_create(),
-        prepare_update=prepare_update(),
+        prepare_create=prepare_create(status={}),
+        prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
         has_status=True,
     ),

@@ -30,10 +30,8 @@ def _binding(*, namespaced: bool) -> Strategy:
 
 
 STRATEGIES: dict[ResourceType, Strategy] = {
-    catalogue.ROLES: replace(_PLAIN, validate=rules.role, validate_update=lambda new, old: rules.role(new)),
+    catalogue.ROLES: replace(_PLAIN, validate=rules.role, validate_update=rules.role_update),
     catalogue.ROLEBINDINGS: _binding(namespaced=True),
-    catalogue.CLUSTERROLES: replace(
-        _PLAIN, validate=rules.cluster_role, validate_update=lambda new, old: rules.cluster_role(new)
-    ),
+    catalogue.CLUSTERROLES: replace(_PLAIN, validate=rules.cluster_role, validate_update=rules.cluster_role_update),
     catalogue.CLUSTERROLEBINDINGS: _binding(namespaced=False),
 }

@@ -90,7 +90,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.VOLUMEATTACHMENTS: Strategy(
         validate=rules.attachment,
         validate_update=rules.attachment_update,
-        validate_status_update=rules.attachment_status,
+        validate_status_update=rules.attachment_update,
         prepare_create=prepare_create(status={"attached": False}),
         prepare_update=prepare_update(status=True),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),

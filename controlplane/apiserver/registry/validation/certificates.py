@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from controlplane.apiserver.registry.objects import integer, items, sub, text, values
 from controlplane.apiserver.registry.validation.parts import repeated, unsupported
@@ -66,7 +68,7 @@ def _request(csr: Object, old: Object | None) -> list[FieldError]:
         errors.append(invalid("spec.request", text(spec, "request"), wrong))
     usages = [u for u in values(spec, "usages") if isinstance(u, str)]
     if not usages:
-        errors.append(required("spec.usages", "usages must be specified"))
+        errors.append(required("spec.usages"))
     if old is None:
         errors += _usages(usages)
         signer = text(spec, "signerName")
@@ -99,13 +101,25 @@ def _decoded(encoded: str) -> bytes:
 
 def _not_a_request(encoded: str) -> str:
     found = _BLOCK.search(_decoded(encoded))
-    if found is None or found[1] not in (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"):
+    if found is None or found[1] != b"CERTIFICATE REQUEST":
         return "PEM block type must be CERTIFICATE REQUEST"
     try:
-        x509.load_der_x509_csr(base64.b64decode(found[2]))
+        parsed = x509.load_der_x509_csr(base64.b64decode(found[2]))
+        return "" if parsed.is_signature_valid else _wrong_signature(parsed)
     except ValueError:
         return "asn1: structure error: malformed certificate request"
-    return ""
+    except (UnsupportedAlgorithm, TypeError):
+        return "x509: cannot verify signature: algorithm unimplemented"
+
+
+def _wrong_signature(parsed: x509.CertificateSigningRequest) -> str:
+    """What Go's crypto/x509 says of a signature that is not by the request's key."""
+    match parsed.public_key():
+        case rsa.RSAPublicKey():
+            return "crypto/rsa: verification error"
+        case ec.EllipticCurvePublicKey():
+            return "x509: ECDSA verification failure"
+    return "x509: Ed25519 verification failure"
 
 
 def _not_certificates(encoded: str) -> str:

@@ -242,6 +242,16 @@ def node_status(new: Object, old: Object) -> list[FieldError]:
     return errors
 
 
+def role_update(new: Object, old: Object) -> list[FieldError]:
+    """A change of a Role: upstream looks at it as at a new one first, and then once more."""
+    return role(new) * 2
+
+
+def cluster_role_update(new: Object, old: Object) -> list[FieldError]:
+    """A change of a ClusterRole: looked at twice, as a Role."""
+    return cluster_role(new) * 2
+
+
 def rules(at: str, found: list[Object], *, namespaced: bool) -> list[FieldError]:
     """What a role allows."""
     errors: list[FieldError] = []
@@ -327,7 +337,7 @@ def _subject(at: str, subject: Object, *, namespaced: bool) -> list[FieldError]:
 
 def binding_update(new: Object, old: Object, *, namespaced: bool) -> list[FieldError]:
     """A change of a binding: what it binds to stays."""
-    errors = binding(new, namespaced=namespaced)
+    errors = binding(new, namespaced=namespaced) * 2
     if sub(new, "roleRef") != sub(old, "roleRef"):
         errors.append(invalid("roleRef", internal_forms.role_ref(sub(new, "roleRef")), "cannot change roleRef"))
     return errors

@@ -94,7 +94,7 @@ def claim_template(obj: Object) -> list[FieldError]:
 
 def claim_template_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a ResourceClaimTemplate: what it asks for stays."""
-    return _spec_stays(new, old, internal_forms.resource_claim_template_spec)
+    return claim_template(new) + _spec_stays(new, old, internal_forms.resource_claim_template_spec)
 
 
 def _claim_spec(at: str, spec: Object) -> list[FieldError]:
@@ -254,7 +254,7 @@ def raw_object(at: str, value: Any) -> list[FieldError]:
 
 
 def device_class(obj: Object) -> list[FieldError]:
-    """A DeviceClass, new or changed."""
+    """A new DeviceClass."""
     spec = sub(obj, "spec")
     errors = several("spec.selectors", items(spec, "selectors"), _MOST, _selector)
     errors += several("spec.config", items(spec, "config"), _MOST, _configuration)
@@ -262,6 +262,11 @@ def device_class(obj: Object) -> list[FieldError]:
     if isinstance(name, str) and not is_extended(name):
         errors.append(invalid("spec.extendedResourceName", name, "must be a valid extended resource name"))
     return errors
+
+
+def device_class_update(new: Object, old: Object) -> list[FieldError]:
+    """A change of a DeviceClass: upstream looks at it as at a new one first, and then once more."""
+    return device_class(new) * 2
 
 
 def claim_status(new: Object, old: Object) -> list[FieldError]:

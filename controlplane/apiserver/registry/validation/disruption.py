@@ -19,7 +19,7 @@ from controlplane.apiserver.registry.validation.parts import (
     percent_or_number,
     unsupported,
 )
-from controlplane.apiserver.registry.validation.resources import parse
+from controlplane.apiserver.registry.validation.resources import container_resource_name, parse
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required
 from machinery.api.meta import Object
@@ -66,6 +66,9 @@ def autoscaler(obj: Object) -> list[FieldError]:
     errors += _reference("spec.scaleTargetRef", sub(spec, "scaleTargetRef"))
     for index, metric in enumerate(items(spec, "metrics")):
         errors += _metric(f"spec.metrics[{index}]", metric)
+    if least == 0 and not any(text(metric, "type") in ("Object", "External") for metric in items(spec, "metrics")):
+        detail = "must specify at least one Object or External metric to support scaling to zero replicas"
+        errors.append(forbidden("spec.metrics", detail))
     behavior = dictionary(spec, "behavior")
     if behavior is not None:
         for key in ("scaleUp", "scaleDown"):
@@ -105,15 +108,16 @@ _SOURCES = {
 def _metric(at: str, metric: Object) -> list[FieldError]:
     kind = text(metric, "type")
     errors: list[FieldError] = []
+    unknown = [] if kind in _SOURCES else [unsupported(f"{at}.type", kind, tuple(_SOURCES))]
     if not kind:
         errors.append(required(f"{at}.type", "must specify a metric source type"))
-    elif kind not in _SOURCES:
-        errors.append(unsupported(f"{at}.type", kind, tuple(_SOURCES)))
+    errors += unknown
     present = [
         k for k in ("object", "external", "pods", "resource", "containerResource") if isinstance(metric.get(k), dict)
     ]
     for key in present[:1]:
         errors += _source(f"{at}.{key}", key, sub(metric, key))
+    errors += unknown  # told twice
     expected = _SOURCES.get(kind)
     if expected and expected not in present:
         errors.append(required(f"{at}.{expected}", "must populate information for the given metric source"))
@@ -131,15 +135,17 @@ def _source(at: str, key: str, source: Object) -> list[FieldError]:
         errors += _reference(f"{at}.describedObject", sub(source, "describedObject"))
     if key in ("object", "external", "pods"):
         errors += _identifier(f"{at}.metric", sub(source, "metric"))
+    if key in ("resource", "containerResource") and not text(source, "name"):
+        errors.append(required(f"{at}.name", "must specify a resource name"))
+    elif key == "containerResource":
+        errors += container_resource_name(f"{at}.name", text(source, "name"))
     if key == "containerResource":
         name = text(source, "container")
         errors += (
-            check_names(f"{at}.container", name, names.path_segment)
+            check_names(f"{at}.container", name, names.dns1123_label)
             if name
             else [required(f"{at}.container", "must specify a container")]
         )
-    if key in ("resource", "containerResource") and not text(source, "name"):
-        errors.append(required(f"{at}.name", "must specify a resource name"))
     errors += _target(f"{at}.target", target)
     value, average = target.get("value"), target.get("averageValue")
     utilization = target.get("averageUtilization")
@@ -151,7 +157,7 @@ def _source(at: str, key: str, source: Object) -> list[FieldError]:
             detail = "may not set both a target raw value and a target utilization"
             errors.append(forbidden(f"{at}.target.averageValue", detail))
     elif key == "pods":
-        if average is None or not _positive(average):
+        if average is None:
             errors.append(required(f"{at}.target.averageValue", "must specify a positive target averageValue"))
     elif value is None and average is None:
         what = "value or averageValue" if key == "object" else "value for metric or a per-pod target"
@@ -179,7 +185,7 @@ def _target(at: str, target: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     if not kind:
         errors.append(required(f"{at}.type", "must specify a metric target type"))
-    elif kind not in ("Utilization", "Value", "AverageValue"):
+    if kind not in ("Utilization", "Value", "AverageValue"):
         errors.append(invalid(f"{at}.type", kind, "must be either Utilization, Value, or AverageValue"))
     errors += [
         invalid(f"{at}.{key}", str(target[key]), "must be positive")

@@ -117,7 +117,7 @@ def _slice_address(at: str, address: str, kind: str) -> list[FieldError]:
         return [invalid(at, address, f"must be a valid {kind} address")] + (
             unspecial_address(at, address) if kind == "IPv4" or found is None else []
         )
-    return unspecial_address(at, address)
+    return check_address(at, address) + unspecial_address(at, address)
 
 
 def _hints(at: str, hints: Object) -> list[FieldError]:

@@ -107,6 +107,11 @@ def pod_spec(spec: Object) -> Any:
     return _POD_SPEC(shown)
 
 
+def pod_template(template: Object) -> Any:
+    """A pod template: the fields of its metadata stand beside its spec there."""
+    return {**sub(template, "metadata"), "Spec": pod_spec(sub(template, "spec"))}
+
+
 def difference(before: Any, after: Any) -> str:
     """What has changed between two forms, as a unified diff of their texts.
 

@@ -183,7 +183,8 @@ def _transitions(spec: Object, now: _Status, was: _Status) -> list[FieldError]:
         errors.append(invalid("status.completionTime", end, "completionTime cannot be mutated"))
     start, started = text(now.status, "startTime"), text(was.status, "startTime")
     if started and start != started and not flag(spec, "suspend"):
-        errors.append(required("status.startTime", "startTime cannot be removed for unsuspended job"))
+        told = "field is immutable for unsuspended job once set"
+        errors.append(invalid("status.startTime", start or None, told))
     if was.met and not now.met:
         errors.append(_conditions("cannot disable the SuccessCriteriaMet=True condition"))
     if was.complete and not was.met and now.met:

@@ -15,6 +15,7 @@ from controlplane.apiserver.registry.objects import flag, integer, items, string
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.cron import schedule, time_zone
 from controlplane.apiserver.registry.validation.job_indexes import INDEXED, intervals
+from controlplane.apiserver.registry.validation.job_templates import template_update
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -23,7 +24,6 @@ from controlplane.apiserver.registry.validation.parts import (
     not_negative,
     ordered,
     repeated,
-    same,
     selector_of,
     unsupported,
 )
@@ -220,7 +220,7 @@ def _exit_codes(at: str, codes: Object, known: set[str]) -> list[FieldError]:
     if not listed:
         return [*errors, invalid(f"{at}.values", None, "at least one value is required")]
     if len(listed) > 255:
-        return [*errors, too_many(f"{at}.values", len(listed), 255)]
+        errors.append(too_many(f"{at}.values", len(listed), 255))
     seen: set[int] = set()
     for index, code in enumerate(listed):
         if operator == "In" and code == 0:
@@ -234,9 +234,7 @@ def _exit_codes(at: str, codes: Object, known: set[str]) -> list[FieldError]:
 
 
 def _conditions(at: str, conditions: list[Object]) -> list[FieldError]:
-    if len(conditions) > 20:
-        return [too_many(at, len(conditions), 20)]
-    errors: list[FieldError] = []
+    errors = [too_many(at, len(conditions), 20)] if len(conditions) > 20 else []
     allowed = ("False", "True", "Unknown")
     for index, pattern in enumerate(conditions):
         errors += check_names(f"{at}[{index}].type", text(pattern, "type"), names.qualified_name)
@@ -277,8 +275,7 @@ def _success_rule(at: str, rule: Object, completions: int) -> list[FieldError]:
     if count is None:
         return errors
     where = f"{at}.succeededCount"
-    if count < 1:
-        errors.append(invalid(where, count, "must be greater than 0"))
+    errors += not_negative(where, count)
     if count > completions:
         detail = f"must be less than or equal to {completions} (the number of specified completions)"
         errors.append(invalid(where, count, detail))
@@ -306,7 +303,7 @@ def job_update(new: Object, old: Object) -> list[FieldError]:
     errors = job(new) + job_spec("spec", after)
     errors += _completions_update(after, before)
     errors += must_equal("spec.selector", after.get("selector"), before.get("selector"))
-    errors += _template_update(after, before, sub(old, "status"))
+    errors += template_update(after, before, sub(old, "status"))
     errors += must_equal("spec.completionMode", after.get("completionMode"), before.get("completionMode"))
     for key in ("podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         errors += must_equal(f"spec.{key}", after.get(key), before.get(key))
@@ -318,30 +315,12 @@ def _completions_update(after: Object, before: Object) -> list[FieldError]:
     now, was = integer(after, "completions"), integer(before, "completions")
     if now == was:
         return []
-    if text(after, "completionMode") != INDEXED or now is None or was is None:
+    if text(after, "completionMode") != INDEXED:
         return [invalid("spec.completions", now, "field is immutable")]
-    if now == integer(after, "parallelism"):
-        return []
+    if now is None or now == integer(after, "parallelism"):
+        return []  # that it is missing is told by the rules for new ones
     detail = "can only be modified in tandem with spec.parallelism"
     return [invalid("spec.completions", now, detail)]
-
-
-_SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
-
-
-def _template_update(after: Object, before: Object, status: Object) -> list[FieldError]:
-    new, old = dict(sub(after, "template", "spec")), dict(sub(before, "template", "spec"))
-    # A suspended Job that has never started may still be told where to run.
-    if flag(before, "suspend") and status.get("startTime") is None:
-        for spec in (new, old):
-            for key in _SCHEDULING:
-                spec.pop(key, None)
-            affinity = {k: v for k, v in sub(spec, "affinity").items() if k != "nodeAffinity"}
-            spec["affinity"] = affinity
-    if all(same(new.get(k), old.get(k)) for k in new.keys() | old.keys()):
-        return []
-    shown = internal_forms.pod_spec(sub(after, "template", "spec"))
-    return [invalid("spec.template.spec", shown, "field is immutable")]
 
 
 def cron_job(obj: Object) -> list[FieldError]:
@@ -360,7 +339,7 @@ def cron_spec(at: str, spec: Object, before: Object | None = None) -> list[Field
         errors.append(required(f"{at}.schedule"))
     else:
         zone = spec.get("timeZone")
-        known = before is not None and text(before, "schedule") == wanted
+        known = before is not None and "TZ" in text(before, "schedule")
         errors += schedule(f"{at}.schedule", wanted, has_zone=isinstance(zone, str), known=known)
     errors += not_negative(f"{at}.startingDeadlineSeconds", spec.get("startingDeadlineSeconds"))
     if spec.get("timeZone") is not None and (before is None or before.get("timeZone") != spec["timeZone"]):

@@ -21,7 +21,7 @@ from controlplane.apiserver.registry.validation.parts import (
     unsupported,
 )
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_long
 from machinery.api.meta import Object
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -161,7 +161,7 @@ def ingress_class(obj: Object) -> list[FieldError]:
     """An IngressClass."""
     controller = text(obj, "spec", "controller")
     errors: list[FieldError] = []
-    if len(controller) > 250:
+    if len(controller.encode()) > 250:
         errors.append(too_long("spec.controller", 250))
     errors += (
         check_names("spec.controller", controller, names.domain_prefixed_path)
@@ -178,21 +178,21 @@ def ingress_class(obj: Object) -> list[FieldError]:
         return [*errors, required(f"{at}.scope")]
     if scope not in ("Cluster", "Namespace"):
         return [*errors, unsupported(f"{at}.scope", scope, ("Cluster", "Namespace"))]
-    if isinstance(namespace, str) and namespace:
+    told = f"`parameters.scope` is set to '{scope}'"
+    if isinstance(namespace, str):
         if scope == "Cluster":
-            errors.append(forbidden(f"{at}.namespace", "parameters.scope is set to 'Cluster'"))
+            errors.append(forbidden(f"{at}.namespace", told))
         else:
             errors += check_names(f"{at}.namespace", namespace, names.dns1123_label)
     elif scope == "Namespace":
-        errors.append(required(f"{at}.namespace", "parameters.scope is set to 'Namespace'"))
+        errors.append(required(f"{at}.namespace", told))
     return errors
 
 
 def ingress_class_update(new: Object, old: Object) -> list[FieldError]:
     """A change of an IngressClass: its controller stays."""
-    return ingress_class(new) + must_equal(
-        "spec.controller", text(new, "spec", "controller"), text(old, "spec", "controller")
-    )
+    controllers = (text(obj, "spec", "controller") for obj in (new, old))
+    return must_equal("spec.controller", *controllers) + ingress_class(new)
 
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -214,6 +214,11 @@ def network_policy(obj: Object) -> list[FieldError]:
         return [*errors, invalid("spec.policyTypes", types, "may not specify more than two policyTypes")]
     allowed = ("Ingress", "Egress")
     return errors + [unsupported(f"spec.policyTypes[{i}]", t, allowed) for i, t in enumerate(types) if t not in allowed]
+
+
+def network_policy_update(new: Object, old: Object) -> list[FieldError]:
+    """A change of a NetworkPolicy: upstream looks at it as at a new one first, and then once more."""
+    return network_policy(new) * 2
 
 
 def _policy_port(at: str, entry: Object) -> list[FieldError]:
@@ -266,9 +271,8 @@ def _block(at: str, block: Object) -> list[FieldError]:
     for index, excepted in enumerate(values(block, "except")):
         where = f"{at}.except[{index}]"
         part = parse_network(excepted)
-        if part is None:
-            errors += check_network(where, str(excepted))
-        elif not _within(part, whole):
+        errors += check_network(where, str(excepted))
+        if part is not None and not _within(part, whole):
             errors.append(invalid(where, excepted, "must be a strict subset of `cidr`"))
     return errors
 
@@ -291,8 +295,9 @@ def service_cidr(obj: Object) -> list[FieldError]:
         return [invalid(at, {"CIDRs": ranges}, detail)]
     errors: list[FieldError] = []
     for index, (found, network) in enumerate(zip(ranges, networks, strict=True)):
-        if network is None:
-            errors += check_network(f"{at}[{index}]", found)
+        wrong = check_network(f"{at}[{index}]", found)
+        if wrong:
+            errors += wrong
         elif str(network) != found:
             detail = f'must be in canonical form ("{network}")'
             errors.append(invalid(f"{at}[{index}]", found, detail))
@@ -301,20 +306,22 @@ def service_cidr(obj: Object) -> list[FieldError]:
 
 def service_cidr_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a ServiceCIDR: a second family may be added."""
+    whole = service_cidr(new)
     now, was = values(new, "spec", "cidrs"), values(old, "spec", "cidrs")
     if len(now) != len(was) and (len(was), len(now)) != (1, 2):
-        return [invalid("spec.cidrs", now, "field is immutable")]
-    errors: list[FieldError] = []
+        return [*whole, invalid("spec.cidrs", now, "field is immutable")]
+    errors = whole
     for index, (found, before) in enumerate(zip(now, was, strict=False)):
-        errors += must_equal(f"spec.cidrs[{index}]", found, before)
-    return errors if len(now) == len(was) else errors + service_cidr(new)
+        errors = errors + must_equal(f"spec.cidrs[{index}]", found, before)
+    return errors if len(now) == len(was) else errors + whole
 
 
 def address_name(name: str) -> list[str]:
     """The name of an IPAddress: the address itself, canonically."""
     found = parse_address(name)
-    if found is None:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    wrong = check_address("", name)
+    if wrong or found is None:
+        return [error.body.rpartition(f"{show(name)}: ")[2] for error in wrong]
     return [] if str(found) == name else [f'must be in canonical form ("{found}")']
 
 
@@ -338,4 +345,4 @@ def ip_address(obj: Object) -> list[FieldError]:
 def ip_address_update(new: Object, old: Object) -> list[FieldError]:
     """A change of an IPAddress: whose it is stays."""
     after, before = (internal_forms.parent(sub(obj, "spec").get("parentRef")) for obj in (new, old))
-    return must_equal("spec.parentRef", after, before)
+    return ip_address(new) + must_equal("spec.parentRef", after, before)

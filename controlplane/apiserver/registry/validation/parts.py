@@ -159,77 +159,79 @@ _ADDRESS = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _RANGE = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
+_LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9]+(\.|$))|(?<=:)0+(?=[0-9]+\.)")
+
+
+def _without_leading_zeros(address: str) -> str:
+    """The octets of an IPv4 address without leading zeros, as Go once read them."""
+    return _LEADING_ZEROS.sub("", address) if "." in address else address
+
+
 def parse_address(value: Any) -> Address | None:
-    """An IP address without zone or leading zeros; None for anything else."""
+    """An IP address without zone; leading zeros of octets count for nothing. None for anything else."""
     if not isinstance(value, str) or "%" in value:
         return None
     try:
-        return ipaddress.ip_address(value)
+        return ipaddress.ip_address(_without_leading_zeros(value))
     except ValueError:
         return None
 
 
 def parse_network(value: Any) -> Network | None:
-    """A range of addresses in CIDR form, whatever its host bits; None for anything else."""
-    if not isinstance(value, str) or "/" not in value or "%" in value:
-        return None
-    address, _, prefix = value.partition("/")
-    if parse_address(address) is None or not prefix.isascii() or not prefix.isdigit():
+    """A range of addresses in CIDR form, whatever its host bits and leading zeros; None for anything else."""
+    address, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
+    found = parse_address(address)
+    if found is None or not slash or not prefix.isascii() or not prefix.isdigit() or len(prefix) > 18:
         return None
     try:
-        return ipaddress.ip_network(value, strict=False)
+        return ipaddress.ip_network(
+            (int(found), int(prefix)) if found.version == 6 else f"{found}/{int(prefix)}", False
+        )
     except ValueError:
         return None
 
 
-_LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9])|(?<=:)0+(?=[0-9]+[.])")
-
-
-def _without_zeros(value: str) -> str:
-    """The address without zeros in front of the numbers of IPv4, which old parsers took."""
-    return _LEADING_ZEROS.sub("", value) if "." in value else value
-
-
-def _is_mapped(address: Address) -> bool:
+def _is_mapped(address: Address | None) -> bool:
     return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
 
 
 def check_address(field: str, value: str) -> list[FieldError]:
-    """An IP address, written in the one way that every parser understands (StrictIPCIDRValidation)."""
-    address = parse_address(value)
-    if address is None:
-        sloppy = parse_address(_without_zeros(value)) is not None
-        return [invalid(field, value, "must not have leading 0s" if sloppy else _ADDRESS)]
-    return [invalid(field, value, "must not be an IPv4-mapped IPv6 address")] if _is_mapped(address) else []
+    """An IP address that all programs read alike. Source: k8s.io/apimachinery/pkg/util/validation/ip.go."""
+    found = parse_address(value)
+    if found is None:
+        return [invalid(field, value, _ADDRESS)]
+    if _without_leading_zeros(value) != value:
+        return [invalid(field, value, "must not have leading 0s")]
+    return [invalid(field, value, "must not be an IPv4-mapped IPv6 address")] if _is_mapped(found) else []
 
 
 def check_network(field: str, value: str) -> list[FieldError]:
-    """A range of addresses, written in the one way that every parser understands (StrictIPCIDRValidation)."""
-    address, slash, prefix = value.partition("/")
-    plain = f"{_without_zeros(address)}{slash}{prefix}"
-    network = parse_network(plain)
-    if network is None:
+    """A range of addresses that all programs read alike: its host bits are 0."""
+    found = parse_network(value)
+    if found is None:
         return [invalid(field, value, _RANGE)]
-    if plain != value or (prefix != "0" and prefix.startswith("0")):
+    address, _, prefix = value.partition("/")
+    if _without_leading_zeros(address) != address or prefix != str(int(prefix)):
         return [invalid(field, value, "must not have leading 0s in IP or prefix length")]
-    first = ipaddress.ip_address(address)
+    first = parse_address(address)
     if _is_mapped(first):
         return [invalid(field, value, "must not have an IPv4-mapped IPv6 address")]
-    if first != network.network_address:
+    if first != found.network_address:
         return [invalid(field, value, "must not have bits set beyond the prefix length")]
     return []
 
 
 def address_warnings(field: str, value: str) -> list[str]:
     """What may be taken, but is better written in another way."""
-    address, plain = parse_address(value), parse_address(_without_zeros(value))
-    if plain is None:
+    address = parse_address(value)
+    if address is None:
         return []
-    if address is None or _is_mapped(address):
-        usual = getattr(plain, "ipv4_mapped", None) or plain
+    usual: Address = address
+    if _without_leading_zeros(value) != value or _is_mapped(address):
+        usual = getattr(address, "ipv4_mapped", None) or address
         told = "non-standard IP address {} will be considered invalid in a future Kubernetes release: use {}"
     elif str(address) != value:
-        usual, told = address, "IPv6 address {} should be in RFC 5952 canonical format ({})"
+        told = "IPv6 address {} should be in RFC 5952 canonical format ({})"
     else:
         return []
     return [f"{field}: {told.format(show(value), show(str(usual)))}"]
@@ -246,7 +248,7 @@ def network_warnings(field: str, value: str) -> list[str]:
 
 def unspecial_address(field: str, value: str) -> list[FieldError]:
     """An address that packets from elsewhere can have: not unspecified, loopback, link-local."""
-    address = parse_address(_without_zeros(value))
+    address = parse_address(value)
     if address is None:
         return [invalid(field, value, "must be a valid IP address")]
     if isinstance(address, ipaddress.IPv6Address):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from controlplane.apiserver.registry.objects import items, strings, sub, text, values
+from controlplane.apiserver.registry.objects import integer, items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.claims import VOLUME_MODES, access_modes, basic_amount
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
     must_equal,
-    not_negative,
     qualified_key,
     repeated,
     same,
@@ -24,7 +23,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.persistent_sources import PERSISTENT_SOURCES, persistent_source
 from controlplane.apiserver.registry.validation.resources import parse
 from controlplane.apiserver.registry.validation.scheduling import node_selector
-from controlplane.apiserver.registry.validation.sources import ISCSI_TOO_LONG, long_iscsi
+from controlplane.apiserver.registry.validation.sources import ISCSI_TOO_LONG, csi_driver_name, long_iscsi
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
 from machinery.api.meta import Object, name_of
@@ -171,6 +170,7 @@ def volume_status(new: Object, old: Object) -> list[FieldError]:
 
 
 _MOST_PARAMETERS, _MOST_PARAMETER_BYTES = 512, 256 * 1024
+_MOST_METADATA, _LONGEST_MESSAGE = 256 * 1024, 1024
 
 
 def _parameters(at: str, found: dict[str, str], *, may_be_empty: bool) -> list[FieldError]:
@@ -187,7 +187,7 @@ def _parameters(at: str, found: dict[str, str], *, may_be_empty: bool) -> list[F
 
 
 def _provisioner(at: str, name: str) -> list[FieldError]:
-    return check_names(at, name, lambda n: names.qualified_name(n.lower())) if name else [required(at)]
+    return check_names(at, name.lower(), names.qualified_name) if name else [required(at)]
 
 
 def storage_class(obj: Object) -> list[FieldError]:
@@ -222,8 +222,9 @@ def _topologies(at: str, terms: list[Object]) -> list[FieldError]:
             if key in meaning:
                 errors.append(repeated(f"{here}.key", key))
             meaning[key] = frozenset(wanted)
-        if meaning in seen:
-            errors.append(repeated(where, ""))
+        # Upstream compares with as many empty terms as there are terms, and with those before.
+        alike = seen.count(meaning) + (0 if meaning else len(terms))
+        errors += [repeated(where, "")] * alike
         seen.append(meaning)
     return errors
 
@@ -234,19 +235,25 @@ def _fixed(new: Object, old: Object, *keys: str) -> list[FieldError]:
 
 def storage_class_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a StorageClass."""
-    errors = _fixed(new, old, "parameters", "provisioner", "reclaimPolicy")
+    errors = storage_class(new) + _fixed(new, old, "parameters", "provisioner", "reclaimPolicy")
     return errors + must_equal("volumeBindingMode", new.get("volumeBindingMode"), old.get("volumeBindingMode"))
 
 
 def attachment(obj: Object) -> list[FieldError]:
-    """A VolumeAttachment."""
+    """A new VolumeAttachment."""
+    spec = sub(obj, "spec")
+    errors = _attachment(obj)
+    if attacher := text(spec, "attacher"):
+        errors += csi_driver_name("spec.attacher", attacher)
+    name = sub(spec, "source").get("persistentVolumeName")
+    if isinstance(name, str):
+        errors += check_names("spec.source.persistentVolumeName", name, names.dns1123_subdomain)
+    return errors
+
+
+def _attachment(obj: Object) -> list[FieldError]:
     spec, source = sub(obj, "spec"), sub(obj, "spec", "source")
-    attacher = text(spec, "attacher")
-    errors: list[FieldError] = []
-    if attacher:
-        errors += [invalid("spec.attacher", attacher, m) for m in names.qualified_name(attacher.lower())]
-    else:
-        errors.append(required("spec.attacher"))
+    errors = [] if text(spec, "attacher") else [required("spec.attacher")]
     inline, name = dictionary(source, "inlineVolumeSpec"), source.get("persistentVolumeName")
     detail = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
     if inline is None and name is None:
@@ -257,26 +264,28 @@ def attachment(obj: Object) -> list[FieldError]:
         errors.append(required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
     elif inline is not None:
         errors += _volume_spec("spec.source.inlineVolumeSpec", inline, inline=True)
-    return errors + check_names("spec.nodeName", text(spec, "nodeName"), names.dns1123_subdomain)
+    errors += check_names("spec.nodeName", text(spec, "nodeName"), names.dns1123_subdomain)
+    return errors + _attachment_status(sub(obj, "status"))
 
 
 def attachment_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a VolumeAttachment: what is attached where stays."""
-    errors = attachment(new)
+    """A change of a VolumeAttachment: what is attached where stays; upstream looks at all of it twice."""
+    errors = _attachment(new) * 2
     if sub(new, "spec") != sub(old, "spec"):
         errors.append(invalid("spec", internal_forms.attachment_spec(sub(new, "spec")), "field is immutable"))
     return errors
 
 
-def attachment_status(new: Object, old: Object) -> list[FieldError]:
-    """A report about a VolumeAttachment."""
-    status = sub(new, "status")
-    errors = _parameters("status.attachmentMetadata", strings(status, "attachmentMetadata"), may_be_empty=True)
+def _attachment_status(status: Object) -> list[FieldError]:
+    size = sum(len(k.encode()) + len(v.encode()) for k, v in strings(status, "attachmentMetadata").items())
+    errors = [too_long("status.attachmentMetadata", _MOST_METADATA)] if size > _MOST_METADATA else []
     for key in ("attachError", "detachError"):
         found = sub(status, key)
-        if len(text(found, "message")) > 1024 * 1024:
-            errors.append(too_long(f"status.{key}.message", 1024 * 1024))
-        errors += not_negative(f"status.{key}.errorCode", found.get("errorCode"))
+        if len(text(found, "message").encode()) > _LONGEST_MESSAGE:
+            errors.append(too_long(f"status.{key}.message", _MOST_METADATA))  # upstream tells the other limit
+        code = integer(found, "errorCode")
+        if code is not None and code < 0:
+            errors.append(invalid(f"status.{key}.errorCode", code, f"must be between 0 and {2**31 - 1}, inclusive"))
     return errors
 
 
@@ -287,5 +296,6 @@ def attributes_class(obj: Object) -> list[FieldError]:
 
 
 def attributes_class_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a VolumeAttributesClass."""
-    return _fixed(new, old, "driverName", "parameters")
+    """A change of a VolumeAttributesClass: looked at twice, as a VolumeAttachment."""
+    errors = attributes_class(new)
+    return errors + _fixed(new, old, "driverName", "parameters") + errors

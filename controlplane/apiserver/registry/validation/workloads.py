@@ -164,8 +164,9 @@ def replica_set(obj: Object) -> list[FieldError]:
 
 
 def replica_set_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a ReplicaSet."""
-    return replica_set(new) + _same_selector(new, old)
+    """A change of a ReplicaSet: upstream looks at it as at a new one first, and then once more."""
+    errors = replica_set(new)
+    return errors + errors + _same_selector(new, old)
 
 
 def replicas_status(new: Object, old: Object) -> list[FieldError]:
@@ -232,8 +233,9 @@ def _daemon_strategy(at: str, strategy: Object) -> list[FieldError]:
 
 
 def daemon_set_update(new: Object, old: Object) -> list[FieldError]:
-    """A change of a DaemonSet."""
-    return daemon_set(new) + _same_selector(new, old)
+    """A change of a DaemonSet: looked at twice, as a ReplicaSet."""
+    errors = daemon_set(new)
+    return errors + errors + _same_selector(new, old)
 
 
 def daemon_set_status(new: Object, old: Object) -> list[FieldError]:
