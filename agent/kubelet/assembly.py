@@ -32,6 +32,7 @@ from agent.kubelet.node import capacity, machine
 from agent.kubelet.node.registrar import NodeInputs, NodeRegistrar
 from agent.kubelet.node.runtimehealth import RuntimeHealth
 from agent.kubelet.node.shutdown import Shutdown
+from agent.kubelet.node.utilchains import UtilChains
 from agent.kubelet.plugins.csidrivers import CsiDrivers
 from agent.kubelet.plugins.deviceplugins import DevicePlugins
 from agent.kubelet.plugins.devicerecords import DeviceRecords
@@ -209,6 +210,8 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     manager.gates.append(shutdown.refuse)
     health.is_shutting_down = lambda: shutdown.is_under_way
     parts.tasks["node shutdown"] = shutdown.run
+    if settings.make_util_chains:
+        parts.tasks["iptables chains"] = UtilChains(clock).run
     return parts
 
 

@@ -56,7 +56,6 @@ _HARMLESS = (
     "hairpin-mode",
     "volume-plugin-dir",
     "enable-controller-attach-detach",
-    "make-iptables-util-chains",
     "iptables-masquerade-bit",
     "iptables-drop-bit",
     "tls-cipher-suites",

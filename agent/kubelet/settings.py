@@ -98,6 +98,7 @@ class Settings:
     lease_seconds: int = _field("nodeLeaseDurationSeconds", values.integer, 40)
     max_images_shown: int = _field("nodeStatusMaxImages", values.integer, 50, "node-status-max-images")
     provider_id: str = _field("providerID", values.text, "", "provider-id")
+    make_util_chains: bool = _field("makeIPTablesUtilChains", values.boolean, True, "make-iptables-util-chains")
     pod_cidr: str = _field("podCIDR", values.text, "", "pod-cidr")
     system_reserved: dict[str, str] = _field("systemReserved", values.mapping, {}, "system-reserved")
     kube_reserved: dict[str, str] = _field("kubeReserved", values.mapping, {}, "kube-reserved")

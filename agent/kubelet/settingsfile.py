@@ -32,7 +32,6 @@ HARMLESS = frozenset(
         "kubeAPIQPS",
         "kubeAPIBurst",
         "enableControllerAttachDetach",
-        "makeIPTablesUtilChains",
         "iptablesMasqueradeBit",
         "iptablesDropBit",
         "configMapAndSecretChangeDetectionStrategy",

@@ -10,6 +10,7 @@ from agent.proxy.iptables.skeleton import ChainName, Jump, jump_rule
 TABLES = ("filter", "nat")  # in this order, so that nothing is let through that is not translated
 
 # Chains that belong to us by their names, those of other modes and of kube-proxy's earlier versions included.
+# KUBE-FIREWALL, KUBE-IPTABLES-HINT and KUBE-KUBELET-CANARY are the kubelet's.
 OWN_PREFIXES = (
     "KUBE-SVC-",
     "KUBE-SVL-",
@@ -26,7 +27,6 @@ OWN_PREFIXES = (
     "KUBE-FORWARD",
     "KUBE-POSTROUTING",
     "KUBE-MARK-MASQ",
-    "KUBE-FIREWALL",
     "KUBE-LOAD-BALANCER",
     "KUBE-SOURCE-RANGES-FIREWALL",
     "KUBE-IPVS-",
@@ -57,7 +57,12 @@ def restore_text(written: Chains, removed: Iterable[ChainName], extra: Mapping[s
 
 
 def takeover_text(written: Chains, now: Saved, jumps: Sequence[Jump]) -> bytes:
-    """What makes `written` and `jumps` the whole of what is ours in tables that hold `now`."""
+    """What makes `written` and `jumps` the whole of what is ours in tables that hold `now`.
+
+    A chain of another's that `jumps` lead to is left as it is; where there is none yet, it is made empty.
+    """
+    targets = {ChainName(jump.table, jump.target) for jump in jumps}
+    written = {**written, **dict.fromkeys(targets - written.keys() - set(now.chains), ())}
     wanted = {ChainName(jump.table, f"{jump.source}>{jump.target}") for jump in jumps}
     missing = wanted - set(now.jumps)
     extra: dict[str, list[str]] = {table: [] for table in TABLES}

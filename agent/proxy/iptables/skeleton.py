@@ -96,10 +96,18 @@ def _detect(detector: LocalDetector, negation: str) -> str:
     return ""
 
 
+# NodePorts on localhost need route_localnet, which would let neighbours reach 127.0.0.1 (CVE-2020-8558). The kubelet
+# makes the same rule, and the chain is its own: it stays when we go.
+_NO_MARTIANS = (
+    f"{comment('block incoming localnet connections')} -d 127.0.0.0/8 ! -s 127.0.0.0/8 "
+    "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+)
+
+
 def heads(settings: RuleSettings) -> dict[ChainName, tuple[str, ...]]:
     """The fixed chains with their fixed rules; chains that also lead to shards have those in front of these rules."""
     mark = settings.masquerade_mark
-    return {
+    chains: dict[ChainName, tuple[str, ...]] = {
         ChainName("nat", MARK_MASQ): (f"-j MARK --or-mark {mark}",),
         NAT_SERVICES: _to_node_ports(settings),
         NAT_NODEPORTS: (),
@@ -113,8 +121,10 @@ def heads(settings: RuleSettings) -> dict[ChainName, tuple[str, ...]]:
         FILTER_NODEPORTS: (),
         FILTER_FIREWALL: (),
         FILTER_FORWARD: forwarding(settings),
-        FILTER_MARTIANS: _martians(settings),
     }
+    if settings.family is Family.IPV4 and settings.localhost_node_ports:
+        chains[FILTER_MARTIANS] = (_NO_MARTIANS,)
+    return chains
 
 
 def no_such_service(settings: RuleSettings) -> tuple[str, ...]:
@@ -160,11 +170,3 @@ def forwarding(settings: RuleSettings) -> tuple[str, ...]:
     rules.append(f"{comment('kubernetes forwarding rules')} -m mark --mark {mark}/{mark} -j ACCEPT")
     known = comment("kubernetes forwarding conntrack rule")
     return (*rules, f"{known} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
-
-
-def _martians(settings: RuleSettings) -> tuple[str, ...]:
-    """NodePorts on localhost need route_localnet, which would let neighbours reach 127.0.0.1 (CVE-2020-8558)."""
-    if settings.family is Family.IPV6 or not settings.localhost_node_ports:
-        return ()
-    said = comment("block incoming localnet connections")
-    return (f"{said} -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",)

@@ -29,7 +29,8 @@ def held(hosts: Hosts) -> str:
     """Everything of ours that the kernel of the node holds."""
     run = hosts.spaces.run
     servers = run("node", "cat", "/proc/net/ip_vs").splitlines()[3:]
-    rules = [line for line in run("node", "iptables-save").splitlines() if "KUBE" in line]
+    saved = run("node", "iptables-save").replace("KUBE-FIREWALL", "")  # which is the kubelet's
+    rules = [line for line in saved.splitlines() if "KUBE" in line]
     return "\n".join(
         [*servers, *rules, run("node", "ipset", "list", "-n"), run("node", "ip", "link", "show", "type", "dummy")]
     )

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 from proxy_hosts import PODS, PORT, Hosts
 
+from agent.command import run
+from agent.kubelet.node.utilchains import GUARDED, IPV4, restore_text
 from agent.proxy.family import FamilyState
 from agent.proxy.model import Backend, Endpoint, Family, PortRules, ServicePlan, ServicePortName
 from agent.proxy.modes import clean_up, failures_of, make_backend
@@ -21,7 +23,9 @@ WEB = PortRules(
 )
 RULES = {WEB.name: WEB}
 BREAKAGE = {"nftables": "nft delete table ip kube-proxy", "iptables": "iptables -t nat -F KUBE-SERVICES"}
+# The kubelet's chains are among what others have.
 THEIRS = """
+iptables-restore --noflush
 nft add table inet theirs
 nft add chain inet theirs output '{ type filter hook output priority 0; }'
 iptables -t nat -N THEIRS
@@ -70,7 +74,7 @@ async def test_our_own_changes_do_not_count_as_disturbance(hosts: Hosts, backend
 
 
 async def test_rules_of_others_stay_as_they_are(hosts: Hosts, backend: Backend, mode: str) -> None:
-    hosts.spaces.run("node", "sh", "-ec", THEIRS)
+    await run("sh", "-ec", THEIRS, stdin=restore_text(IPV4, GUARDED), check=True)
     before = rules_on(hosts)
     await backend.replace(RULES)
     await backend.change({WEB.name: None})
@@ -84,7 +88,8 @@ async def test_cleaning_up_leaves_nothing_and_may_be_repeated(hosts: Hosts, back
     await backend.replace(RULES)
     assert await clean_up(["nftables", "iptables"])
     assert await clean_up(["nftables", "iptables"])
-    assert "KUBE" not in rules_on(hosts)
+    left = [line for line in rules_on(hosts).splitlines() if "KUBE" in line]
+    assert [line for line in left if "KUBE-FIREWALL" not in line] == []  # which is the kubelet's
     assert "kube-proxy" not in rules_on(hosts)
 
 

@@ -10,6 +10,7 @@ import pytest
 from agent.proxy.iptables import saved
 from agent.proxy.iptables.counting import rules_written
 from agent.proxy.iptables.rendering import by_address, by_port, chances
+from agent.proxy.iptables.restore import takeover_text
 from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.iptables.skeleton import JUMPS, NAT_NODEPORTS, NAT_SERVICES, ChainName
 from agent.proxy.model import Endpoint, Family, PortRules, ServicePortName
@@ -130,6 +131,45 @@ def test_a_replacement_inserts_missing_jumps_and_removes_stale_chains_of_ours() 
         '-I PREROUTING 1 -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
         '-I POSTROUTING 1 -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "there", "written"),
+    [
+        (SETTINGS, (), [":KUBE-FIREWALL - [0:0]"]),
+        (SETTINGS, (ChainName("filter", "KUBE-FIREWALL"),), []),
+        (replace(SETTINGS, family=Family.IPV6), (ChainName("filter", "KUBE-FIREWALL"),), []),
+        (
+            replace(SETTINGS, localhost_node_ports=True),
+            (ChainName("filter", "KUBE-FIREWALL"),),
+            [
+                ":KUBE-FIREWALL - [0:0]",
+                '-A KUBE-FIREWALL -m comment --comment "block incoming localnet connections" -d 127.0.0.0/8 '
+                "! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+            ],
+        ),
+    ],
+    ids=["made empty", "left alone", "left alone, IPv6", "written alike"],
+)
+def test_the_kubelets_guard_of_the_loopback_is_led_to(
+    settings: RuleSettings, there: tuple[ChainName, ...], written: list[str]
+) -> None:
+    lines = Ruleset(settings).replace({}, saved.Saved(there, ())).decode().splitlines()
+    assert [line for line in lines if line.startswith((":KUBE-FIREWALL", "-A KUBE-FIREWALL"))] == written
+    assert [line for line in lines if line.endswith("KUBE-FIREWALL")] == [
+        "-I INPUT 1 -j KUBE-FIREWALL",
+        "-I OUTPUT 1 -j KUBE-FIREWALL",
+    ]
+
+
+def test_the_kubelets_chains_stay_when_ours_go() -> None:
+    kubelets = (
+        ChainName("filter", "KUBE-FIREWALL"),
+        ChainName("filter", "KUBE-KUBELET-CANARY"),
+        ChainName("nat", "KUBE-KUBELET-CANARY"),
+    )
+    jump = (ChainName("filter", "INPUT"), "-j KUBE-FIREWALL")
+    assert takeover_text({}, saved.Saved(kubelets, (jump,)), ()) == b""
 
 
 def test_chances_add_up_to_equal_shares() -> None:
