@@ -149,15 +149,14 @@ def _plan_init(pod: Object, runtime: RuntimePod, probes: ProbeVerdicts, draft: _
     init = spec.init_containers(pod)
     if not init:
         return True
-    active = runtime.active
-    initialized = any(active.container(c["name"]) for c in spec.containers(pod))
+    initialized = _has_begun(pod, runtime.active)
     # Whether the container looked at has been initialized before, so that the one after it could start.
     passed = initialized
     start: list[Object] = []
     for index in range(len(init) - 1, -1, -1):
         container = init[index]
         sidecar = spec.is_sidecar(container)
-        status = active.container(container["name"])
+        status = runtime.active.container(container["name"])
         if status is None:
             if passed and sidecar:
                 start.append(container)
@@ -181,6 +180,18 @@ def _plan_init(pod: Object, runtime: RuntimePod, probes: ProbeVerdicts, draft: _
     return initialized
 
 
+def _has_begun(pod: Object, active: RuntimePod) -> bool:
+    """Whether the app containers had their turn, in this sandbox.
+
+    Where all of them have ended, they wait again for sidecars that have ended too.
+    """
+    seen = [active.container(container["name"]) for container in spec.containers(pod)]
+    states = {status.state for status in seen if status is not None}
+    if any(spec.is_sidecar(container) for container in spec.init_containers(pod)):
+        return bool(states & {CREATED, RUNNING})
+    return bool(states)
+
+
 def _plan_one_init(
     pod: Object, container: Object, status: Container, probes: ProbeVerdicts, draft: _Draft, start: list[Object]
 ) -> bool:
@@ -202,6 +213,9 @@ def _plan_one_init(
         else:
             draft.kill_pod = True
         return False
+    if not spec.is_sidecar(container) and _as_init(pod, container)["restartPolicy"] == "Never":
+        draft.kill_pod = True  # how it ended can't be known, so no rule can ask for another try
+        return False
     message = f'Init container is in "{UNKNOWN}" state, try killing it before restart'
     draft.kills.append(Kill(status, message, UNKNOWN_STATE))
     start.append(container)
@@ -219,15 +233,8 @@ def _as_init(pod: Object, container: Object) -> Object:
 def _sidecar_started(
     container: Object, status: Container, probes: ProbeVerdicts, draft: _Draft, start: list[Object]
 ) -> bool:
+    """Whether the startup probe lets the next one start; what else is wrong does not hold that up."""
     name = container["name"]
-    if status.hash and status.hash != container_hash(container):
-        draft.kills.append(Kill(status, f"Init container {name} definition changed"))
-        start.append(container)
-        return False
-    if status.id in probes.restarts:
-        draft.kills.append(probes.restarts[status.id])
-        start.append(container)
-        return False
     if container.get("startupProbe"):
         verdict = probes.startup(status.id)
         if verdict is False:
@@ -235,8 +242,15 @@ def _sidecar_started(
             start.append(container)
         if verdict is not True:
             return False
-    if probes.liveness(status.id) is False:
-        draft.kills.append(Kill(status, f"Init container {name} failed liveness probe", LIVENESS_PROBE))
+    kill: Kill | None = None
+    if status.hash and status.hash != container_hash(container):
+        kill = Kill(status, f"Init container {name} definition changed")
+    elif probes.liveness(status.id) is False:
+        kill = Kill(status, f"Init container {name} failed liveness probe", LIVENESS_PROBE)
+    elif status.id in probes.restarts:
+        kill = probes.restarts[status.id]
+    if kill is not None:
+        draft.kills.append(kill)
         start.append(container)
     return True
 
@@ -253,17 +267,17 @@ def _plan_apps(pod: Object, runtime: RuntimePod, probes: ProbeVerdicts, draft: _
                     message = f'Container is in "{UNKNOWN}" state, try killing it before restart'
                     draft.kills.append(Kill(status, message, UNKNOWN_STATE))
             continue
-        if status.id in probes.restarts:
-            draft.kills.append(probes.restarts[status.id])
-            draft.start.append(container)
-            continue
-        again = restart.policy_of(pod, container) != "Never" or bool(container.get("restartPolicyRules"))
+        again = restart.policy_of(pod, container) != "Never"  # rules are for what has ended
         if status.hash and status.hash != container_hash(container):
             message, cause, again = f"Container {name} definition changed", NO_PROBE, True
         elif probes.liveness(status.id) is False:
             message, cause = f"Container {name} failed liveness probe", LIVENESS_PROBE
         elif probes.startup(status.id) is False:
             message, cause = f"Container {name} failed startup probe", STARTUP_PROBE
+        elif status.id in probes.restarts:
+            draft.kills.append(probes.restarts[status.id])
+            draft.start.append(container)
+            continue
         else:
             kept += 1
             continue

@@ -129,3 +129,41 @@ def test_unknown_and_half_made_containers_are_started_again() -> None:
     plan = plan_pod(pod(), runtime(ran("c", UNKNOWN)), QUIET)
     assert (len(plan.kills), names(plan.start)) == (1, ["c"])
     assert names(plan_pod(pod(), runtime(ran("c", CREATED)), QUIET).start) == ["c"]
+
+
+@pytest.mark.parametrize(("policy", "killed"), [("Always", ["i"]), ("OnFailure", ["i"]), ("Never", [])])
+def test_an_init_container_that_nobody_knows_of_ends_a_pod_that_may_not_try_again(
+    policy: str, killed: list[str]
+) -> None:
+    plan = plan_pod(
+        pod(container("a"), initContainers=[container("i")], restartPolicy=policy), runtime(ran("i", UNKNOWN)), QUIET
+    )
+    assert ([k.container.name for k in plan.kills], names(plan.init), plan.kill_pod) == (killed, killed, not killed)
+
+
+@pytest.mark.parametrize("reason", ["changed", "liveness", "resize"])
+def test_a_sidecar_that_is_replaced_once_it_has_started_holds_nobody_up(reason: str) -> None:
+    wanted = pod(container("a"), initContainers=[sidecar("s", startupProbe={"tcpSocket": {"port": 1}})])
+    there = ran("s", hash="another" if reason == "changed" else "")
+    restarts = {there.id: Kill(there, "resized", RESIZE)} if reason == "resize" else {}
+    liveness = reason != "liveness"
+    started = ProbeVerdicts(lambda _: True, lambda _: liveness, restarts)
+    plan = plan_pod(wanted, runtime(there), started)
+    assert (len(plan.kills), names(plan.init), names(plan.start)) == (1, ["s"], ["a"])
+    # … and is left alone while its startup probe goes on.
+    assert plan_pod(wanted, runtime(there), ProbeVerdicts(lambda _: None, lambda _: liveness, restarts)).is_empty
+
+
+def test_where_all_has_ended_apps_wait_for_their_sidecars_again() -> None:
+    wanted = pod(container("a"), initContainers=[container("i"), sidecar("s")])
+    plan = plan_pod(wanted, runtime(ended("a"), ended("s"), ended("i")), QUIET)
+    assert (names(plan.init), names(plan.start)) == (["s"], [])
+    assert names(plan_pod(wanted, runtime(ended("a"), ran("s"), ended("i")), QUIET).start) == ["a"]
+
+
+def test_rules_for_exit_codes_say_nothing_of_what_still_runs() -> None:
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    own = container("c", restartPolicy="Never", restartPolicyRules=rules)
+    failing = ProbeVerdicts(liveness=lambda id_: not id_.startswith("c"))
+    plan = plan_pod(pod(own, container("d")), runtime(ran("d"), ran("c")), failing)
+    assert (plan.kills[0].message, names(plan.start)) == ("Container c failed liveness probe", [])
