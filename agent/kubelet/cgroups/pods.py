@@ -198,8 +198,9 @@ class PodCgroups:
         quota = None
         if self.has_exclusive_cpus(meta.uid_of(pod)):
             quota = -1
-        elif everywhere["cpu"] and self._settings.cpu_cfs_quota:
-            quota = resources.cpu_quota(limits["cpu"].milli_value(), period_us)
+        elif everywhere["cpu"]:
+            enforced = self._settings.cpu_cfs_quota
+            quota = resources.cpu_quota(limits["cpu"].milli_value(), period_us) if enforced else -1
         return Limits(
             cpu_shares=resources.cpu_shares(asked.milli_value() if asked else 0),
             cpu_quota_us=quota,

@@ -156,9 +156,10 @@ def of_container(
 ) -> pb.LinuxContainerSecurityContext:
     """A container's. Raises ContainerConfigError when it must not run as root and would."""
     own = spec.effective_security(pod, container)
-    image_uid = image.uid.value if image.HasField("uid") else None
+    # An image that names nobody runs as root; the runtime is told so, for it refuses a group without a user.
+    image_uid = None if image.username else image.uid.value
     _verify_non_root(pod, container, own, image_uid, image.username)
-    user = own.get("runAsUser", image_uid if not image.username else None)
+    user = own.get("runAsUser", image_uid)
     privileged = bool(own.get("privileged"))
     capabilities = own.get("capabilities") or {}
     unmasked = own.get("procMount") == "Unmasked"

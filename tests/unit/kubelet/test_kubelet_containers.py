@@ -211,6 +211,26 @@ def test_root_is_refused_where_it_must_not_be() -> None:
         check(pb.Image(username="app"))
 
 
+@pytest.mark.parametrize(
+    ("image", "own", "runs_as"),
+    [
+        (pb.Image(), {"runAsGroup": 5}, (0, "", 5)),
+        (pb.Image(uid=pb.Int64Value(value=7)), {}, (7, "", None)),
+        (pb.Image(username="app"), {"runAsGroup": 5}, (None, "app", 5)),
+        (pb.Image(username="app"), {"runAsUser": 9}, (9, "", None)),
+    ],
+    ids=["nobody is root", "number", "name", "own"],
+)
+def test_the_runtime_is_told_who_runs(
+    image: pb.Image, own: dict[str, int], runs_as: tuple[int | None, str, int | None]
+) -> None:
+    wanted = container(securityContext=own)
+    made = security.of_container(pod(wanted), wanted, image, root_dir="/r", seccomp_default=False)
+    user = made.run_as_user.value if made.HasField("run_as_user") else None
+    group = made.run_as_group.value if made.HasField("run_as_group") else None
+    assert (user, made.run_as_username, group) == runs_as
+
+
 def test_security_context_reaches_the_runtime() -> None:
     own = container(
         securityContext={

@@ -81,6 +81,13 @@ def test_who_has_processors_of_its_own_has_no_quota() -> None:
     assert groups.limits_of(pod(wanted)).cpu_quota_us == -1
 
 
+def test_limits_of_processors_that_are_not_enforced_are_lifted_from_the_pod_too() -> None:
+    wanted = sized(requests={"cpu": "1"}, limits={"cpu": "2", "memory": "1Gi"})
+    for enforced, quota in ((True, 200_000), (False, -1)):
+        made = PodCgroups(Settings(cpu_cfs_quota=enforced), Hierarchy(True, {})).limits_of(pod(wanted))
+        assert (made.cpu_quota_us, made.memory_bytes) == (quota, GI)
+
+
 # -- control groups ---------------------------------------------------------------------------------------------------
 
 
