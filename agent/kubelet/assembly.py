@@ -149,7 +149,8 @@ def build(host: Host, cri: CriClient, client: Client | None, clock: Clock, stack
     recorder = EventRecorder(client, component="kubelet", host=options.node_name) if client is not None else None
     teller = Teller(recorder, options.node_name)
     health = RuntimeHealth(cri, host.node)
-    view = RuntimeView(cri, lambda uid: manager.runtime_changed(uid))
+    prefers_ipv6 = ":" in "".join(options.node_ips[:1])
+    view = RuntimeView(cri, lambda uid: manager.runtime_changed(uid), prefers_ipv6=prefers_ipv6)
     handlers = Handlers(cri)
     stack.push_async_callback(handlers.close)
     probes = ProbeManager(handlers, teller, lambda uid: manager.probe_changed(uid), clock)

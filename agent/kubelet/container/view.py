@@ -10,6 +10,7 @@ Source: kubelet's PLEG; KEP-3386 (evented PLEG).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ class _Entry:
 class RuntimeView:
     """What the runtime holds, by pod uid. `on_change(uid)` is called after each change and must not block."""
 
-    def __init__(self, cri: CriClient, on_change: Callable[[str], None]) -> None:
+    def __init__(self, cri: CriClient, on_change: Callable[[str], None], *, prefers_ipv6: bool = False) -> None:
         self._cri = cri
+        self._prefers_ipv6 = prefers_ipv6
         self._on_change = on_change
         self._entries: dict[str, _Entry] = {}
         self._pods: dict[str, RuntimePod] = {}
@@ -208,7 +210,7 @@ class RuntimeView:
                 self._forget([sandbox_id])
                 return
         if identity.POD_UID in status.labels:
-            self._take(_owner(status.labels), to_sandbox(status))
+            self._take(_owner(status.labels), to_sandbox(status, prefers_ipv6=self._prefers_ipv6))
 
     async def _fetch_container(self, container_id: str, sandbox_id: str = "") -> None:
         entry = self._entries.get(container_id)
@@ -262,7 +264,20 @@ def _owner(labels: Mapping[str, str]) -> _Owner:
     return _Owner(labels[identity.POD_UID], labels.get(identity.POD_NAME, ""), labels.get(identity.POD_NAMESPACE, ""))
 
 
-def to_sandbox(status: pb.PodSandboxStatus) -> Sandbox:
+def pod_addresses(found: Iterable[str], *, prefers_ipv6: bool) -> tuple[str, ...]:
+    """The addresses that a pod has for others: the first of each family, that of the node's own family first."""
+    first: dict[int, str] = {}
+    for text in found:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            log.warning("the runtime gave a pod what is no address", address=text)
+            continue
+        first.setdefault(address.version, str(address))
+    return tuple(first[version] for version in sorted(first, reverse=prefers_ipv6))
+
+
+def to_sandbox(status: pb.PodSandboxStatus, *, prefers_ipv6: bool = False) -> Sandbox:
     """Our value for the runtime's sandbox status."""
     ips = [status.network.ip, *(ip.ip for ip in status.network.additional_ips)]
     return Sandbox(
@@ -270,7 +285,7 @@ def to_sandbox(status: pb.PodSandboxStatus) -> Sandbox:
         ready=status.state == pb.SANDBOX_READY,
         attempt=status.metadata.attempt,
         created_at=status.created_at,
-        ips=tuple(ip for ip in ips if ip),
+        ips=pod_addresses([ip for ip in ips if ip], prefers_ipv6=prefers_ipv6),
         host_network=status.linux.namespaces.options.network == pb.NODE,
         runtime_handler=status.runtime_handler,
     )

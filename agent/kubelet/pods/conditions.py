@@ -106,6 +106,28 @@ def has_any_app_started(pod: Object, statuses: Sequence[Object]) -> bool:
     return any(_has_started(by_name.get(c["name"])) for c in spec.containers(pod))
 
 
+def has_been_tried(status: Object) -> bool:
+    """Whether a container has ever left the state in which it waits to be started."""
+    return "waiting" not in (status.get("state") or {}) or bool((status.get("lastState") or {}).get("terminated"))
+
+
+def has_had_its_turn(pod: Object, apps: Sequence[Object], inits: Sequence[Object]) -> bool:
+    """Whether the init containers were done with, for the last time that is known: then the app containers had to run.
+
+    A pod that ends before has no app containers that failed.
+    """
+    init = spec.init_containers(pod)
+    if not init or any(has_been_tried(status) for status in apps):
+        return True
+    last = _by_name(inits).get(init[-1]["name"])
+    if last is None:
+        return False
+    states = (last.get("state") or {}, last.get("lastState") or {})
+    if spec.is_sidecar(init[-1]):
+        return bool(states[0].get("running") and last.get("started"))
+    return any(state["terminated"]["exitCode"] == 0 for state in states if state.get("terminated"))
+
+
 def containers_ready(pod: Object, statuses: Sequence[Object] | None, phase: str) -> Object:
     """Whether all app containers and sidecars are ready."""
     if statuses is None:

@@ -160,15 +160,14 @@ def not_yet_ended(status: Object, old: Object) -> Object:
 
 
 def terminated(pod: Object, status: Object) -> Object:
-    """The last status of a pod nothing of which runs any more: every container shown as ended, the phase final."""
+    """The last status of a pod nothing of which runs any more: what had its turn is shown as ended, the phase final."""
     final = dict(status)
-    if conditions.has_any_app_started(pod, _both(status)) or not spec.init_containers(pod):
+    inits = status.get("initContainerStatuses") or []
+    if conditions.has_had_its_turn(pod, status.get("containerStatuses") or (), inits):
         final["containerStatuses"] = [_ended(s) for s in status.get("containerStatuses") or ()]
-    if status.get("initContainerStatuses"):
-        final["initContainerStatuses"] = [
-            _ended(s) if (s.get("state") or {}).get("running") else s for s in status["initContainerStatuses"]
-        ]
-    if final.get("phase") not in TERMINAL:
+    tried = max((place for place, s in enumerate(inits) if conditions.has_been_tried(s)), default=0)
+    final["initContainerStatuses"] = [_ended(s) for s in inits[: tried + 1]] + inits[tried + 1 :]
+    if final.get("phase") not in TERMINAL and not spec.is_static(pod):
         final["phase"] = FAILED
     return {name: value for name, value in final.items() if value not in ([], None)}
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from kubelet_values import container, ended, pod, ran, runtime, sandbox, sized
 
+from agent.cri import api_pb2 as pb
 from agent.kubelet.container.model import CREATED, UNKNOWN
+from agent.kubelet.container.view import to_sandbox
 from agent.kubelet.pods import conditions, statuspatch
 from agent.kubelet.pods.containerstatus import Readiness, StatusInputs, Waiting
 from agent.kubelet.pods.phase import phase_of
@@ -143,6 +145,63 @@ def test_what_ends_is_shown_as_ended_in_the_end() -> None:
     assert final["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
 
+def waits(name: str, before: int | None = None) -> Object:
+    last = {} if before is None else {"terminated": {"exitCode": before}}
+    return {"name": name, "state": {"waiting": {}}, "lastState": last}
+
+
+def done(name: str, code: int) -> Object:
+    return {"name": name, "state": {"terminated": {"exitCode": code}}}
+
+
+RUNS = {"name": "a", "state": {"running": {"startedAt": NOW}}}
+LOST = "ContainerStatusUnknown"
+
+
+@pytest.mark.parametrize(
+    ("inits", "app", "inits_after", "app_after"),
+    [
+        ([], waits("a", 2), [], LOST),
+        ([waits("i")], waits("a"), [LOST], "waiting"),
+        ([waits("i"), waits("j")], waits("a"), [LOST, "waiting"], "waiting"),
+        ([waits("i"), done("j", 1), waits("k")], waits("a"), [LOST, 1, "waiting"], "waiting"),
+        ([waits("i"), done("j", 0)], waits("a"), [LOST, 0], LOST),
+        ([waits("i"), waits("j", 0)], waits("a"), [LOST, LOST], LOST),
+        ([waits("i")], RUNS, [LOST], LOST),
+        ([waits("i")], done("a", 0), [LOST], 0),
+    ],
+    ids=["no init", "first init", "only the first", "a gap", "all init", "init before", "app runs", "app ended"],
+)
+def test_what_had_its_turn_is_shown_as_ended_in_the_end(
+    inits: list[Object], app: Object, inits_after: list[object], app_after: object
+) -> None:
+    def shown(status: Object) -> object:
+        ended = status["state"].get("terminated")
+        return (ended.get("reason") or ended["exitCode"]) if ended else next(iter(status["state"]))
+
+    wanted = pod(container("a"), initContainers=[container(s["name"]) for s in inits])
+    final = terminated(wanted, {"phase": "Running", "initContainerStatuses": inits, "containerStatuses": [app]})
+    assert [shown(s) for s in final.get("initContainerStatuses", [])] == inits_after
+    assert [shown(s) for s in final["containerStatuses"]] == [app_after]
+    assert final["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(("started", "app"), [(True, LOST), (False, "")])
+def test_a_sidecar_that_has_started_was_the_last_to_wait_for(started: bool, app: str) -> None:
+    wanted = pod(container("a"), initContainers=[container("s", restartPolicy="Always")])
+    status = {
+        "initContainerStatuses": [{**RUNS, "name": "s", "started": started}],
+        "containerStatuses": [waits("a")],
+    }
+    state = terminated(wanted, status)["containerStatuses"][0]["state"]
+    assert (state.get("terminated") or {}).get("reason", "") == app
+
+
+def test_a_static_pods_phase_is_left_as_it_is() -> None:
+    static = pod(metadata={"annotations": {"kubernetes.io/config.source": "file"}})
+    assert terminated(static, {"phase": "Running", "containerStatuses": [waits("c")]})["phase"] == "Running"
+
+
 def test_times_of_conditions_change_only_with_them() -> None:
     before = status_of(pod(), runtime(ran("c")))
     for entry in before["conditions"]:
@@ -189,3 +248,22 @@ def test_initialized_needs_every_init_container() -> None:
     assert told["message"] == "containers with incomplete status: [s]"
     statuses[1]["started"] = True
     assert conditions.initialized(wanted, statuses, "Pending")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("found", "prefers_ipv6", "shown"),
+    [
+        (["10.0.0.1"], False, ("10.0.0.1",)),
+        (["fd01::1234", "10.0.0.1"], False, ("10.0.0.1", "fd01::1234")),
+        (["10.0.0.1", "fd01::1234"], True, ("fd01::1234", "10.0.0.1")),
+        (["10.0.0.1"], True, ("10.0.0.1",)),
+        (["fd01::1234"], False, ("fd01::1234",)),
+        (["10.0.0.1", "10.0.0.2", "fd01::1234", "fd01::5678"], False, ("10.0.0.1", "fd01::1234")),
+        (["fd01:0:0:0:0:0:0:1234", "none"], False, ("fd01::1234",)),
+    ],
+)
+def test_a_pod_has_an_address_of_each_family_the_nodes_first(
+    found: list[str], prefers_ipv6: bool, shown: tuple[str, ...]
+) -> None:
+    network = pb.PodSandboxNetworkStatus(ip=found[0], additional_ips=[pb.PodIP(ip=ip) for ip in found[1:]])
+    assert to_sandbox(pb.PodSandboxStatus(network=network), prefers_ipv6=prefers_ipv6).ips == shown
