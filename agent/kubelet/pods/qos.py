@@ -12,6 +12,7 @@ from machinery.api.meta import Object
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
 
 _COUNTED = ("cpu", "memory")
+_NODE_CRITICAL = "system-node-critical"
 _GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
 
 
@@ -46,7 +47,7 @@ def qos_class(pod: Object) -> str:
 
 def oom_score_adj(pod: Object, container: Object, memory_capacity_bytes: int) -> int:
     """oom_score_adj of a container: the more of its request it uses, the sooner it is killed."""
-    if int(pod["spec"].get("priority") or 0) >= spec.SYSTEM_CRITICAL_PRIORITY + 1000:  # node-critical
+    if spec.is_critical(pod) and pod["spec"].get("priorityClassName") == _NODE_CRITICAL:
         return _GUARANTEED_OOM
     kind = qos_class(pod)
     if kind == GUARANTEED:

@@ -165,7 +165,18 @@ def test_who_is_killed_first_when_memory_runs_out() -> None:
     both = {"cpu": "1", "memory": "1Gi"}
     sure = sized(requests=both, limits=both)
     assert qos.oom_score_adj(pod(sure), sure, most) == -997
-    assert qos.oom_score_adj(pod(best, priority=2_000_001_000), best, most) == -997
+    for priority, name, adjust in (
+        (2_000_001_000, "system-node-critical", -997),
+        (2_000_000_000, "system-cluster-critical", 1000),
+        (1_000, "system-node-critical", 1000),  # not the priority of that class
+    ):
+        assert qos.oom_score_adj(pod(best, priority=priority, priorityClassName=name), best, most) == adjust
+    static = pod(
+        best,
+        priorityClassName="system-node-critical",
+        metadata={"annotations": {"kubernetes.io/config.source": "file"}},
+    )
+    assert qos.oom_score_adj(static, best, most) == -997
 
 
 def test_a_sidecar_is_killed_no_sooner_than_the_first_of_those_that_it_serves() -> None:
