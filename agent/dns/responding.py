@@ -56,6 +56,9 @@ _HEADER = struct.Struct(">HHHHHH")
 _RESPONSE = 0x8000
 _BADVERS_HIGH = 1  # BADVERS is 16: the upper bits are in the OPT record
 
+_CODE_AT = 3  # the byte of a message whose lower half is the code
+_COUNTERS = [metrics.RESPONSES.labels(RCODE.get(code, str(code))) for code in range(16)]
+
 _SOA_TIMES = (7200, 1800, 86400)  # refresh, retry, expire
 
 
@@ -103,7 +106,11 @@ class Responder:
     def kept(self, message: bytes) -> bytes | None:
         """The answer to a datagram that was answered before, with nothing changed since."""
         answers = self._kept.get(message[2:])
-        return None if answers is None else message[:2] + next(answers)[2:]
+        if answers is None:
+            return None
+        answer = next(answers)
+        _COUNTERS[answer[_CODE_AT] & 0xF].inc()
+        return message[:2] + answer[2:]
 
     def at_once(self, message: bytes, *, tcp: bool) -> bytes | Later | None:
         """The answer; None where silence is right; or, if others must be asked, an answer to be waited for."""
@@ -156,7 +163,7 @@ class Responder:
             rotations = [made]
             for turn in range(1, min(len(records), _ROTATIONS) if not answer.alias and _same_kind(records) else 1):
                 draft.answers = records[turn:] + records[:turn]
-                rotations.append(self._finish(query, draft, tcp=False))
+                rotations.append(self._finish(query, draft, tcp=False, count=False))
             self._keep(message[2:], rotations, answer.service)
         return made
 
@@ -217,8 +224,10 @@ class Responder:
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
-    def _finish(self, query: _Query, draft: _Draft, *, tcp: bool) -> bytes:
-        metrics.RESPONSES.labels(RCODE.get(draft.code, str(draft.code))).inc()
+    def _finish(self, query: _Query, draft: _Draft, *, tcp: bool, count: bool = True) -> bytes:
+        """The answer's bytes; `count` it unless it is kept for later."""
+        if count:
+            metrics.RESPONSES.labels(RCODE.get(draft.code, str(draft.code))).inc()
         header = DNSHeader(
             id=query.record.header.id,
             qr=1,

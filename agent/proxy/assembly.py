@@ -15,6 +15,7 @@ from agent.proxy.cache import shrink_service, shrink_slice
 from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.errors import BackendError
 from agent.proxy.family import FamilyState
+from agent.proxy.filewatch import until_written
 from agent.proxy.flags import Options
 from agent.proxy.health import HealthzServer, ProxyHealth
 from agent.proxy.healthchecks import HealthCheckServers
@@ -61,7 +62,7 @@ async def run(options: Options) -> None:
     await modes.require(wanted.mode)
     kernel.set_oom_score_adjustment(wanted.oom_score_adj)
     async with Client(_client_config(options), user_agent="kube-proxy") as client:
-        await _Assembly(wanted, client).run()
+        await _Assembly(wanted, client).run(options.config_file)
 
 
 def _client_config(options: Options) -> ClientConfig:
@@ -87,8 +88,10 @@ class _Assembly:
         self.recorder = EventRecorder(client, component="kube-proxy", host=self.name)
         self.fallback = own_addresses(wanted, client.config.server)
 
-    async def run(self) -> None:
+    async def run(self, config_file: str) -> None:
         async with asyncio.TaskGroup() as group:
+            if config_file:
+                group.create_task(until_written(config_file, self.clock))
             if self.wanted.serves_healthz:
                 group.create_task(self._serve(self._healthz))
             if self.wanted.serves_metrics:
@@ -181,7 +184,7 @@ class _Assembly:
         host, port = configuration.host_port(
             self.wanted.metrics_bind_address or self._default_host("127.0.0.1", "::1"), configuration.METRICS_PORT
         )
-        server = HealthServer(host, port, config={"kubeproxy.config.k8s.io": {"mode": self.wanted.mode}})
+        server = HealthServer(host, port, config={"kubeproxy.config.k8s.io": writing.document(self.wanted)})
         server.app.router.add_get("/proxyMode", self._tell_mode)
         return server
 

@@ -102,6 +102,7 @@ class Options:
     cleanup: bool = False
     init_only: bool = False
     verbosity: int = 0
+    config_file: str = ""
     write_config_to: str = ""
     warnings: tuple[str, ...] = ()  # to be logged once there is a log
 
@@ -134,6 +135,7 @@ def parse(arguments: Sequence[str]) -> Options:
         flags["cleanup"],
         flags["init-only"],
         flags["v"],
+        flags["config"],
         flags["write-config-to"],
         warnings=tuple(sorted(warnings)),
     )

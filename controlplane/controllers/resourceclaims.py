@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.ownership import controlled
 from controlplane.controllers.podcontrol import namespace_terminates
@@ -145,7 +146,13 @@ class ClaimMaker:
         template = self.templates.get(f"{namespace_of(pod)}/{template_name}")
         if template is None:
             raise NotFound(f'resource claim template "{template_name}": not found')
-        made = await self.client.create(RESOURCECLAIMS, make_claim(pod, name, template))
+        wanted = make_claim(pod, name, template)
+        try:
+            made = await self.client.create(RESOURCECLAIMS, wanted)
+        except NavarchError:
+            metrics.CLAIM_CREATES.labels("failure", _asks_as_admin(wanted)).inc()
+            raise
+        metrics.CLAIM_CREATES.labels("success", _asks_as_admin(wanted)).inc()
         self.made[memory] = name_of(made)
         return name_of(made)
 
@@ -185,6 +192,11 @@ class ClaimMaker:
         """The pod is gone."""
         for name in claim_names(pod):
             self.made.pop(f"{uid_of(pod)}/{name}", None)
+
+
+def _asks_as_admin(claim: Object) -> str:
+    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
+    return str(any((request.get("exactly") or {}).get("adminAccess") for request in requests)).lower()
 
 
 @dataclass(frozen=True)
@@ -268,7 +280,7 @@ def build(env: Environment) -> list[Controller]:
     claims, templates = env.informer(RESOURCECLAIMS), env.informer(RESOURCECLAIMTEMPLATES)
     pods.add_index(CLAIM_INDEX, claim_keys)
     maker = ClaimMaker(pods, claims, templates, client, env.recorder("resource_claim", ACCOUNT))
-    workers = env.options.concurrent("resource-claim")
+    workers = env.options.concurrent("resourceclaim")
     making = Controller("resource_claim", maker.reconcile, workers=workers)
     keeping = Controller("resource_claim_release", ClaimKeeper(claims, pods, client).reconcile, workers=workers)
 

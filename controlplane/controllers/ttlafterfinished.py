@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.job.status import FINISHED
 from machinery.api.catalogue import JOBS
@@ -59,6 +60,7 @@ class FinishedJobs:
             await self.client.delete(JOBS, name, namespace, uid=uid_of(fresh), propagation="Foreground")
         except NotFound:
             return None
+        metrics.JOB_DELETION_SECONDS.observe(-left)
         return None
 
 

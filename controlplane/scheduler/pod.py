@@ -166,6 +166,8 @@ def _deciding(obj: Object) -> list[Any]:
     ]
     if any("ephemeral" in volume for volume in get("volumes") or ()) or get("resourceClaims"):
         parts += [uid_of(obj), name_of(obj), get("resourceClaims"), status.get("resourceClaimStatuses")]
+    if status.get("resources") is not None:
+        parts += [status["resources"], status.get("allocatedResources"), status.get("conditions")]
     for name in ("containerStatuses", "initContainerStatuses"):
         for each in status.get(name) or ():
             if each.get("resources") is not None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from machinery.api import quantity, schema_presence
-from machinery.api.meta import format_micro_time, format_time
+from machinery.api import gotime, quantity, schema_presence
 from machinery.api.schema_types import Type
 
 Notes = list[str]
@@ -24,7 +21,6 @@ Notes = list[str]
 Decoder = Callable[[Any, Notes], Any]
 
 _INT_RANGE: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
-_TIME = re.compile(r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:[.,](\d+))?(Z|([+-])(\d{2}):(\d{2}))", re.ASCII)
 _SIMPLE: Final[dict[str, type]] = {"string": str, "boolean": bool, "integer": int}
 _ZERO: Final[dict[str, Any]] = {
     "string": "", "boolean": False, "integer": 0, "number": 0, "bytes": "", "quantity": "0", "intorstr": 0,
@@ -125,61 +121,12 @@ def _time(*, micro: bool) -> Decoder:
         if value.__class__ is not str:
             name = go_value(value).split(" ", maxsplit=1)[0]
             raise Mismatch(f"json: cannot unmarshal {name} into Go value of type string")
-        if not micro and len(value) == 20 and value[19] == "Z" and value[10] == "T" and value.isascii():
-            return value if _valid(value) else _fail_time(value, micro=micro)
-        return canonical_time(value, micro=micro)
+        try:
+            return gotime.canonical(value, micro=micro)
+        except ValueError as exc:
+            raise Mismatch(str(exc)) from None
 
     return decode
-
-
-def _valid(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def canonical_time(text: str, *, micro: bool) -> str:
-    """The moment as Go prints it: UTC, whole seconds or microseconds. Raises Mismatch with Go's message."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return _fail_time(text, micro=micro)
-    year, month, day, hour, minute, second = (int(found[i]) for i in range(1, 7))
-    fraction = int(((found[7] or "") + "000000")[:6])
-    try:
-        moment = datetime(year, month, day, hour, minute, second, fraction, tzinfo=UTC)
-        if found[8] != "Z":
-            shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
-            moment = moment - shift if found[9] == "+" else moment + shift
-    except (ValueError, OverflowError):
-        return _fail_time(text, micro=micro)
-    return format_micro_time(moment) if micro else format_time(moment)
-
-
-def _fail_time(text: str, *, micro: bool) -> str:
-    """Raise what time.Parse says: the first element of the layout that the text does not match."""
-    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
-    elements = [
-        ("2006", r"\d{4}", None), ("-", "-", None), ("01", r"\d{2}", ("month", 1, 12)), ("-", "-", None),
-        ("02", r"\d{2}", ("day", 1, 31)), ("T", "T", None), ("15", r"\d{2}", ("hour", 0, 23)), (":", ":", None),
-        ("04", r"\d{2}", ("minute", 0, 59)), (":", ":", None), ("05", r"\d{2}", ("second", 0, 59)),
-    ]  # fmt: skip
-    rest = text
-    for element, pattern, limits in elements:
-        found = re.match(pattern, rest, re.ASCII)
-        if found is None:
-            raise Mismatch(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{element}"')
-        if limits is not None and not limits[1] <= int(found[0]) <= limits[2]:
-            raise Mismatch(f'parsing time "{text}": {limits[0]} out of range')
-        rest = rest[found.end() :]
-    rest = re.sub(r"^[.,]\d+", "", rest)
-    zone = re.match(r"Z|[+-]\d{2}:\d{2}", rest, re.ASCII)
-    if zone is None:
-        raise Mismatch(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "Z07:00"')
-    if zone.end() != len(rest):
-        raise Mismatch(f'parsing time "{text}": extra text: "{rest[zone.end() :]}"')
-    raise Mismatch(f'parsing time "{text}": day out of range')
 
 
 def _any(value: Any, _: Notes) -> Any:

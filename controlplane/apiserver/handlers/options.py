@@ -20,6 +20,8 @@ from machinery.errors import BadRequest, Invalid, StatusError
 _FIELD_MANAGER_LIMIT = 128
 _VALIDATIONS = ("Ignore", "Strict", "Warn")
 _PROPAGATIONS = ("Foreground", "Background", "Orphan")
+_UNSAFE = "ignoreStoreReadErrorWithClusterBreakingPotential"
+_NOT_WITH_UNSAFE = ("dryRun", "propagationPolicy", "orphanDependents", "gracePeriodSeconds", "preconditions")
 
 
 def parse_integer(text: str, name: str = "") -> int:
@@ -159,9 +161,8 @@ def delete_options(exchange: Exchange, body: bytes) -> DeleteOptions:
         made["propagationPolicy"] = query.get("propagationPolicy")
     if query.all("dryRun"):
         made["dryRun"] = query.all("dryRun")
-    if "ignoreStoreReadErrorWithClusterBreakingPotential" in query:
-        name = "ignoreStoreReadErrorWithClusterBreakingPotential"
-        made[name] = query.flag(name)
+    if _UNSAFE in query:
+        made[_UNSAFE] = query.flag(_UNSAFE)
     return _checked_delete(made)
 
 
@@ -210,6 +211,14 @@ def _mistyped(given: object, where: str, name: str) -> BadRequest:
     return BadRequest(f"json: cannot unmarshal {shown} into Go struct field {where} of type {name}")
 
 
+def _unsafe_errors(options: Object) -> list[FieldError]:
+    """What can't be asked together with deleting what can't be read."""
+    if options.get(_UNSAFE) is not True:
+        return []
+    given = [key for key in _NOT_WITH_UNSAFE if options.get(key) not in (None, [])]
+    return [fielderror.invalid(_UNSAFE, True, f"cannot be set together with .{key}") for key in given]
+
+
 def checked_delete_options(given: Object) -> DeleteOptions:
     """Options that are part of another object. Raises BadRequest, Invalid."""
     _check_types(given)
@@ -223,10 +232,11 @@ def _checked_delete(made: Object) -> DeleteOptions:
     if orphan is not None and propagation is not None:
         told = "orphanDependents and deletionPropagation cannot be both set"
         errors.append(fielderror.invalid("propagationPolicy", propagation, told))
-    elif propagation is not None and propagation not in _PROPAGATIONS:
+    if propagation is not None and propagation not in _PROPAGATIONS:
         errors.append(not_supported("propagationPolicy", propagation, [*_PROPAGATIONS, "nil"]))
     dry_run = made.get("dryRun") or []
     errors += _dry_run_errors(dry_run)
+    errors += _unsafe_errors(made)
     if errors:
         raise invalid_options("DeleteOptions", errors)
     preconditions = made.get("preconditions") or {}

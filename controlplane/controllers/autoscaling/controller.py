@@ -5,10 +5,11 @@ Source: k8s.io/kubernetes/pkg/controller/podautoscaler/horizontal.go.
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics as measured
 from controlplane.controllers.autoscaling.calculator import Periods, Tolerance
 from controlplane.controllers.autoscaling.limits import Recommendation, ScaleEvent, bounds_of, limit
 from controlplane.controllers.autoscaling.metrics import Finding, MetricsReader, Target
@@ -102,8 +103,16 @@ class Autoscaler:
             [dict(c) for c in status.get("conditions") or ()],
             format_time(self.clock.now()),
         )
-        with contextlib.suppress(Unscalable):  # the conditions say why; the next look comes in time
+        started, error = time.perf_counter(), "none"
+        try:
             await self._look(key, look)
+        except Unscalable:  # the conditions say why; the next look comes in time
+            error = "internal"
+        before = int(look.status.get("currentReplicas") or 0)
+        after = before if error != "none" else int(look.status.get("desiredReplicas") or 0)
+        told = (measured.action(before, after), error)
+        measured.HPA_LOOKS.labels(*told).inc()
+        measured.HPA_SECONDS.labels(*told).observe(time.perf_counter() - started)
         await self._write(look)
         return self.period_seconds
 
@@ -193,6 +202,7 @@ class Autoscaler:
         first_error = ""
         metrics = look.hpa["spec"].get("metrics") or []
         for metric in metrics:
+            started = time.perf_counter()
             try:
                 if metric["type"] == "Object":
                     described = metric["object"]["describedObject"]
@@ -201,12 +211,14 @@ class Autoscaler:
             except NavarchError as exc:
                 reason = _FAILED.get(metric["type"], "InvalidMetricSourceType")
                 self.recorder.warning(look.hpa, reason, str(exc))
+                _measure(metric, started, "none", "internal" if metric["type"] in _FAILED else "spec")
                 shown.append({"type": ""})
                 if not first_error:
                     first_error = _failure(metric, exc)
                     told = f"the HPA was unable to compute the replica count: {exc}"
                     look.tell("ScalingActive", "False", reason, told)
                 continue
+            _measure(metric, started, measured.action(current, finding.replicas), "none")
             findings.append(finding)
             shown.append(finding.status)
         look.status["currentMetrics"] = shown
@@ -270,6 +282,12 @@ class Autoscaler:
         if status != (look.hpa.get("status") or {}):
             changed = {**look.hpa, "status": status}
             await self.client.update(HORIZONTALPODAUTOSCALERS, changed, subresource="status")
+
+
+def _measure(metric: Object, started: float, action: str, error: str) -> None:
+    labels = (action, error, metric["type"])
+    measured.HPA_METRICS.labels(*labels).inc()
+    measured.HPA_METRIC_SECONDS.labels(*labels).observe(time.perf_counter() - started)
 
 
 def _failure(metric: Object, error: NavarchError) -> str:

@@ -6,9 +6,11 @@ Source: k8s.io/kubernetes/pkg/controller/nodelifecycle/node_lifecycle_controller
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import NODE_INDEX
 from controlplane.controllers.nodelifecycle.plan import (
     EvictionRates,
@@ -80,12 +82,14 @@ class NodeMonitor:
 
     async def round(self) -> None:
         """One look at all nodes."""
+        started = time.perf_counter()
         nodes = {name_of(node): node for node in self.nodes.list()}
         for name in self.heartbeats.keys() - nodes.keys():
             del self.heartbeats[name]
             self.last_ready.pop(name, None)
             self.unmarked.discard(name)
         states = dict(zip(nodes, await asyncio.gather(*(self._look_at(node) for node in nodes.values())), strict=True))
+        metrics.NODES_SECONDS.observe(time.perf_counter() - started)
         current = [node for node in states.values() if node is not None]
         rates = self._zone_rates(current)
         for node in current:
@@ -159,6 +163,11 @@ class NodeMonitor:
         zones: dict[str, list[Object]] = defaultdict(list)
         for node in nodes:
             zones[zone_of(node)].append(node)
+        for zone, members in zones.items():
+            silent = sum(ready_status(node) != "True" for node in members)
+            metrics.ZONE_SIZE.labels(zone).set(len(members))
+            metrics.ZONE_UNHEALTHY.labels(zone).set(silent)
+            metrics.ZONE_HEALTH.labels(zone).set(100 * (len(members) - silent) / len(members))
         states = {
             zone: zone_state(filter(counts_for_zone, members), self.rates.unhealthy_share)
             for zone, members in zones.items()
@@ -191,6 +200,8 @@ class NodeMonitor:
             budget = self.budgets.setdefault(zone_of(node), Budget(1.0, self.clock.monotonic()))
             if not budget.take(rate, self.clock.monotonic()):
                 wanted = cautious
+            else:
+                metrics.NODE_EVICTIONS.labels(zone_of(node)).inc()
         await self._write_taints(node, wanted)
 
     async def _write_taints(self, node: Object, taints: list[Object]) -> None:

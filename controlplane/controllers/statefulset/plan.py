@@ -139,13 +139,6 @@ def _tend(owner: Object, pod: Object, plan: SetPlan) -> bool:
     return False
 
 
-def max_unavailable(owner: Object) -> int:
-    """How many pods of the set an update may take at a time, at least 1."""
-    rolling = (owner["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
-    value: Any = rolling.get("maxUnavailable")
-    return 1 if value is None else max(1, scaled(value, replicas_of(owner), round_up=True))
-
-
 def _roll(
     owner: Object, update: Object, replicas: list[Object], plan: SetPlan, unavailable: Callable[[Object], bool]
 ) -> None:
@@ -153,15 +146,26 @@ def _roll(
     strategy = owner["spec"].get("updateStrategy") or {}
     if strategy.get("type") == "OnDelete":
         return
-    lowest = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+    rolling = strategy.get("rollingUpdate") or {}
+    rolled = replicas[int(rolling.get("partition") or 0) :][::-1]
+    limit: Any = rolling.get("maxUnavailable")
+
+    def is_old(pod: Object) -> bool:
+        staying = is_created(pod) and not is_deleting(pod) and pod not in plan.delete
+        return staying and revision_label(pod) != name_of(update)
+
+    if limit is None:
+        # One at a time, and only those above it count; as upstream without the gate MaxUnavailableStatefulSet.
+        for pod in rolled:
+            if is_old(pod):
+                plan.delete.append(pod)
+                return
+            if is_deleting(pod) or unavailable(pod):
+                return
+        return
     down = sum(is_deleting(pod) or unavailable(pod) for pod in replicas)
-    budget = max_unavailable(owner) - down
-    for index in range(len(replicas) - 1, lowest - 1, -1):
-        pod = replicas[index]
-        if not is_created(pod) or is_deleting(pod) or pod in plan.delete:
-            continue
-        if revision_label(pod) == name_of(update):
-            continue
+    budget = max(1, scaled(limit, replicas_of(owner), round_up=True)) - down
+    for pod in filter(is_old, rolled):
         if not unavailable(pod):
             if budget <= 0:
                 continue  # one that is down already costs nothing, wherever it stands

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.freshness import Written
 from controlplane.controllers.volumes.bindings import (
@@ -336,6 +337,7 @@ def build(env: Environment) -> list[Controller]:
     async def again() -> None:
         pending()
 
+    metrics.VOLUMES.claims, metrics.VOLUMES.volumes = claims.list, volumes.list
     claims.on_change(claim_changed)
     volumes.on_change(volume_changed)
     classes.on_change(lambda old, new: pending())

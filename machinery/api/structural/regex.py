@@ -20,6 +20,10 @@ _CLASSES: Final = {
 }  # fmt: skip
 _FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL}
 _POSIX = re.compile(r"\[:(\^?)(\w+):\]")
+_REPEAT = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
+_NESTED = re.compile(r"(?:[*+?]|\{[0-9]+(?:,[0-9]*)?\})\??(?:[*+?]|\{[0-9]+(?:,[0-9]*)?\})")
+_SET_FLAGS = re.compile(r"\(\?([ims]+)\)")
+_MOST_REPEATS: Final = 1000
 _REFUSED = re.compile(r"\(\?(?:[=!#(]|<[=!]|P=|P>)|\\[1-9]|\\k|\\Z|\(\?>|[*+?}]\+")
 
 
@@ -40,12 +44,36 @@ def compile_go(pattern: str) -> re.Pattern[str]:
         raise PatternError(f"error parsing regexp: invalid or unsupported Perl syntax: `{pattern}`")
     try:
         return re.compile(_translated(text, multiline=bool(flags & re.MULTILINE)), flags)
-    except (re.error, OverflowError, RecursionError) as exc:
+    except re.error as exc:
+        raise PatternError(f"error parsing regexp: {_told(text, exc)}") from None
+    except (OverflowError, RecursionError) as exc:
         raise PatternError(f"error parsing regexp: {exc}: `{pattern}`") from None
+
+
+def _told(pattern: str, exc: re.error) -> str:
+    """What Go says of a mistake that Python's compiler has found. Source: Go's regexp/syntax (ErrorCode)."""
+    at = exc.pos or 0
+    if exc.msg.startswith("missing ), unterminated"):
+        return f"missing closing ): `{pattern}`"
+    if exc.msg.startswith("unbalanced parenthesis"):
+        return f"unexpected ): `{pattern}`"
+    if exc.msg.startswith("unterminated character set"):
+        return f"missing closing ]: `{pattern[at:]}`"
+    if exc.msg.startswith("nothing to repeat"):
+        return f"missing argument to repetition operator: `{pattern[at : at + 1]}`"
+    if exc.msg.startswith("multiple repeat"):
+        found = _NESTED.search(pattern)
+        return f"invalid nested repetition operator: `{found[0] if found else pattern[at - 1 : at + 1]}`"
+    if exc.msg.startswith("bad character range"):
+        return f"invalid character class range: `{exc.msg.removeprefix('bad character range ')}`"
+    if exc.msg.startswith("bad escape (end of pattern)"):
+        return "trailing backslash at end of expression: ``"
+    return f"{exc.msg}: `{pattern}`"
 
 
 def _translated(pattern: str, *, multiline: bool) -> str:
     out: list[str] = []
+    flagged = [0]  # for each open group, how many groups its flags have opened in it
     i, in_class = 0, False
     while i < len(pattern):
         char = pattern[i]
@@ -73,12 +101,38 @@ def _translated(pattern: str, *, multiline: bool) -> str:
                 out.append("\\]")
                 i += 1
             continue
+        elif char == "(":
+            piece, i = _opened(pattern, i, flagged)
+            out.append(piece)
+            continue
+        elif char == ")":
+            out.append(")" * (1 + (flagged.pop() if len(flagged) > 1 else 0)))
+        elif char == "{":
+            repeat = _REPEAT.match(pattern, i)
+            if repeat is None:
+                char = "\\{"  # which stands for itself in Go
+            else:
+                least, most = int(repeat[1]), int(repeat[3] or repeat[1])
+                if max(least, most) > _MOST_REPEATS or most < least:
+                    raise PatternError(f"error parsing regexp: invalid repeat count: `{repeat[0]}`")
+            out.append(char)
         elif char == "$":
             out.append("$" if multiline else r"\Z")
         else:
             out.append(char)
         i += 1
-    return "".join(out)
+    return "".join(out) + ")" * flagged[0]
+
+
+def _opened(pattern: str, i: int, flagged: list[int]) -> tuple[str, int]:
+    """What the beginning of a group becomes, and where the rest begins."""
+    if flags := _SET_FLAGS.match(pattern, i):
+        flagged[-1] += 1  # they hold until the group around them ends
+        return f"(?{flags[1]}:", flags.end()
+    flagged.append(0)
+    if pattern.startswith("(?<", i):
+        return "(?P<", i + 3
+    return "(", i + 1
 
 
 def _escape(pattern: str, i: int, *, in_class: bool) -> tuple[str, int]:

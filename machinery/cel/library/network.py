@@ -9,7 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 from machinery.cel.declarations import overload
 from machinery.cel.errors import EvaluationError
@@ -154,8 +154,14 @@ def parse_url(text: str) -> URL:
     return URL(parts.scheme, host, hostname, number, parts.path, parts.query)
 
 
+_VALID_PATH = re.compile(r"[A-Za-z0-9\-_.~$&+,/:;=@!'()*\[\]%]*", re.ASCII)
+
+
 def _escaped_path(url: URL) -> str:
-    return url.path
+    """The path as it was written, if it can stand in a URL like that. Source: Go's net/url (EscapedPath)."""
+    if _VALID_PATH.fullmatch(url.path):
+        return url.path
+    return quote(unquote_to_bytes(url.path), safe="$&+,/:;=@")
 
 
 def _query(url: URL) -> dict[str, list[str]]:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
@@ -196,6 +198,11 @@ def _settings(directory: Path) -> Settings:
         authorization_modes=("Node", "RBAC"),
         endpoint_reconciler_type="none",
     )
+
+
+def counted(metric: str, **labels: str) -> float:
+    """What a metric of this process stands at."""
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
 
 
 @asynccontextmanager

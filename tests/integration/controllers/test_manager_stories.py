@@ -7,19 +7,12 @@ import logging
 from dataclasses import dataclass, field, replace
 
 import pytest
-from controllers_cluster import background, cluster_manager, pod_template, running_cluster, workload
-from prometheus_client import REGISTRY
+from controllers_cluster import background, cluster_manager, counted, pod_template, running_cluster, workload
 
 from controlplane.controllers.environment import Environment
 from machinery.api.catalogue import CONFIGMAPS, DEPLOYMENTS, PODS, REPLICASETS
 from machinery.api.meta import Object, key_of
 from machinery.controller import Controller
-
-
-def counted(metric: str, name: str) -> float:
-    """What a metric of a work queue says now."""
-    return REGISTRY.get_sample_value(metric, {"name": name}) or 0.0
-
 
 LAST = "40"
 
@@ -78,7 +71,7 @@ async def test_a_burst_of_changes_to_one_object_is_one_look_at_the_last_of_them(
             await cluster.admin.create(CONFIGMAPS, {"metadata": {"name": "n"}, "data": {"version": "end"}}, "default")
             await watcher.ended.wait()
             assert watcher.seen == ["0", LAST, "end"]
-            assert counted("workqueue_adds_total", "burst") == 3
+            assert counted("workqueue_adds_total", name="burst") == 3
 
 
 @dataclass
@@ -133,7 +126,7 @@ async def test_a_crash_in_one_controller_is_logged_counted_retried_and_stops_no_
                 # It has crashed by now, and does so again and again; the others go on meanwhile.
                 async with asyncio.timeout(15):
                     await faulty.crashed_often.wait()
-                assert counted("workqueue_retries_total", "faulty") >= 3
+                assert counted("workqueue_retries_total", name="faulty") >= 3
                 await cluster.admin.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 3}}, "default")
                 await cluster.until(PODS, lambda found: len(found) == 3)
                 image = {"spec": {"template": pod_template("web:2")}}

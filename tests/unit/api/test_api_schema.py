@@ -95,7 +95,8 @@ def test_quantities_times_and_bytes_become_canonical() -> None:
     ).object
     assert pod["metadata"]["creationTimestamp"] == "2024-03-01T00:30:00Z"
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "500m", "memory": "1Gi"}
-    lease = kind("coordination.k8s.io", "Lease").decode({"spec": {"renewTime": "2024-01-01T00:00:00Z"}}).object
+    renewed = {"spec": {"renewTime": "2024-01-01T01:00:00.000000+01:00"}}
+    lease = kind("coordination.k8s.io", "Lease").decode(renewed).object
     assert lease["spec"]["renewTime"] == "2024-01-01T00:00:00.000000Z"
     secret = kind("", "Secret").decode({"data": {"a": "YQ\n==", "b": None}}).object
     assert secret["data"] == {"a": "YQ==", "b": ""}

@@ -418,3 +418,40 @@ def test_the_status_endpoint_owns_nothing_but_the_status() -> None:
         _thing(), new, "m", subresource="status", kind_schema=THINGS, api_version="x.io/v1", now="T"
     )
     assert entry["fieldsV1"].keys() == {"f:status"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("(", "missing closing ): `(`"),
+        ("a)", "unexpected ): `a)`"),
+        ("x[a", "missing closing ]: `[a`"),
+        ("*", "missing argument to repetition operator: `*`"),
+        ("a**", "invalid nested repetition operator: `**`"),
+        ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
+        ("[z-a]", "invalid character class range: `z-a`"),
+        ("a\\", "trailing backslash at end of expression: ``"),
+        ("a{1001}", "invalid repeat count: `{1001}`"),
+        ("a{3,1}", "invalid repeat count: `{3,1}`"),
+    ],
+)
+def test_mistakes_in_patterns_are_told_in_gos_words(pattern: str, told: str) -> None:
+    with pytest.raises(regex.PatternError) as caught:
+        regex.compile_go(pattern)
+    assert str(caught.value) == f"error parsing regexp: {told}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "refuses"),
+    [
+        ("^a{,5}$", "a{,5}", "aaa"),
+        ("^a{$", "a{", "a"),
+        ("^x(?i)a$", "xA", "Xa"),
+        ("^(x(?i)a)b$", "xAb", "xAB"),
+        ("^(?<name>a)$", "a", "b"),
+    ],
+)
+def test_what_only_go_writes_so(pattern: str, matches: str, refuses: str) -> None:
+    compiled = regex.compile_go(pattern)
+    assert compiled.search(matches)
+    assert not compiled.search(refuses)

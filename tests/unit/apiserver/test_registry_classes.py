@@ -126,3 +126,10 @@ def test_conditions_of_an_api_service_have_known_values() -> None:
     new = api_service() | {"status": {"conditions": [{"type": "Available", "status": "Perhaps"}]}}
     (error,) = rules.api_service_status(new, api_service())
     assert str(error).startswith('status.conditions[0].status: Unsupported value: "Perhaps"')
+
+
+def test_tolerations_of_runtime_classes_stand_once() -> None:
+    given = [{"key": "a"}, {"key": "a", "effect": "NoExecute"}, {"key": "a", "tolerationSeconds": 3}]
+    errors = rules.runtime_class({"handler": "a", "scheduling": {"tolerations": given}})
+    shown = '{"Key":"a","Operator":"","Value":"","Effect":"","TolerationSeconds":3}'
+    assert [(e.field, e.body) for e in errors][1:] == [("scheduling.tolerations[2]", f"Duplicate value: {shown}")]

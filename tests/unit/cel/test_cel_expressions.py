@@ -46,6 +46,7 @@ def value(text: str) -> Any:
         ("'aXbXc'.replace('X', '-', 1)", "a-bXc"),
         ("'a1b22'.find('[0-9]+') + 'a1b22'.findAll('[0-9]+')[1]", "122"),
         ("'%s is %d, %.2f, %x'.format([dyn('a'), dyn(1), dyn(2.5), dyn(255)])", "a is 1, 2.50, ff"),
+        ("url('https://a/x y/(z)?').getEscapedPath() + url('/a(b)').getEscapedPath()", "/x%20y/%28z%29/a(b)"),
         ("strings.quote('a\"b')", '"a\\"b"'),
         # collections
         ("[1, 2] + [3] == [1, 2, 3] && 2 in [1, 2] && 'a' in {'a': 1}", True),

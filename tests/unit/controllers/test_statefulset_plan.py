@@ -149,9 +149,11 @@ def test_lost_labels_are_mended() -> None:
             {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%"}}},
             ["db-2", "db-1"],
         ),
-        # what is down anyway is replaced without waiting, where the order does not forbid it
+        # without maxUnavailable: one at a time, whatever is down below it
         ([member(0), member(1), member(2, ready=False)], {"podManagementPolicy": "Parallel"}, ["db-2"]),
-        ([member(0), member(1, ready=False), member(2)], {"podManagementPolicy": "Parallel"}, ["db-1"]),
+        ([member(0), member(1, ready=False), member(2)], {"podManagementPolicy": "Parallel"}, ["db-2"]),
+        ([member(0), member(1, ready=False), member(2, V2, ready=False)], {"podManagementPolicy": "Parallel"}, []),
+        # with it: what is down anyway is replaced without waiting, where the order does not forbid it
         ([member(0), member(1), member(2, deletionTimestamp=ago(1))], {"podManagementPolicy": "Parallel"}, []),
         (
             [member(0, ready=False), member(1, ready=False), member(2), member(3), member(4)],

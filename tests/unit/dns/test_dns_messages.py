@@ -8,6 +8,8 @@ import pytest
 from dns_cluster import HTTP, ask, cluster, endpoint, piece, responder, service, told
 from dnslib import EDNS0, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 
+from agent.dns import metrics
+
 WEB = "web.default.svc.cluster.local"
 
 
@@ -135,6 +137,22 @@ def test_a_question_that_comes_again_is_answered_from_memory_with_its_own_number
     assert answer is not None
     assert DNSRecord.parse(answer).header.id == second.header.id
     assert told(DNSRecord.parse(answer)) == ["10.96.0.20"]
+
+
+def test_every_answer_is_counted_once() -> None:
+    def counted(code: str) -> float:
+        (family,) = metrics.RESPONSES.labels(code).collect()
+        return next(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+    before = counted("NOERROR"), counted("NXDOMAIN")
+    server = responder(cluster())
+    known, unknown = (bytes(query(name).pack()) for name in ("db.default.svc.cluster.local", "no.svc.cluster.local"))
+    for message in (known, unknown):
+        assert server.at_once(message, tcp=False)
+    for _ in range(3):
+        assert server.kept(known)
+    assert server.kept(unknown)
+    assert (counted("NOERROR"), counted("NXDOMAIN")) == (before[0] + 4, before[1] + 2)
 
 
 def test_types_that_differ_in_a_letters_case_are_not_confused() -> None:

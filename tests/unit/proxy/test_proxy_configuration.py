@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from agent.proxy.configuration import ProxyConfiguration, host_port
+from agent.proxy.filewatch import until_written
 from agent.proxy.flags import parse
 from agent.proxy.model import Family, NodeView
 from agent.proxy.thisnode import ThisNode, node_port_ranges, rule_settings
 from agent.proxy.writing import document, write
 from machinery.errors import SettingsError
+from machinery.testing.clock import FakeClock
 
 KUBEADM = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -252,6 +255,28 @@ def test_what_is_written_reads_the_same(file: Path, tmp_path: Path) -> None:
         assert document(again) == document(made)
     with pytest.raises(SettingsError, match="cannot write"):
         write(made, str(tmp_path / "nowhere" / "written"))
+
+
+async def test_a_file_that_is_written_to_ends_the_proxy(file: Path) -> None:
+    clock = FakeClock()
+    task = asyncio.ensure_future(until_written(str(file), clock))
+    await clock.advance(10)
+    assert not task.done()
+    file.write_text(KUBEADM + "\n")
+    await clock.advance(10)
+    with pytest.raises(SettingsError, match="content of the proxy server's configuration file was updated"):
+        await task
+
+
+async def test_a_file_in_the_place_of_the_first_is_no_reason_to_end(file: Path) -> None:
+    clock = FakeClock()
+    task = asyncio.ensure_future(until_written(str(file), clock))
+    await clock.advance(10)
+    other = file.with_name("other")
+    other.write_text("")
+    other.replace(file)
+    await clock.advance(10)
+    await task
 
 
 def _file(folder: Path, line: str) -> Path:

@@ -53,6 +53,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_create=prepare_create(status={}, generation=True),
         prepare_update=prepare_update(status=True, counts=("spec",)),
         prepare_status_update=prepare_status_update(metadata=METADATA_KEPT_BY_STATUS),
+        validate_status_update=policies.validating_policy_status,
         has_status=True,
     ),
     catalogue.VALIDATINGADMISSIONPOLICYBINDINGS: _spec(default_policy_binding, policies.validating_binding),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from controlplane.apiserver.bootstrap.priorityclasses import SYSTEM
 from controlplane.apiserver.registry.objects import flag, items, number, strings, sub, text
+from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
     dictionary,
@@ -18,7 +19,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.resources import container_resources
 from controlplane.apiserver.registry.validation.scheduling import tolerations
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
+from machinery.api.fielderror import FieldError, duplicate, forbidden, invalid, required, show
 from machinery.api.meta import Object, name_of
 
 _SYSTEM_PREFIX = "system-"
@@ -71,7 +72,18 @@ def runtime_class(obj: Object) -> list[FieldError]:
         errors += container_resources("overhead", {"limits": sub(overhead, "podFixed")}, frozenset())
     if scheduling is not None:
         errors += label_map("scheduling.nodeSelector", strings(scheduling, "nodeSelector"))
-        errors += tolerations("scheduling.tolerations", items(scheduling, "tolerations"))
+        errors += _tolerations("scheduling.tolerations", items(scheduling, "tolerations"))
+    return errors
+
+
+def _tolerations(at: str, given: list[Object]) -> list[FieldError]:
+    errors = tolerations(at, given)
+    seen: set[tuple[str, ...]] = set()
+    for index, toleration in enumerate(given):
+        what = tuple(text(toleration, key) for key in ("key", "operator", "value", "effect"))
+        if what in seen:
+            errors.append(duplicate(f"{at}[{index}]", internal_forms.toleration(toleration)))
+        seen.add(what)
     return errors
 
 

@@ -80,6 +80,7 @@ _POD_SECURITY = _form(
     "FSGroupChangePolicy=fsGroupChangePolicy Sysctls SeccompProfile AppArmorProfile "
     "SELinuxChangePolicy=seLinuxChangePolicy"
 )
+toleration: Form = _form("Key:s Operator:s Value:s Effect:s TolerationSeconds")
 _POD_SPEC = _form(
     "Volumes InitContainers Containers EphemeralContainers RestartPolicy:s TerminationGracePeriodSeconds "
     "ActiveDeadlineSeconds DNSPolicy=dnsPolicy:s NodeSelector ServiceAccountName:s AutomountServiceAccountToken "
@@ -92,7 +93,7 @@ _POD_SPEC = _form(
         "Containers": container,
         "EphemeralContainers": ephemeral_container,
         "SecurityContext": _POD_SECURITY,
-        "Tolerations": _form("Key:s Operator:s Value:s Effect:s TolerationSeconds"),
+        "Tolerations": toleration,
         "ImagePullSecrets": _form("Name:s"),
         "Resources": _RESOURCES,
     },
@@ -130,7 +131,7 @@ resource_claim: Form = _form("Name:s ResourceClaimName ResourceClaimTemplateName
 role_ref: Form = _form("APIGroup=apiGroup:s Kind:s Name:s")
 
 _SELECTORS = _form("CEL=cel", {"CEL": _form("Expression:s")})
-_DEVICE_TOLERATION = _form("Key:s Operator:s Value:s Effect:s TolerationSeconds")
+_DEVICE_TOLERATION = toleration
 _DEVICE_REQUEST = "DeviceClassName:s Selectors AllocationMode:s Count:i"
 _DEVICE_PARTS: dict[str, Form] = {
     "Selectors": _SELECTORS,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from controlplane.apiserver.admission.expressions import POLICY_VARIABLES, Expressions
 from controlplane.apiserver.registry.objects import items, sub, text, values
+from controlplane.apiserver.registry.validation.conditions import conditions
 from controlplane.apiserver.registry.validation.expressions import identifier, wrong_expression
 from controlplane.apiserver.registry.validation.parts import (
     check_names,
@@ -34,22 +35,23 @@ def param_kind(at: str, kind: Object) -> list[FieldError]:
     """The kind of objects that a policy takes parameters from."""
     errors: list[FieldError] = []
     version, name = text(kind, "apiVersion"), text(kind, "kind")
+    group, _, number = version.rpartition("/")
     if not version:
         errors.append(required(f"{at}.apiVersion"))
     elif version.count("/") > 1:
         errors.append(invalid(f"{at}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
     else:
-        group, _, number = version.rpartition("/")
-        if group:
-            errors += check_names(f"{at}.apiVersion", group, names.dns1123_subdomain)
-        errors += [invalid(f"{at}.apiVersion", number, message) for message in names.dns1035_label(number)]
+        if group and (wrong := names.dns1123_subdomain(group)):
+            errors.append(invalid(f"{at}.apiVersion", group, ",".join(wrong)))
+        if not number:
+            errors.append(invalid(f"{at}.apiVersion", version, "version must be specified"))
+        elif wrong := names.dns1035_label(number):
+            errors.append(invalid(f"{at}.apiVersion", number, ",".join(wrong)))
     if not name:
         errors.append(required(f"{at}.kind"))
-    else:
-        errors += [
-            invalid(f"{at}.kind", name, "may have mixed case, but should otherwise match: " + message)
-            for message in names.dns1035_label(name.lower())
-        ]
+    elif wrong := names.dns1035_label(name.lower()):
+        detail = "may have mixed case, but should otherwise match: " + ",".join(wrong)
+        errors.append(invalid(f"{at}.kind", name, detail))
     return errors
 
 
@@ -58,12 +60,12 @@ def _variables(at: str, found: list[Object], known: Expressions) -> list[FieldEr
     for index, variable in enumerate(found):
         where = f"{at}[{index}]"
         name, expression = text(variable, "name"), text(variable, "expression")
-        if not name or not name.strip():
-            errors.append(required(f"{where}.name"))
+        if not name.strip():
+            errors.append(required(f"{where}.name", "name is not specified"))
         elif not identifier(name):
             errors.append(invalid(f"{where}.name", name, "must be a valid CEL identifier"))
         if not expression.strip():
-            errors.append(required(f"{where}.expression"))
+            errors.append(required(f"{where}.expression", "expression is not specified"))
         else:
             before = replace(known, variables=known.variables[:index])
             errors += wrong_expression(f"{where}.expression", expression, before)
@@ -102,6 +104,16 @@ def validating_policy(obj: Object) -> list[FieldError]:
     return errors
 
 
+def validating_policy_status(new: Object, _: Object) -> list[FieldError]:
+    """What is reported about a ValidatingAdmissionPolicy."""
+    status = sub(new, "status")
+    errors: list[FieldError] = []
+    for index, warning in enumerate(items(sub(status, "typeChecking"), "expressionWarnings")):
+        at = f"status.typeChecking.expressionWarnings[{index}]"
+        errors += [required(f"{at}.{key}") for key in ("warning", "fieldRef") if not text(warning, key).strip()]
+    return errors + conditions("status.conditions", items(status, "conditions"))
+
+
 def _policy_head(at: str, spec: Object) -> list[FieldError]:
     policy = spec.get("failurePolicy")
     errors = (
@@ -129,16 +141,13 @@ def _validation(at: str, validation: Object, known: Expressions) -> list[FieldEr
         if not told.strip():
             errors.append(invalid(f"{at}.messageExpression", told, "must be non-empty if specified"))
         else:
-            errors += wrong_expression(f"{at}.messageExpression", told, known, "string")
-    if message:
-        if not message.strip():
-            errors.append(invalid(f"{at}.message", message, "message must be non-empty if specified"))
-        elif "\n" in message:
-            errors.append(invalid(f"{at}.message", message, "message must not contain line breaks"))
-        elif "\n" in expression and not message:
-            errors.append(required(f"{at}.message", "message must be specified if expression contains line breaks"))
-    elif "\n" in expression.strip() and not told:
-        errors.append(required(f"{at}.message", "message must be specified if expression contains line breaks"))
+            # Messages can't ask who may do what.
+            without = replace(known, names=known.names - {"authorizer"})
+            errors += wrong_expression(f"{at}.messageExpression", told, without, "string")
+    if message and not message.strip():
+        errors.append(invalid(f"{at}.message", message, "message must be non-empty if specified"))
+    elif re.search(r"[\n\r]", message.strip()):
+        errors.append(invalid(f"{at}.message", message, "message must not contain line breaks"))
     reason = validation.get("reason")
     if isinstance(reason, str) and reason not in (*_REASONS, "Unauthorized"):
         errors.append(unsupported(f"{at}.reason", reason, _REASONS))
@@ -147,19 +156,16 @@ def _validation(at: str, validation: Object, known: Expressions) -> list[FieldEr
 
 def _annotation(at: str, annotation: Object, obj: Object, known: Expressions, seen: set[str]) -> list[FieldError]:
     key, expression = text(annotation, "key"), text(annotation, "valueExpression")
-    errors: list[FieldError] = []
-    if not key:
-        errors.append(required(f"{at}.key"))
-    else:
-        name = text(obj, "metadata", "name") + "/" + key
-        errors += [invalid(f"{at}.key", key, message) for message in names.qualified_name(name)]
-    if not expression.strip():
-        errors.append(required(f"{at}.valueExpression"))
-    elif len(expression) > 5 * 1024:
+    errors = check_names(f"{at}.key", text(obj, "metadata", "name") + "/" + key, names.qualified_name)
+    trimmed = expression.strip()
+    if not trimmed:
+        errors.append(required(f"{at}.valueExpression", "valueExpression is not specified"))
+    elif len(trimmed.encode()) > 5 * 1024:
         errors.append(required(f"{at}.valueExpression", f"must not exceed {5 * 1024} bytes in length"))
     else:
-        errors += wrong_expression(f"{at}.valueExpression", expression, known, "string", "null")
-    if key and key in seen:
+        at_value = f"{at}.valueExpression"
+        errors += wrong_expression(at_value, trimmed, known, "string", "null", shown=expression)
+    if key in seen:
         errors.append(repeated(f"{at}.key", key))
     seen.add(key)
     return errors
@@ -215,7 +221,7 @@ def _param_ref(at: str, reference: Object) -> list[FieldError]:
     action = reference.get("parameterNotFoundAction")
     if action is None or not action:
         errors.append(required(f"{at}.parameterNotFoundAction"))
-    return errors + word(f"{at}.parameterNotFoundAction", action or None, ("Allow", "Deny"))
+    return errors + word(f"{at}.parameterNotFoundAction", action or None, ("Deny", "Allow"))
 
 
 def mutating_policy(obj: Object) -> list[FieldError]:
@@ -252,7 +258,7 @@ def _mutation(at: str, mutation: Object, known: Expressions) -> list[FieldError]
             elif not text(found, "expression").strip():
                 errors.append(required(f"{at}.{key}.expression", "expression is not specified"))
             else:
-                yields = ("list",) if kind == "JSONPatch" else ("object",)
+                yields = ("list(JSONPatch)",) if kind == "JSONPatch" else ("Object",)
                 errors += wrong_expression(f"{at}.{key}.expression", text(found, "expression"), known, *yields)
         elif found is not None:
             detail = f"must not be specified when patchType is {kind}"

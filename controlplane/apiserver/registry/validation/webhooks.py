@@ -5,6 +5,7 @@ Source: pkg/apis/admissionregistration/validation/validation.go, k8s.io/apiserve
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +52,7 @@ def _review_versions(at: str, found: list[Any]) -> list[FieldError]:
     known = False
     for index, version in enumerate(versions):
         if version in versions[:index]:
-            errors.append(repeated(f"{at}[{index}]", version))
+            errors.append(invalid(f"{at}[{index}]", version, "duplicate version"))
             continue
         errors += check_names(f"{at}[{index}]", version, names.dns1035_label)
         known = known or version in _REVIEW_VERSIONS
@@ -104,9 +105,11 @@ def url_errors(at: str, url: str) -> list[FieldError]:
     """The URL of a webhook."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as exc:
-        return [required(at, f"url must be a valid URL: parse {show(url)}: {exc}; {_FORMAT}")]
+        wrong = _port_error(parts.netloc)
+    except ValueError:
+        wrong = "missing ']' in host"
+    if wrong:
+        return [required(at, f"url must be a valid URL: parse {show(url)}: {wrong}; {_FORMAT}")]
     errors: list[FieldError] = []
     if parts.scheme != "https":
         detail = f"'https' is the only allowed URL scheme; {_FORMAT}"
@@ -121,6 +124,14 @@ def url_errors(at: str, url: str) -> list[FieldError]:
     if parts.query:
         errors.append(invalid(at, parts.query, "query parameters are not permitted in the URL"))
     return errors
+
+
+def _port_error(netloc: str) -> str:
+    """What Go says about the port of an authority; "" if it is one, or none."""
+    found = re.search(r":.*", netloc.rpartition("@")[2].rpartition("]")[2])
+    if found is None or re.fullmatch(r":[0-9]*", found[0]):
+        return ""
+    return f"invalid port {show(found[0])} after host"
 
 
 def webhook_service(at: str, service: Object) -> list[FieldError]:
@@ -191,22 +202,20 @@ def _resources(at: str, resources: list[str]) -> list[FieldError]:
     for index, entry in enumerate(resources):
         if not entry:
             errors.append(required(f"{at}[{index}]"))
-        if entry == "*/*" and len(resources) > 1:
-            errors.append(invalid(at, resources, "if '*/*' is present, must not specify other resources"))
         resource, slash, subresource = entry.partition("/")
-        if slash and entry != "*/*":
-            if resource in with_all and subresource != "*":
-                errors.append(
-                    invalid(f"{at}[{index}]", entry, f"if '{resource}/*' is present, must not specify {entry}")
-                )
-            if subresource in of_all and resource != "*":
-                errors.append(
-                    invalid(f"{at}[{index}]", entry, f"if '*/{subresource}' is present, must not specify {entry}")
-                )
-            if subresource == "*":
-                with_all.add(resource)
-            if resource == "*":
-                of_all.add(subresource)
+        if not slash:
+            continue
+        where, covered = f"{at}[{index}]", f"is present, must not specify {entry}"
+        if resource in with_all:
+            errors.append(invalid(where, entry, f"if '{resource}/*' {covered}"))
+        if subresource in of_all:
+            errors.append(invalid(where, entry, f"if '*/{subresource}' {covered}"))
+        if subresource == "*":
+            with_all.add(resource)
+        if resource == "*":
+            of_all.add(subresource)
+    if len(resources) > 1 and "*/*" in resources:
+        errors.append(invalid(at, resources, "if '*/*' is present, must not specify other resources"))
     whole = [entry for entry in resources if entry and "/" not in entry]
     if "*" in whole and whole[-1] != "*":  # upstream looks at the last one only
         detail = "if '*' is present, must not specify other resources without subresources"
@@ -226,7 +235,7 @@ def match_conditions(at: str, conditions: list[Object], expressions: Expressions
         if not expression:
             errors.append(required(f"{where}.expression"))
         else:
-            errors += wrong_expression(f"{where}.expression", text(condition, "expression"), expressions, "bool")
+            errors += wrong_expression(f"{where}.expression", expression, expressions, "bool")
         errors += check_names(f"{where}.name", name, names.qualified_name) if name else [required(f"{where}.name")]
         if name and name in seen:
             errors.append(repeated(f"{where}.name", name))
