@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from yarl import URL
 from agent.cri import health
 from agent.cri.client import CriClient
 from agent.cri.errors import CriError, CriTimeout
+from agent.kubelet.probes.tls import Contexts
 from machinery.api.meta import Object
 
 MAX_BODY_BYTES = 10 * 1024
@@ -56,10 +56,7 @@ class Handlers:
     def __init__(self, cri: CriClient) -> None:
         self._cri = cri
         self._session: aiohttp.ClientSession | None = None
-        # A probe asks whether something answers, not whether it is who it says: certificates aren't verified.
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
+        self._tls = Contexts()
 
     async def close(self) -> None:
         """Close what is open."""
@@ -161,7 +158,9 @@ class Handlers:
     async def _get(self, url: str, headers: CIMultiDict[str]) -> Outcome:
         host = urlsplit(url).hostname
         for _ in range(_MAX_REDIRECTS):
-            async with self._open().get(url, headers=headers, allow_redirects=False) as response:
+            peer = URL(url)
+            tls = self._tls.of(peer.host or "", peer.port or 443) if peer.scheme == "https" else True
+            async with self._open().get(url, headers=headers, allow_redirects=False, ssl=tls) as response:
                 location = response.headers.get("Location")
                 if location and response.status in (301, 302, 303, 307, 308):
                     url = str(response.url.join(URL(location)))
@@ -178,7 +177,7 @@ class Handlers:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # Each probe has a connection of its own: a kept one says nothing about new ones.
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True, ttl_dns_cache=10)
+            connector = aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=10)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,

@@ -15,6 +15,7 @@ from kubelet_values import container, pod
 from agent.cri.client import CriClient
 from agent.kubelet.probes.handlers import FAILURE, SUCCESS, UNKNOWN, WARNING, Handlers, Outcome, Target
 from machinery.api.meta import Object
+from machinery.serving import self_signed_tls
 
 
 class Answering:
@@ -140,3 +141,33 @@ async def test_a_hook_that_nobody_hears_has_failed(handlers: Handlers) -> None:
         port = taken.getsockname()[1]
         failure, _ = await handlers.http_hook({"port": port}, target(port))
     assert failure == f'Get "http://127.0.0.1:{port}/": dial tcp 127.0.0.1:{port}: connect: connection refused'
+
+
+async def test_a_server_that_is_probed_again_need_not_show_its_certificate_again(handlers: Handlers) -> None:
+    reused: list[bool] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        reused.append(request.transport.get_extra_info("ssl_object").session_reused)
+        return web.Response(text="well")
+
+    async with contextlib.AsyncExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            app = web.Application()
+            app.router.add_get("/", answer)
+            server = await stack.enter_async_context(_serving(app))
+            ports.append(server.port or 0)
+        for port in (*ports, *ports):
+            assert await probe(handlers, port, path="/", scheme="HTTPS") == Outcome(SUCCESS, "well")
+    assert reused == [False, False, True, True], "one session for each server"
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application) -> AsyncIterator[TestServer]:
+    server = TestServer(app, host="127.0.0.1")
+    await server.start_server(ssl=self_signed_tls())
+    try:
+        yield server
+    finally:
+        await server.close()
