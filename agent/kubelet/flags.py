@@ -59,7 +59,6 @@ _HARMLESS = (
     "make-iptables-util-chains",
     "iptables-masquerade-bit",
     "iptables-drop-bit",
-    "tls-cipher-suites",
     "kernel-memcg-notification",
     "contention-profiling",
     "volume-stats-agg-period",
