@@ -37,6 +37,8 @@ def apply(kind_schema: KindSchema, doc: Any, patch: Any) -> Any:
         BadRequest: the patch is no object, or has a malformed directive.
         StatusError: it can't be merged into this object; upstream answers 500 to most of these.
     """
+    if patch is None:  # an empty map for Go
+        patch = {}
     if not isinstance(patch, dict):
         what = go_value(patch).split(" ", maxsplit=1)[0]
         raise BadRequest(f"json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
