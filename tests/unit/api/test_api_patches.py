@@ -85,6 +85,13 @@ def test_patches_that_are_null() -> None:
     assert caught.value.code == 422
 
 
+def test_keys_of_lists_that_are_no_words() -> None:
+    doc = {"spec": {"template": {"spec": {"containers": [{"name": [1]}, {"name": "a"}]}}}}
+    changed = {"name": "a", "image": "i"}
+    made = strategic.apply(DEPLOYMENTS, doc, {"spec": {"template": {"spec": {"containers": [changed]}}}})
+    assert made["spec"]["template"]["spec"]["containers"] == [{"name": [1]}, changed]
+
+
 def test_a_json_patch_may_not_be_endless() -> None:
     with pytest.raises(TooLarge, match="maximum operations in a JSON patch is 10000, got 10001"):
         json_patch.apply({}, [{"op": "add", "path": "/a", "value": 1}] * 10_001)

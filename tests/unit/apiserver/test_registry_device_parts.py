@@ -163,3 +163,7 @@ def test_tolerations_say_how_they_compare() -> None:
     spec = {"devices": {"requests": [{"name": "r", "exactly": request}]}}
     at = "spec.devices.requests[0].exactly.tolerations"
     assert _told(devices.claim({"spec": spec})) == [f"{at}[1].operator: Required value"]
+
+
+def test_parameters_may_have_huge_numbers() -> None:
+    assert devices.raw_object("p", {"a": 2**64}) == []

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
 from controlplane.apiserver.registry.objects import items, number, strings, sub, text, values
 from controlplane.apiserver.registry.validation import device_parts as parts
 from controlplane.apiserver.registry.validation import internal_forms
@@ -27,7 +25,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.resources import is_extended
 from controlplane.apiserver.registry.validation.scheduling import node_selector
 from controlplane.apiserver.registry.validation.sources import csi_driver_name
-from machinery.api import names
+from machinery.api import names, rawtext
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long, too_many
 from machinery.api.meta import Object
 
@@ -228,7 +226,7 @@ def raw_object(at: str, value: Any) -> list[FieldError]:
     """An object that only a driver understands."""
     if value is None:
         return [required(at)]
-    if len(orjson.dumps(value)) > _LONGEST_PARAMETERS:
+    if len(rawtext.dumps(value)) > _LONGEST_PARAMETERS:
         return [too_long(at, _LONGEST_PARAMETERS)]
     return [] if isinstance(value, dict) else [invalid(at, _OMITTED, "must be a valid JSON object")]
 
