@@ -101,6 +101,8 @@ def _whole(file: FileIO) -> bytes:
 
 async def _end_of(process: subprocess.Popen[bytes]) -> int:
     """Its exit status; negative: killed by that signal."""
+    if process.poll() is not None:  # and so it can't be watched any more
+        return process.returncode
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     watched = os.pidfd_open(process.pid)

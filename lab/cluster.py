@@ -33,7 +33,19 @@ def documents(topology: Topology, release: Release | None = None) -> list[dict[s
             "encryptionAlgorithm": "ECDSA-P256",
             "controlPlaneEndpoint": f"{balancer.address}:{BIND_PORT}",
             "networking": {"serviceSubnet": SERVICE_SUBNET, "podSubnet": POD_SUBNET, "dnsDomain": DNS_DOMAIN},
-            "etcd": {"local": {**image, "extraArgs": _arguments({"initial-cluster": initial_cluster(members)})}},
+            "etcd": {
+                "local": {
+                    **image,
+                    "extraArgs": _arguments(
+                        {
+                            "initial-cluster": initial_cluster(members),
+                            # Half as often as etcd's own, at the same election timeout: members on one machine hear
+                            # of each other at once or not at all.
+                            "heartbeat-interval": "200",
+                        }
+                    ),
+                }
+            },
             "apiServer": {
                 "certSANs": ["127.0.0.1", "localhost", balancer.name],
                 "extraArgs": _arguments(

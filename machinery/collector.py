@@ -8,10 +8,12 @@ Source: CPython, "gc — Garbage Collector interface".
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 _LOADING = (200_000, 50, 1_000)  # while everything that is made stays
 _WORKING = (20_000, 20, 50)
+_BUSY_SECONDS = 5  # of a component that has just begun and has all to do
 
 
 def loading() -> None:
@@ -25,3 +27,8 @@ def settled() -> None:
     gc.freeze()
     gc.set_threshold(*_WORKING)
     gc.enable()
+
+
+def settled_soon() -> None:
+    """`settled`, but only when the first work is done: to look at a big heap takes a tenth of a second and more."""
+    asyncio.get_running_loop().call_later(_BUSY_SECONDS, settled)

@@ -47,8 +47,9 @@ class Controller:
             raise NavarchError(f"controller {self.name} is not running")
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled: on what changes, and on what the caches were filled with."""
         self._running = True
+        self.queue.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):

@@ -74,6 +74,7 @@ class LeaderElection:
         self._seen: Object | None = None
         self._seen_at = 0.0  # monotonic: when `_seen` last changed
         self._changed = asyncio.Event()
+        self._written: Object | None = None  # the Lease as the last write left it, if that succeeded
         self._unanswered = False  # whether a write was sent whose outcome is not known
         self._renewed_at = -math.inf
         self._leading = metrics.LEADER.labels(name)
@@ -177,7 +178,7 @@ class LeaderElection:
 
     async def _put(self) -> bool:
         try:
-            lease = await self._read()
+            lease = self._written if self._written is not None and self.is_leader else await self._read()
         except NotFound:
             await self._write(self._client.create(LEASES, self._new(), self._namespace))
             return True
@@ -237,9 +238,10 @@ class LeaderElection:
         return await self._client.get(LEASES, self._name, self._namespace)
 
     async def _write(self, write: Awaitable[Object]) -> None:
-        self._unanswered = True
+        self._unanswered, self._written = True, None
         try:
-            self._observe(await write)
+            self._written = await write
+            self._observe(self._written)
         except StatusError:
             self._unanswered = False
             raise

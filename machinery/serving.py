@@ -14,7 +14,6 @@ from typing import Any, Self
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from machinery import pki
 from machinery.errors import NavarchError, SettingsError
 
 Check = Callable[[], Awaitable[None]]
@@ -23,6 +22,8 @@ Check = Callable[[], Awaitable[None]]
 
 def self_signed_tls(names: tuple[str, ...] = ("localhost", "127.0.0.1")) -> ssl.SSLContext:
     """TLS with a key made for this process alone, where no certificate was configured (as upstream does)."""
+    from machinery import pki  # takes 0.04 s, and most components have a certificate or serve plainly
+
     pair = pki.self_signed_server(names[0], names)
     return server_tls(pair.certificate_pem, pair.key_pem)
 

@@ -14,6 +14,7 @@ from typing import Any
 import ryaml
 
 from machinery.errors import SettingsError
+from machinery.version import KUBERNETES_VERSION
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -29,6 +30,21 @@ def duration(text: str) -> float:
         raise ValueError(f"time: invalid duration {text!r}")
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
     return -seconds if text.startswith("-") else seconds
+
+
+def show_duration(seconds: float) -> str:
+    """As Go prints a duration: 1h0m5s, 1.5s, 250ms, -1s, 0s."""
+    sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
+    if not left:
+        return "0s"
+    if left < 1:
+        return f"{sign}{left * 1e3:.6g}ms" if left >= 1e-3 else f"{sign}{left * 1e6:.6g}µs"
+    hours, rest = divmod(left, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{rest:.9f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{sign}{int(hours)}h{int(minutes)}m{text}"
+    return f"{sign}{int(minutes)}m{text}" if minutes else sign + text
 
 
 def boolean(text: str) -> bool:
@@ -76,7 +92,10 @@ class FlagSet:
         self._harmless = frozenset(harmless)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Values by flag name, defaults included. Raises SettingsError naming the flag; SystemExit for --help."""
+        """Values by flag name, defaults included. Raises SettingsError naming the flag.
+
+        SystemExit for --help and --version.
+        """
         values = {flag.name: flag.default for flag in self._flags.values()}
         given: set[str] = set()
         rest = list(arguments)
@@ -84,6 +103,9 @@ class FlagSet:
             argument = rest.pop(0)
             if argument in ("-h", "--help"):
                 print(self.usage())
+                raise SystemExit(0)
+            if argument in ("--version", "--version=true"):
+                print(f"Kubernetes {KUBERNETES_VERSION}")
                 raise SystemExit(0)
             name, value = self._split(argument, rest)
             if name in self._harmless:

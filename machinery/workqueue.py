@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,11 +19,16 @@ class WorkQueue:
 
     Invariants: a key is in the queue at most once; a key being worked on is not given to a second worker; a key added
     while it is being worked on is queued again when that work ends.
+
+    What is in the queue when `begin` is called is backlog: from then on every second key that is given out is one that
+    has changed since, if there is one, so that a change need not wait for all that was there before it.
     """
 
     def __init__(self, name: str) -> None:
         self._ready: deque[str] = deque()
-        self._waiting: set[str] = set()  # needs work: in _ready, or will be when its current work ends
+        self._backlog: OrderedDict[str, None] = OrderedDict()  # ready as well
+        self._backlog_is_next = False
+        self._waiting: set[str] = set()  # needs work: is ready, or will be when its current work ends
         self._working: dict[str, float] = {}  # since when
         self._ready_since: dict[str, float] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
@@ -35,7 +40,12 @@ class WorkQueue:
         metrics.WORKQUEUE_LONGEST.labels(name).set_function(lambda: max(self._ages(), default=0.0))
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._backlog)
+
+    def begin(self) -> None:
+        """Take what is queued now for backlog."""
+        self._backlog.update(dict.fromkeys(self._ready))
+        self._ready.clear()
 
     def _ages(self) -> list[float]:
         """How long each key is being worked on."""
@@ -48,6 +58,9 @@ class WorkQueue:
         if timer is not None:
             timer.cancel()
         if key in self._waiting:
+            if key in self._backlog:
+                del self._backlog[key]
+                self._ready.append(key)
             return
         self._waiting.add(key)
         self._adds.inc()
@@ -70,23 +83,30 @@ class WorkQueue:
 
     async def get(self) -> str:
         """The next key; to be worked on inside `with queue.working(key)`."""
-        while not self._ready:
+        while not len(self):
             getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
             try:
                 await getter
             except asyncio.CancelledError:
                 # The wake-up may have been ours: pass it on, or a key would lie there with every worker asleep.
-                if getter.done() and not getter.cancelled() and self._ready:
+                if getter.done() and not getter.cancelled() and len(self):
                     self._wake_one()
                 raise
-        key = self._ready.popleft()
-        self._depth.set(len(self._ready))
+        key = self._take()
+        self._depth.set(len(self))
         self._waiting.discard(key)
         now = time.monotonic()
         self._waited.observe(now - self._ready_since.pop(key, now))
         self._working[key] = now
         return key
+
+    def _take(self) -> str:
+        if self._backlog and (self._backlog_is_next or not self._ready):
+            self._backlog_is_next = False
+            return self._backlog.popitem(last=False)[0]
+        self._backlog_is_next = True
+        return self._ready.popleft()
 
     @contextmanager
     def working(self, key: str) -> Iterator[None]:
@@ -107,7 +127,7 @@ class WorkQueue:
     def _push(self, key: str) -> None:
         self._ready.append(key)
         self._ready_since[key] = time.monotonic()
-        self._depth.set(len(self._ready))
+        self._depth.set(len(self))
         self._wake_one()
 
     def _wake_one(self) -> None:

@@ -3,13 +3,14 @@
 Answers from the cluster's zones are kept as bytes, each under the bytes that asked for it, until what they were made
 from changes: a question that was asked before is answered by one look into a dict.
 
-Source: RFC 1035, RFC 2308, RFC 6891 (EDNS), RFC 8482 (ANY); CoreDNS, plugin/pkg/dnsutil.
+Source: RFC 1035, RFC 2308, RFC 6891 (EDNS); CoreDNS, plugin/pkg/dnsutil.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,9 @@ _DNSSEC_OK = 0x8000
 _HEADER = struct.Struct(">HHHHHH")
 _RESPONSE = 0x8000
 _BADVERS_HIGH = 1  # BADVERS is 16: the upper bits are in the OPT record
+
+_CODE_AT = 3  # the byte of a message whose lower half is the code
+_COUNTERS = [metrics.RESPONSES.labels(RCODE.get(code, str(code))) for code in range(16)]
 
 _SOA_TIMES = (7200, 1800, 86400)  # refresh, retry, expire
 
@@ -102,7 +106,11 @@ class Responder:
     def kept(self, message: bytes) -> bytes | None:
         """The answer to a datagram that was answered before, with nothing changed since."""
         answers = self._kept.get(message[2:])
-        return None if answers is None else message[:2] + next(answers)[2:]
+        if answers is None:
+            return None
+        answer = next(answers)
+        _COUNTERS[answer[_CODE_AT] & 0xF].inc()
+        return message[:2] + answer[2:]
 
     def at_once(self, message: bytes, *, tcp: bool) -> bytes | Later | None:
         """The answer; None where silence is right; or, if others must be asked, an answer to be waited for."""
@@ -155,7 +163,7 @@ class Responder:
             rotations = [made]
             for turn in range(1, min(len(records), _ROTATIONS) if not answer.alias and _same_kind(records) else 1):
                 draft.answers = records[turn:] + records[:turn]
-                rotations.append(self._finish(query, draft, tcp=False))
+                rotations.append(self._finish(query, draft, tcp=False, count=False))
             self._keep(message[2:], rotations, answer.service)
         return made
 
@@ -171,7 +179,7 @@ class Responder:
         for record in records:
             # A client that spells a name in a way of its own expects to see it so again.
             name = query.record.q.qname if record.name == query.name else record.name or "."
-            made.append(RR(name, record.kind, ttl=self._ttl, rdata=self._data(record)))
+            made.append(RR(name, record.kind, ttl=record.seconds or self._ttl, rdata=self._data(record)))
         return made
 
     def _data(self, record: Record) -> dnslib.RD:
@@ -216,8 +224,10 @@ class Responder:
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
-    def _finish(self, query: _Query, draft: _Draft, *, tcp: bool) -> bytes:
-        metrics.RESPONSES.labels(RCODE.get(draft.code, str(draft.code))).inc()
+    def _finish(self, query: _Query, draft: _Draft, *, tcp: bool, count: bool = True) -> bytes:
+        """The answer's bytes; `count` it unless it is kept for later."""
+        if count:
+            metrics.RESPONSES.labels(RCODE.get(draft.code, str(draft.code))).inc()
         header = DNSHeader(
             id=query.record.header.id,
             qr=1,
@@ -234,10 +244,8 @@ class Responder:
         if not tcp and len(packed) > query.udp_bytes:  # the glue first, then the client must come by TCP
             made.ar = self._edns(query, draft.code)
             packed = bytes(made.pack())
-        if len(packed) > (TCP_BYTES if tcp else query.udp_bytes):
-            made.rr, made.auth, made.header.tc = [], [], 1
-            packed = bytes(made.pack())
-        return packed
+        longest = TCP_BYTES if tcp else query.udp_bytes
+        return packed if len(packed) <= longest else _cut(made, longest)
 
     @staticmethod
     def _edns(query: _Query, code: int) -> list[RR]:
@@ -294,13 +302,24 @@ def _refusal(query: _Query) -> _Draft | None:
         return _Draft(_BADVERS_HIGH << 4)
     if query.kind in _TRANSFERS or query.record.q.qclass != _INTERNET:
         return _Draft(RCODE.REFUSED)
-    if query.kind == QTYPE.ANY:
-        return _Draft(RCODE.NOTIMP)
     return None
 
 
 def _of_upstream(found: Resolved) -> _Draft:
     return _Draft(found.code, False, found.authentic, list(found.answers), list(found.authority), list(found.extra))
+
+
+def _cut(made: DNSRecord, longest: int) -> bytes:
+    """As many of the answers as fit, and the word that there are more: not every client comes again by TCP."""
+    answers = made.rr
+    made.auth, made.header.tc = [], 1
+
+    def packed(count: int) -> bytes:
+        made.rr = answers[:count]
+        return bytes(made.pack())
+
+    most = bisect_right(range(1, len(answers)), longest, key=lambda count: len(packed(count)))
+    return packed(most)
 
 
 def _longest_plain(query: _Query) -> int:

@@ -20,8 +20,10 @@ from dnslib import QTYPE, RCODE
 
 from agent.dns.configuration import REVERSE_ZONES, Kubernetes
 from agent.dns.state import ClusterState, EndpointRecord, ServiceRecord
+from machinery.addresses import is_address
 
 SCHEMA_VERSION = "1.1.0"
+SCHEMA_SECONDS = 28800
 SRV_WEIGHT = 100
 _NIBBLES = 32
 
@@ -35,6 +37,8 @@ class Record:
     name: str
     kind: int
     data: str | tuple[int, int, int, str]
+    seconds: int = 0
+    """Its time to live; 0: that of all records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class ClusterZones:
             case ():
                 return self._apex(kind, zone)
             case ("dns-version",):
-                return _of_kind(zone, [Record(name, QTYPE.TXT, SCHEMA_VERSION)], kind)
+                return _of_kind(zone, [Record(name, QTYPE.TXT, SCHEMA_VERSION, SCHEMA_SECONDS)], kind)
             case ("dns",):
                 return Answer(zone)
             case ("ns", "dns"):
@@ -111,14 +115,19 @@ class ClusterZones:
     def _apex(self, kind: int, zone: str) -> Answer:
         server = f"ns.dns.{zone}".rstrip(".")
         if kind == QTYPE.NS:
-            return Answer(zone, records=(Record(zone, QTYPE.NS, server),), extra=tuple(self._own_addresses(server)))
+            own = {_base(service, zone): service.cluster_ips for service in self._own()} or {server: ()}
+            extra = [record for name, ips in own.items() for record in _addresses(name, ips)]
+            return Answer(zone, records=tuple(Record(zone, QTYPE.NS, name) for name in own), extra=tuple(extra))
         if kind == QTYPE.SOA:
             return Answer(zone, records=(Record(zone, QTYPE.SOA, server),))
         return Answer(zone)
 
-    def _own_addresses(self, name: str) -> list[Record]:
+    def _own(self) -> list[ServiceRecord]:
         known = [self._state.service(*key.split("/")) for key in self._own_services]
-        return _addresses(name, (ip for service in known if service for ip in service.cluster_ips))
+        return [service for service in known if service is not None]
+
+    def _own_addresses(self, name: str) -> list[Record]:
+        return _addresses(name, (ip for service in self._own() for ip in service.cluster_ips))
 
     def _pod(self, name: str, text: str, namespace: str, kind: int, zone: str) -> Answer:
         mode = self._settings.pods
@@ -131,11 +140,13 @@ class ClusterZones:
 
     def _service(self, name: str, first: Labels, service: ServiceRecord, kind: int, zone: str) -> Answer:
         if service.external_name:
-            if first:
+            if first or is_address(service.external_name):
                 return Answer(zone, RCODE.NXDOMAIN)
+            if kind not in (QTYPE.A, QTYPE.AAAA, QTYPE.CNAME):
+                return Answer(zone)
             alias = Record(name, QTYPE.CNAME, service.external_name)
             return Answer(zone, records=(alias,), alias="" if kind == QTYPE.CNAME else service.external_name)
-        base = f"{service.key.partition('/')[2]}.{service.key.partition('/')[0]}.svc.{zone}".rstrip(".")
+        base = _base(service, zone)
         if service.cluster_ips and len(first) != 1:
             return _cluster_ip(name, base, first, service, kind, zone)
         endpoints = list(self._state.endpoints(service.key))
@@ -173,7 +184,7 @@ def _cluster_ip(name: str, base: str, first: Labels, service: ServiceRecord, kin
         return Answer(zone, RCODE.NXDOMAIN)
     addresses = _addresses(base, service.cluster_ips)
     if kind == QTYPE.SRV:
-        weight = max(1, SRV_WEIGHT // max(1, len(ports)))
+        weight = _weight(len(ports) * len(service.cluster_ips))
         records = tuple(Record(name, QTYPE.SRV, (0, weight, number, base)) for _, _, number in ports)
         return Answer(zone, records=records, extra=tuple(addresses) if records else ())
     return _of_kind(zone, [replace(a, name=name) for a in addresses], kind)
@@ -181,22 +192,33 @@ def _cluster_ip(name: str, base: str, first: Labels, service: ServiceRecord, kin
 
 def _srv_of_endpoints(name: str, base: str, first: Labels, endpoints: list[EndpointRecord], zone: str) -> Answer:
     targets: dict[tuple[int, str], None] = {}
+    choices = 0
     extra: dict[Record, None] = {}
     for endpoint in endpoints:
         target = f"{endpoint.hostname}.{base}"
         for _, _, number in _matching([*endpoint.ports], *first) if len(first) == 2 else endpoint.ports:
+            choices += 1
             if number > 0:
                 targets[number, target] = None
         extra |= dict.fromkeys(_addresses(target, [endpoint.ip]))
-    weight = max(1, SRV_WEIGHT // max(1, len(targets)))
+    weight = _weight(choices)
     records = tuple(Record(name, QTYPE.SRV, (0, weight, number, target)) for number, target in targets)
     return Answer(zone, records=records, extra=tuple(extra) if records else ())
 
 
+def _weight(choices: int) -> int:
+    """One share of the whole: every address counts, also where several have one name."""
+    return max(1, SRV_WEIGHT // max(1, choices))
+
+
+def _base(service: ServiceRecord, zone: str) -> str:
+    return f"{_service_name(service.key)}.svc.{zone}".rstrip(".")
+
+
 def _matching(ports: list[tuple[str, str, int]], port: str, protocol: str) -> list[tuple[str, str, int]]:
-    """Those of the ports that `_port._protocol` asks for."""
+    """Those of the ports that `_port._protocol` asks for; like CoreDNS it does not insist on the underscores."""
     wanted = (port.removeprefix("_"), protocol.removeprefix("_"))
-    return [p for p in ports if p[0] and (p[0].lower(), p[1]) == wanted and port[:1] == protocol[:1] == "_"]
+    return [p for p in ports if p[0] and (p[0].lower(), p[1]) == wanted]
 
 
 def _has_port(service: ServiceRecord, endpoints: Iterable[EndpointRecord], port: str, protocol: str) -> bool:

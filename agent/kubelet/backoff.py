@@ -57,16 +57,3 @@ class Backoff:
         """All keys that begin so are gone."""
         for key in [key for key in self._entries if key.startswith(prefix)]:
             del self._entries[key]
-
-
-def show(seconds: float) -> str:
-    """A duration as Go prints it: `10s`, `1m20s`, `5m0s`, `512ms`, `1.234s`."""
-    if seconds < 1:
-        millis = seconds * 1000
-        return f"{millis:.6g}ms" if millis else "0s"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text

@@ -161,13 +161,11 @@ class Settings:
     )
     topology_manager_policy: str = _field(
         "topologyManagerPolicy",
-        values.one_of("", "none", "best-effort", "restricted", "single-numa-node"),
+        values.text,
         "none",
         "topology-manager-policy",
     )
-    topology_manager_scope: str = _field(
-        "topologyManagerScope", values.one_of("", "container", "pod"), "container", "topology-manager-scope"
-    )
+    topology_manager_scope: str = _field("topologyManagerScope", values.text, "container", "topology-manager-scope")
     topology_manager_options: dict[str, str] = _field(
         "topologyManagerPolicyOptions", values.mapping, {}, "topology-manager-policy-options"
     )

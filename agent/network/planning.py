@@ -22,6 +22,7 @@ from agent.network.model import (
     Peer,
     Route,
 )
+from machinery.addresses import is_address
 
 DEFAULT_MTU = 1500
 _VXLAN_BYTES = {4: 50, 6: 70}  # outer IP, UDP, VXLAN and inner Ethernet headers
@@ -92,7 +93,7 @@ def _usable(nodes: Iterable[NodeNetwork], problems: list[str]) -> list[NodeNetwo
                 continue
             taken.append((network, node.name))
             ranges.append(str(network))
-        ips = tuple(ip for ip in node.ips if _is_address(ip))
+        ips = tuple(ip for ip in node.ips if is_address(ip))
         found.append(NodeNetwork(node.name, tuple(ranges), ips))
     return found
 
@@ -141,11 +142,3 @@ def _link_of(ip: str, links: Sequence[HostLink]) -> HostLink | None:
 def _gateway(pod_range: str) -> str:
     """The address that stands for a node inside the overlay: its range's first, which no pod ever gets."""
     return str(ip_network(pod_range).network_address)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -7,9 +7,8 @@ import sys
 
 import uvloop
 
-from agent.proxy import assembly
+from agent.proxy import assembly, kernel
 from agent.proxy.flags import parse
-from agent.proxy.ipvs.kernel import kernel_has_ipvs
 from machinery import collector, log, process
 from machinery.errors import SettingsError
 
@@ -22,9 +21,11 @@ def main() -> int:
         print(f"kube-proxy: error: {error}", file=sys.stderr)
         return 1
     log.setup(options.verbosity)
+    for warning in options.warnings:
+        log.get_logger(__name__).warning(warning)
     collector.loading()
     # uvloop knows no netlink sockets, which IPVS needs, also to be cleaned up.
-    netlink = options.configuration.mode == "ipvs" or kernel_has_ipvs()
+    netlink = options.configuration.mode == "ipvs" or kernel.has_ipvs()
     loop = asyncio.new_event_loop if netlink else uvloop.new_event_loop
     return process.run("kube-proxy", lambda: assembly.run(options), loop=loop)
 

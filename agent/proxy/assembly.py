@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from aiohttp import web
 
-from agent.proxy import configuration, kernel, modes
+from agent.proxy import configuration, kernel, modes, writing
 from agent.proxy.cache import shrink_service, shrink_slice
 from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.errors import BackendError
 from agent.proxy.family import FamilyState
+from agent.proxy.filewatch import until_written
 from agent.proxy.flags import Options
 from agent.proxy.health import HealthzServer, ProxyHealth
 from agent.proxy.healthchecks import HealthCheckServers
@@ -22,6 +24,7 @@ from agent.proxy.planning import HEADLESS_LABEL, PROXY_NAME_LABEL
 from agent.proxy.proxier import Proxier
 from agent.proxy.settings import RuleSettings
 from agent.proxy.thisnode import ThisNode, health_check_addresses, node_name, own_addresses, rule_settings
+from agent.proxy.validation import MODES
 from machinery import collector
 from machinery.api.catalogue import ENDPOINTSLICES, NODES, SERVICECIDRS, SERVICES
 from machinery.api.meta import Object, is_deleting
@@ -29,6 +32,7 @@ from machinery.cache.informer import Informer, Informers
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 from machinery.clock import SystemClock
+from machinery.errors import SettingsError
 from machinery.events import EventRecorder
 from machinery.log import get_logger
 from machinery.serving import HealthServer
@@ -36,14 +40,18 @@ from machinery.serving import HealthServer
 log = get_logger(__name__)
 
 _SELECTOR = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
+_BIND_SECONDS = 5.0
 _RANGES_SECONDS = 0.5  # how long the first sync waits for the ServiceCIDRs, which an older server may not have
 
 
 async def run(options: Options) -> None:
     """Be kube-proxy until cancelled, or do once what the options ask for."""
     wanted = options.configuration
+    if options.write_config_to:
+        writing.write(wanted, options.write_config_to)
+        return
     if options.cleanup:
-        if not await modes.clean_up(configuration.MODES):
+        if not await modes.clean_up(MODES):
             raise BackendError("not everything could be removed; the log says what")
         return
     kernel.apply_conntrack(wanted.conntrack, os.cpu_count() or 1)
@@ -54,7 +62,7 @@ async def run(options: Options) -> None:
     await modes.require(wanted.mode)
     kernel.set_oom_score_adjustment(wanted.oom_score_adj)
     async with Client(_client_config(options), user_agent="kube-proxy") as client:
-        await _Assembly(wanted, client).run()
+        await _Assembly(wanted, client).run(options.config_file)
 
 
 def _client_config(options: Options) -> ClientConfig:
@@ -80,8 +88,30 @@ class _Assembly:
         self.recorder = EventRecorder(client, component="kube-proxy", host=self.name)
         self.fallback = own_addresses(wanted, client.config.server)
 
-    async def run(self) -> None:
-        async with self._healthz(), self._metrics(), self.informers:
+    async def run(self, config_file: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            if config_file:
+                group.create_task(until_written(config_file, self.clock))
+            if self.wanted.serves_healthz:
+                group.create_task(self._serve(self._healthz))
+            if self.wanted.serves_metrics:
+                group.create_task(self._serve(self._metrics))
+            group.create_task(self._proxy())
+
+    async def _serve(self, make: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+        """Serve until cancelled. An address that is not to be had is no reason not to proxy, unless that is wanted."""
+        while True:
+            try:
+                async with make():
+                    await asyncio.Event().wait()
+            except SettingsError as error:
+                if self.wanted.bind_address_hard_fail:
+                    raise
+                log.error("cannot serve, trying again", error=error, seconds=_BIND_SECONDS)
+            await self.clock.sleep(_BIND_SECONDS)
+
+    async def _proxy(self) -> None:
+        async with self.informers:
             await asyncio.gather(self.services.synced(), self.slices.synced(), self.nodes.synced())
             await _at_most(_RANGES_SECONDS, self.ranges)
             node = self._this_node()
@@ -154,7 +184,7 @@ class _Assembly:
         host, port = configuration.host_port(
             self.wanted.metrics_bind_address or self._default_host("127.0.0.1", "::1"), configuration.METRICS_PORT
         )
-        server = HealthServer(host, port, config={"kubeproxy.config.k8s.io": {"mode": self.wanted.mode}})
+        server = HealthServer(host, port, config={"kubeproxy.config.k8s.io": writing.document(self.wanted)})
         server.app.router.add_get("/proxyMode", self._tell_mode)
         return server
 

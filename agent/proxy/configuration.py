@@ -1,6 +1,4 @@
-"""KubeProxyConfiguration and kube-proxy's flags, read strictly into one value.
-
-A flag that is given overrides the file.  (kube-proxy itself ignores most flags beside --config, silently.)
+"""KubeProxyConfiguration and kube-proxy's flags, read into one value.
 
 Source: kube-proxy configuration v1alpha1; `kube-proxy --help` of v1.36.
 """
@@ -9,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
-from typing import Any, get_args
+from typing import Any
 
 from agent.proxy.settings import DetectLocalMode
+from agent.proxy.validation import MODES, errors_of
+from machinery.addresses import is_address
 from machinery.errors import SettingsError
 from machinery.settings import duration, load_config
 
 KIND = "KubeProxyConfiguration"
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
-MODES = ("iptables", "nftables", "ipvs")
-NODE_PORT_KEYWORDS = ("primary", "localhost", "all")
 
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
@@ -60,6 +57,8 @@ class ProxyConfiguration:
     bind_address: str = "0.0.0.0"  # what the node's primary address is thought to be, and its family
     healthz_bind_address: str = ""  # "": port 10256 on all addresses
     metrics_bind_address: str = ""  # "": port 10249 on loopback
+    serves_healthz: bool = True
+    serves_metrics: bool = True
     bind_address_hard_fail: bool = False
     cluster_cidrs: tuple[str, ...] = ()
     detect_local_mode: DetectLocalMode = ""
@@ -72,68 +71,25 @@ class ProxyConfiguration:
     sync_seconds: float = 30  # between two looks whether the rules are still ours
     min_sync_seconds: float = 0  # between two changes of rules
     oom_score_adj: int = -999
+    config_sync_seconds: float = 900  # checked, and without effect: changes come by watches
+    burst: int = 10  # checked, and without effect: the API server's fairness limits clients
     conntrack: Conntrack = field(default_factory=Conntrack)
     ipvs: Ipvs = field(default_factory=Ipvs)
 
     def validated(self) -> ProxyConfiguration:
-        """Itself. Raises SettingsError that names the field."""
-        _require(self.mode in MODES, "mode", self.mode, f"must be one of {', '.join(MODES)}")
-        modes = get_args(DetectLocalMode)
-        known = self.detect_local_mode in modes
-        _require(known, "detectLocalMode", self.detect_local_mode, f"must be one of {', '.join(modes[1:])}")
-        _require(0 <= self.masquerade_bit <= 31, "masqueradeBit", self.masquerade_bit, "must be within [0, 31]")
-        _require(-1000 <= self.oom_score_adj <= 1000, "oomScoreAdj", self.oom_score_adj, "must be within [-1000, 1000]")
-        _require(self.sync_seconds > 0, "syncPeriod", self.sync_seconds, "must be greater than 0")
-        _require(self.min_sync_seconds >= 0, "minSyncPeriod", self.min_sync_seconds, "must not be negative")
-        if self.detect_local_mode == "BridgeInterface":
-            _require(bool(self.bridge_interface), "detectLocal.bridgeInterface", "", "must be set in this mode")
-        if self.detect_local_mode == "InterfaceNamePrefix":
-            where = "detectLocal.interfaceNamePrefix"
-            _require(bool(self.interface_name_prefix), where, "", "must be set in this mode")
-        for cidr in self.cluster_cidrs:
-            _require(_is_network(cidr), "clusterCIDR", cidr, "must be a CIDR, or one of each family")
-        families = [ip_network(cidr, strict=False).version for cidr in self.cluster_cidrs]
-        _require(len(families) == len(set(families)), "clusterCIDR", ",".join(self.cluster_cidrs), "one of each family")
-        for entry in self.node_port_addresses:
-            known = entry in NODE_PORT_KEYWORDS or _is_network(entry)
-            _require(known, "nodePortAddresses", entry, f"must be a CIDR or one of {', '.join(NODE_PORT_KEYWORDS)}")
-        _require(_is_address(self.bind_address), "bindAddress", self.bind_address, "must be an IP address")
-        for name in ("healthz_bind_address", "metrics_bind_address"):
-            if getattr(self, name):
-                host_port(getattr(self, name), 0)
+        """Itself. Raises SettingsError that names every field with which something is wrong."""
+        found = list(dict.fromkeys(str(error) for error in errors_of(self)))
+        if found:
+            raise SettingsError(f"failed validate: {found[0] if len(found) == 1 else '[' + ', '.join(found) + ']'}")
         return self
 
 
 def host_port(text: str, default_port: int) -> tuple[str, int]:
-    """`1.2.3.4:80`, `[::]:80` or an address alone as (address, port). Raises SettingsError."""
+    """`1.2.3.4:80`, `[::]:80` or an address alone as (address, port)."""
     host, colon, port = text.rpartition(":")
-    if not colon or _is_address(text):
+    if not colon or is_address(text):
         host, port = text, str(default_port)
-    host = host.removeprefix("[").removesuffix("]")
-    if not _is_address(host) or not port.isdigit() or int(port) > 65535:
-        raise SettingsError(f"{text!r} is not ADDRESS:PORT")
-    return host, int(port)
-
-
-def _require(condition: bool, where: str, value: Any, message: str) -> None:
-    if not condition:
-        raise SettingsError(f"{KIND}: {where}: Invalid value: {value!r}: {message}")
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "/" in text
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 # -- the file --------------------------------------------------------------------------------------------------------
@@ -173,6 +129,14 @@ def _seconds(value: Any) -> float:
     return duration(_text(value))
 
 
+def _number_or_default(value: Any) -> int | str:
+    return _number(value) or ""
+
+
+def _seconds_or_default(value: Any) -> float | str:
+    return _seconds(value) or ""
+
+
 def _anything(value: Any) -> None:
     """A field without effect here."""
 
@@ -180,7 +144,7 @@ def _anything(value: Any) -> None:
 _RULES = {
     "masqueradeBit": (_number, "masquerade_bit"),
     "masqueradeAll": (_switch, "masquerade_all"),
-    "syncPeriod": (_seconds, "sync_seconds"),
+    "syncPeriod": (_seconds_or_default, "sync_seconds"),
     "minSyncPeriod": (_seconds, "min_sync_seconds"),
 }
 
@@ -194,7 +158,7 @@ _SECTIONS: dict[str, Any] = {
         "acceptContentTypes": (_text, ""),
         "contentType": (_text, ""),
         "qps": (_anything, ""),
-        "burst": (_number, ""),
+        "burst": (_number_or_default, "burst"),
     },
     "logging": (_anything, ""),
     "hostnameOverride": (_text, "hostname_override"),
@@ -208,7 +172,7 @@ _SECTIONS: dict[str, Any] = {
     "iptables": {**_RULES, "localhostNodePorts": (_switch, "localhost_node_ports")},
     "nftables": _RULES,
     "ipvs": {
-        "syncPeriod": (_seconds, "sync_seconds"),
+        "syncPeriod": (_seconds_or_default, "sync_seconds"),
         "minSyncPeriod": (_seconds, "min_sync_seconds"),
         "scheduler": (_text, "ipvs.scheduler"),
         "excludeCIDRs": (_texts, "ipvs.exclude_cidrs"),
@@ -236,20 +200,21 @@ _SECTIONS: dict[str, Any] = {
         "udpTimeout": (_seconds, "conntrack.udp_seconds"),
         "udpStreamTimeout": (_seconds, "conntrack.udp_stream_seconds"),
     },
-    "configSyncPeriod": (_seconds, ""),
+    "configSyncPeriod": (_seconds_or_default, "config_sync_seconds"),
     "portRange": (_text, ""),
 }
 
-_OF_MODE = {"iptables": "iptables", "nftables": "nftables", "ipvs": "ipvs"}
 
+def load(path: str) -> tuple[ProxyConfiguration, list[str]]:
+    """What a configuration file says, and which of its fields are not known: they count for nothing, as upstream.
 
-def load(path: str, mode: str = "") -> ProxyConfiguration:
-    """Read a configuration file; `mode`, if given, is the mode whose section counts. Raises SettingsError."""
+    Raises SettingsError.
+    """
     document = load_config(path, KIND, (API_VERSION,))
-    mode = mode or document.get("mode") or "iptables"
-    values: dict[str, Any] = {}
-    _read(document, _SECTIONS, "", path, mode, values)
-    return with_values(ProxyConfiguration(), values | {"mode": mode})
+    mode = document.get("mode") or "iptables"
+    reading = _Reading(path, mode)
+    reading.read(document, _SECTIONS, "", reading.values)
+    return with_values(ProxyConfiguration(), reading.values | {"mode": mode}), reading.unknown
 
 
 def with_values(configuration: ProxyConfiguration, values: Mapping[str, Any]) -> ProxyConfiguration:
@@ -261,24 +226,36 @@ def with_values(configuration: ProxyConfiguration, values: Mapping[str, Any]) ->
     return replace(configuration, **plain)
 
 
-def _read(section: Any, known: Mapping[str, Any], path: str, file: str, mode: str, values: dict[str, Any]) -> None:
-    if not isinstance(section, dict):
-        raise SettingsError(f"{file}: {path or KIND}: must be a mapping")
-    for name, value in section.items():
-        where = f"{path}.{name}" if path else str(name)
-        if name not in known:
-            raise SettingsError(f'{file}: strict decoding error: unknown field "{where}"')
-        if value is None:
-            continue
-        entry = known[name]
-        if isinstance(entry, dict):
-            kept = values if name not in _OF_MODE or name == mode or (name == "iptables" and mode == "ipvs") else {}
-            _read(value, entry, where, file, mode, kept)
-            continue
-        reader, target = entry
-        try:
-            parsed = reader(value)
-        except ValueError as error:
-            raise SettingsError(f"{file}: {where}: Invalid value: {value!r}: {error}") from error
-        if target and parsed != "":
-            values[target] = parsed
+@dataclass
+class _Reading:
+    """One pass over a file."""
+
+    file: str
+    mode: str  # whose section counts
+    values: dict[str, Any] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+    def read(self, section: Any, known: Mapping[str, Any], path: str, values: dict[str, Any]) -> None:
+        if not isinstance(section, dict):
+            raise SettingsError(f"{self.file}: {path or KIND}: must be a mapping")
+        for name, value in section.items():
+            where = f"{path}.{name}" if path else str(name)
+            if name not in known:
+                self.unknown.append(where)
+                continue
+            if value is None:
+                continue
+            entry = known[name]
+            if isinstance(entry, dict):
+                self.read(value, entry, where, values if self._counts(name) else {})
+                continue
+            reader, target = entry
+            try:
+                parsed = reader(value)
+            except ValueError as error:
+                raise SettingsError(f"{self.file}: {where}: Invalid value: {value!r}: {error}") from error
+            if target and parsed != "":
+                values[target] = parsed
+
+    def _counts(self, section: str) -> bool:
+        return section not in MODES or section == self.mode or (section, self.mode) == ("iptables", "ipvs")

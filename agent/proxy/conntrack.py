@@ -2,17 +2,21 @@
 
 The kernel translates a flow as its first packet was, for as long as packets keep coming.  So when an endpoint goes, its
 flows are removed; when a service gets its first endpoint, flows that began without one are; and at the start, those
-that an earlier proxy left behind.
+that an earlier proxy left behind.  An endpoint that gets no new flows (because it terminates, or another is nearer) but
+still serves keeps those that it has, as it keeps TCP connections.
 
 Source: conntrack(8).
 """
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.command import CommandError, CommandResult, run
+from agent.proxy import metrics
 from agent.proxy.model import Family, PortRules, ServicePortName
 from machinery.log import get_logger
 
@@ -20,6 +24,7 @@ log = get_logger(__name__)
 
 _TIMEOUT_SECONDS = 30
 _NOTHING_DELETED = b"0 flow entries"
+_DELETED = re.compile(rb"(\d+) flow entries have been deleted")
 _FAMILIES = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
 
 
@@ -47,7 +52,7 @@ def stale_flows(family: Family, old: PortRules | None, new: PortRules | None) ->
     either = new or old
     if either is None or either.name.protocol != "udp":
         return []
-    were, are = _endpoint_ips(old), _endpoint_ips(new)
+    were, are = _serving_ips(old), _serving_ips(new)
     gone = sorted(were - are)
     if not gone and (were or not are):
         return []
@@ -64,7 +69,7 @@ def left_behind(family: Family, rules: Mapping[ServicePortName, PortRules], list
     for port_rules in rules.values():
         if port_rules.name.protocol == "udp":
             for place in _places(port_rules):
-                allowed.setdefault(place, set()).update(_endpoint_ips(port_rules))
+                allowed.setdefault(place, set()).update(port_rules.serving_ips)
     found = set()
     for line in listing.splitlines():
         words = [word.partition("=") for word in line.split()]
@@ -86,13 +91,19 @@ async def clear_left_behind(family: Family, rules: Mapping[ServicePortName, Port
         return
     result = await _conntrack("-L", "-f", _FAMILIES[family], "-p", "udp")
     if result is not None:
-        await clear_stale(left_behind(family, rules, result.text))
+        await clear_stale(family, left_behind(family, rules, result.text))
 
 
-async def clear_stale(flows: Iterable[StaleFlows]) -> None:
+async def clear_stale(family: Family, flows: Iterable[StaleFlows]) -> None:
     """Forget these flows. A failure is logged: flows end by themselves when they have been silent for a while."""
+    began = time.monotonic()
+    deleted = 0
     for flow in dict.fromkeys(flows):
-        await _conntrack(*flow.arguments())
+        result = await _conntrack(*flow.arguments())
+        found = _DELETED.search(result.stderr) if result is not None else None
+        deleted += int(found[1]) if found else 0
+    metrics.CONNTRACK_DELETED.labels(family.api_name).inc(deleted)
+    metrics.CONNTRACK_SECONDS.labels(family.api_name).observe(time.monotonic() - began)
 
 
 async def _conntrack(*arguments: str) -> CommandResult | None:
@@ -108,8 +119,8 @@ async def _conntrack(*arguments: str) -> CommandResult | None:
     return None
 
 
-def _endpoint_ips(rules: PortRules | None) -> set[str]:
-    return {endpoint.ip for endpoint in (*rules.cluster, *rules.local)} if rules else set()
+def _serving_ips(rules: PortRules | None) -> frozenset[str]:
+    return rules.serving_ips if rules else frozenset()
 
 
 def _places(rules: PortRules | None) -> list[tuple[str, int]]:

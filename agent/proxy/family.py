@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
-
-from prometheus_client import Counter
 
 from agent.proxy import metrics
 from agent.proxy.errors import BackendError
 from agent.proxy.model import Backend, Family, HealthCheck, PortRules, ServicePlan, ServicePortName
 from agent.proxy.settings import RuleSettings
 
+_POLICIES = ("internal", "external")
+
 
 class FamilyState:
     """One IP family: its backend, and what must be true."""
 
-    def __init__(self, settings: RuleSettings, backend: Backend, failures: Counter) -> None:
+    def __init__(self, settings: RuleSettings, backend: Backend, failures: metrics.SyncFailures) -> None:
         self.settings = settings
         self.backend = backend
         self.rules: dict[ServicePortName, PortRules] = {}
@@ -26,6 +27,7 @@ class FamilyState:
         self._problems: dict[str, tuple[str, ...]] = {}
         self._failures = failures
         self._refused: dict[ServicePortName, PortRules] = {}  # what the backend did not take
+        self._without_local = Counter[str]()  # policy -> service ports for which this node alone has no endpoint
 
     @property
     def family(self) -> Family:
@@ -39,11 +41,14 @@ class FamilyState:
         for name in self._by_service.get(key, ()):
             if name not in names:
                 changes[name] = None
-                del self.rules[name]
+                self._without_local.subtract(_policies_without_local(self.rules.pop(name)))
         for port in plan.ports:
-            if self.rules.get(port.name) != port:
+            before = self.rules.get(port.name)
+            if before != port:
                 changes[port.name] = port
                 self.rules[port.name] = port
+                self._without_local.subtract(_policies_without_local(before))
+                self._without_local.update(_policies_without_local(port))
         if names:
             self._by_service[key] = names
         else:
@@ -88,7 +93,7 @@ class FamilyState:
                 await self.backend.change(changes)
         except BackendError as error:
             self.stale = True
-            self._failures.labels(family).inc()
+            (self._failures.full if full else self._failures.partial).labels(family).inc()
             suspects = {name: rules for name, rules in changes.items() if rules is not None}
             if not suspects:
                 raise
@@ -98,6 +103,8 @@ class FamilyState:
         metrics.SYNC_SECONDS.labels(family).observe(took)
         (metrics.FULL_SYNC_SECONDS if full else metrics.PARTIAL_SYNC_SECONDS).labels(family).observe(took)
         metrics.LAST_SYNC.labels(family).set_to_current_time()
+        for policy in _POLICIES:
+            metrics.NO_LOCAL_ENDPOINTS.labels(family, policy).set(self._without_local[policy])
         return found
 
     async def _find_culprits(
@@ -128,3 +135,11 @@ class FamilyState:
     def _accepted(self, without: Collection[ServicePortName]) -> dict[ServicePortName, PortRules]:
         left_out = {*without, *self._refused}
         return {name: rules for name, rules in self.rules.items() if name not in left_out} if left_out else self.rules
+
+
+def _policies_without_local(rules: PortRules | None) -> list[str]:
+    """The traffic policies under which traffic is dropped here, because only other nodes have endpoints."""
+    if rules is None:
+        return []
+    refusals = zip(_POLICIES, (rules.internal_refusal, rules.external_refusal), strict=True)
+    return [policy for policy, refusal in refusals if refusal == "drop"]

@@ -9,6 +9,8 @@ from typing import Any
 from agent.proxy import configuration
 from agent.proxy.configuration import ProxyConfiguration
 from machinery import component
+from machinery.addresses import is_address
+from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
 
@@ -53,12 +55,21 @@ _FIELDS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "conntrack-udp-timeout-stream": ("conntrack.udp_stream_seconds", duration, "0: as it is"),
 }
 
+_BESIDE_A_FILE = frozenset({"hostname-override"})  # the only ones of these that count when --config is given, too
+
 _FLAGS = FlagSet(
     "kube-proxy",
     [
         *component.LOG_FLAGS,
         Flag("master", str, "", "address of the API server, overriding the kubeconfig's"),
         Flag("config", str, "", "path to a KubeProxyConfiguration file; flags that are given override it"),
+        Flag("write-config-to", str, "", "write the configuration to this file, and exit"),
+        Flag(
+            "healthz-port", int, configuration.HEALTHZ_PORT, "deprecated: of a --healthz-bind-address without; 0: none"
+        ),
+        Flag(
+            "metrics-port", int, configuration.METRICS_PORT, "deprecated: of a --metrics-bind-address without; 0: none"
+        ),
         Flag("cleanup", boolean, False, "remove all rules of all modes, and exit"),
         Flag("init-only", boolean, False, "set what needs full root privileges (sysctls), and exit"),
         *(Flag(name, parse, None, told) for name, (_, parse, told) in _FIELDS.items()),
@@ -69,6 +80,11 @@ _FLAGS = FlagSet(
         "kube-api-burst",
         "kube-api-content-type",
         "kube-api-qps",
+        "log-flush-frequency",
+        "log-json-info-buffer-size",
+        "log-json-split-stream",
+        "log-text-info-buffer-size",
+        "log-text-split-stream",
         "logging-format",
         "profiling",
         "show-hidden-metrics-for-version",
@@ -86,12 +102,50 @@ class Options:
     cleanup: bool = False
     init_only: bool = False
     verbosity: int = 0
+    config_file: str = ""
+    write_config_to: str = ""
+    warnings: tuple[str, ...] = ()  # to be logged once there is a log
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read flags and file. Raises SettingsError."""
     flags = _FLAGS.parse(arguments)
-    given = {target: flags[name] for name, (target, _, _) in _FIELDS.items() if flags[name] is not None}
-    base = configuration.load(flags["config"], given.get("mode", "")) if flags["config"] else ProxyConfiguration()
-    made = configuration.with_values(base, given).validated()
-    return Options(made, flags["master"], flags["cleanup"], flags["init-only"], flags["v"])
+    given = {name: flags[name] for name in _FIELDS if flags[name] is not None}
+    warnings = []
+    base = ProxyConfiguration()
+    if flags["config"]:
+        base, unknown = configuration.load(flags["config"])
+        warnings += [f'using lenient decoding as strict decoding failed: unknown field "{name}"' for name in unknown]
+        warnings += [
+            f"--{name} is ignored, because a config file is specified by --config"
+            for name in given.keys() - _BESIDE_A_FILE
+        ]
+        given = {name: value for name, value in given.items() if name in _BESIDE_A_FILE}
+    name = flags["hostname-override"] or ""
+    if name and not name.strip():
+        raise SettingsError("failed complete: empty hostname-override is invalid")
+    values = {_FIELDS[name][0]: value for name, value in given.items()}
+    if not flags["config"]:
+        for what in ("healthz", "metrics"):
+            values |= _bind_address(what, flags[f"{what}-bind-address"], flags[f"{what}-port"])
+    made = configuration.with_values(base, values).validated()
+    return Options(
+        made,
+        flags["master"],
+        flags["cleanup"],
+        flags["init-only"],
+        flags["v"],
+        flags["config"],
+        flags["write-config-to"],
+        warnings=tuple(sorted(warnings)),
+    )
+
+
+def _bind_address(what: str, address: str | None, port: int) -> dict[str, Any]:
+    """Where to serve, from an address and a deprecated port of its own; an empty address, or port 0, is nowhere."""
+    if port == 0 or address == "":
+        return {f"serves_{what}": False}
+    if address is None:
+        return {}
+    host, number = configuration.host_port(address, port) if is_address(address) else ("", 0)
+    return {f"{what}_bind_address": (f"[{host}]:{number}" if ":" in host else f"{host}:{number}") if host else address}

@@ -7,6 +7,8 @@ Source: KEP-3836 (kube-proxy health and load balancers).
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +21,7 @@ from machinery.clock import Clock
 from machinery.errors import SettingsError
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-_HEADERS = {"X-Content-Type-Options": "nosniff"}
+_HEADERS = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
 
 
 class ProxyHealth:
@@ -30,6 +32,7 @@ class ProxyHealth:
         self._clock = clock
         self._late_seconds = late_seconds
         self._queued_at: float | None = None
+        self._updated: datetime | None = None
         self.node_eligible = True
 
     def queued(self) -> None:
@@ -40,6 +43,7 @@ class ProxyHealth:
     def updated(self) -> None:
         """Everything is done."""
         self._queued_at = None
+        self._updated = self._clock.now()
 
     def see_node(self, node: Object | None) -> None:
         """Take notice of this node's object."""
@@ -49,13 +53,16 @@ class ProxyHealth:
 
     @property
     def healthy(self) -> bool:
-        """Whether no change has waited too long."""
-        return self._queued_at is None or self._clock.monotonic() - self._queued_at < self._late_seconds
+        """Whether no change has waited too long; at the start nothing is late."""
+        if self._queued_at is None or self._updated is None:
+            return True
+        return self._clock.monotonic() - self._queued_at < self._late_seconds
 
-    def times(self) -> dict[str, str]:
-        """The times that the answers carry."""
+    def times(self, *, well: bool) -> dict[str, str]:
+        """The times that the answers carry: for whoever is well, the last update is now."""
         now = self._clock.now()
-        return {"lastUpdated": str(now), "currentTime": str(now)}
+        last = now if well or self._updated is None else self._updated
+        return {"lastUpdated": _go_time(last), "currentTime": _go_time(now)}
 
 
 class HealthzServer:
@@ -69,9 +76,9 @@ class HealthzServer:
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises SettingsError when the address is not to be had."""
         app = web.Application()
-        app.router.add_get("/healthz", self._eligible)
-        app.router.add_get("/readyz", self._eligible)
-        app.router.add_get("/livez", self._live)
+        app.router.add_route("*", "/healthz", self._eligible)
+        app.router.add_route("*", "/readyz", self._eligible)
+        app.router.add_route("*", "/livez", self._live)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
@@ -98,4 +105,10 @@ class HealthzServer:
     def _answer(self, well: bool, counter: Counter, more: dict[str, bool]) -> web.Response:
         status = 200 if well else 503
         counter.labels(str(status)).inc()
-        return web.json_response({**self._health.times(), **more}, status=status, headers=_HEADERS)
+        body = json.dumps({**self._health.times(well=well), **more}).encode()
+        return web.Response(body=body, status=status, headers=_HEADERS)
+
+
+def _go_time(moment: datetime) -> str:
+    """As Go prints a time in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f} +0000 UTC"

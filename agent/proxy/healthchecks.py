@@ -8,6 +8,7 @@ Source: "Source IP for Services with Type=LoadBalancer"; KEP-3836.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -33,6 +34,7 @@ class HealthCheckServers:
         self._addresses = addresses
         self._checks: dict[str, HealthCheck] = {}
         self._runners: dict[tuple[str, int], web.AppRunner] = {}
+        self._told: set[tuple[str, int]] = set()  # those that could not be served the last time
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,6 +49,7 @@ class HealthCheckServers:
         """Serve exactly these, each under its Service's key."""
         self._checks = dict(checks)
         wanted = {(check.service, check.node_port) for check in checks.values()}
+        self._told &= wanted
         for key in self._runners.keys() - wanted:
             await self._stop(key)
         for key in sorted(wanted - self._runners.keys()):
@@ -59,19 +62,30 @@ class HealthCheckServers:
         async def answer(request: web.Request) -> web.Response:
             return self._answer(service)
 
-        app.router.add_get("/{path:.*}", answer)
+        app.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
-        self._runners[key] = runner
-        for address in self._addresses:
-            try:
+        try:
+            for address in self._addresses:
                 await web.TCPSite(runner, address, port).start()
-            except OSError as error:
-                log.error("health check node port can't be served", service=service, port=port, error=error)
-                namespace, name = split_key(service)
-                about = {"kind": "Service", "apiVersion": "v1", "metadata": {"namespace": namespace, "name": name}}
-                said = f'node {self._node} failed to start healthcheck "{service}" on port {port}: {error.strerror}'
-                self._recorder.warning(about, "FailedToStartServiceHealthcheck", said)
+        except OSError as error:
+            await runner.cleanup()
+            self._tell(service, port, error)
+            return
+        self._told.discard(key)
+        self._runners[key] = runner
+
+    def _tell(self, service: str, port: int, error: OSError) -> None:
+        """Say, once for as long as it lasts, that a port can't be served: it is tried again with every sync."""
+        if (service, port) in self._told:
+            return
+        self._told.add((service, port))
+        log.error("health check node port can't be served", service=service, port=port, error=error)
+        namespace, name = split_key(service)
+        metadata = {"namespace": namespace, "name": name, "uid": service}
+        said = f'node {self._node} failed to start healthcheck "{service}" on port {port}: {error.strerror}'
+        about = {"kind": "Service", "apiVersion": "v1", "metadata": metadata}
+        self._recorder.warning(about, "FailedToStartServiceHealthcheck", said)
 
     async def _stop(self, key: tuple[str, int]) -> None:
         await self._runners.pop(key).cleanup()
@@ -86,5 +100,10 @@ class HealthCheckServers:
             "localEndpoints": count,
             "serviceProxyHealthy": well,
         }
-        headers = {"X-Content-Type-Options": "nosniff", "X-Load-Balancing-Endpoint-Weight": str(count)}
-        return web.json_response(body, status=200 if count and well else 503, headers=headers)
+        headers = {
+            "Content-Type": "application/json",
+            "X-Content-Type-Options": "nosniff",
+            "X-Load-Balancing-Endpoint-Weight": str(count),
+        }
+        text = json.dumps(body, indent="\t").encode()
+        return web.Response(body=text, status=200 if count and well else 503, headers=headers)

@@ -76,6 +76,11 @@ def has_ipv6() -> bool:
     return os.path.exists("/proc/net/if_inet6")
 
 
+def has_ipvs() -> bool:
+    """Whether this kernel has IPVS now: where its module is not loaded, there is nothing of it."""
+    return os.path.exists("/proc/thread-self/net/ip_vs")
+
+
 async def addresses() -> list[str]:
     """All of this network namespace's addresses, of both families."""
     from pyroute2 import AsyncIPRoute  # takes 0.1 s and 10 MiB, and few ask

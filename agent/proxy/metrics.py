@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _RULE_BUCKETS = tuple(0.001 * 2**n for n in range(15))
-_PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+_PROGRAMMING_BUCKETS = (0.0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 
 SYNC_SECONDS = Histogram(
     "kubeproxy_sync_proxy_rules_duration_seconds",
@@ -54,9 +56,40 @@ SERVICE_CHANGES_PENDING = Gauge(
 NFTABLES_FAILURES = Counter(
     "kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures", ["ip_family"]
 )
+NFTABLES_CLEANUP_FAILURES = Counter(
+    "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
+    "Cumulative proxy nftables cleanup failures",
+    ["ip_family"],
+)
 IPTABLES_FAILURES = Counter(
     "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
     "Cumulative proxy iptables restore failures",
+    ["ip_family"],
+)
+IPTABLES_PARTIAL_FAILURES = Counter(
+    "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
+    "Cumulative proxy iptables partial restore failures",
+    ["ip_family"],
+)
+IPTABLES_RULES = Gauge(
+    "kubeproxy_sync_proxy_rules_iptables_total",
+    "Total number of iptables rules owned by kube-proxy",
+    ["ip_family", "table"],
+)
+IPTABLES_RULES_WRITTEN = Gauge(
+    "kubeproxy_sync_proxy_rules_iptables_last",
+    "Number of iptables rules written by kube-proxy in last sync",
+    ["ip_family", "table"],
+)
+CONNTRACK_SECONDS = Histogram(
+    "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+    "ReconcileConntrackFlowsLatency latency in seconds",
+    ["ip_family"],
+    buckets=_RULE_BUCKETS,
+)
+CONNTRACK_DELETED = Counter(
+    "kubeproxy_conntrack_reconciler_deleted_entries_total",
+    "Cumulative conntrack flows deleted by conntrack reconciler",
     ["ip_family"],
 )
 NO_LOCAL_ENDPOINTS = Gauge(
@@ -66,3 +99,14 @@ NO_LOCAL_ENDPOINTS = Gauge(
 )
 HEALTHZ = Counter("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status", ["code"])
 LIVEZ = Counter("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status", ["code"])
+
+
+class SyncFailures(NamedTuple):
+    """The counters of a mode's syncs that failed."""
+
+    full: Counter
+    partial: Counter
+
+
+IPTABLES_SYNC_FAILURES = SyncFailures(IPTABLES_FAILURES, IPTABLES_PARTIAL_FAILURES)
+NFTABLES_SYNC_FAILURES = SyncFailures(NFTABLES_FAILURES, NFTABLES_FAILURES)

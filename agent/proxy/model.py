@@ -84,6 +84,7 @@ class PortRules:
     internal_refusal: Refusal = ""
     external_refusal: Refusal = ""
     hairpin_ips: tuple[str, ...] = ()  # endpoints that may be on this node and so may talk to themselves
+    serving_ips: frozenset[str] = frozenset()  # UDP alone: whose flows may go on, whether they get new ones or not
     health_check_node_port: int = 0  # where load balancers ask for this node's endpoints; 0: nowhere
 
     @property

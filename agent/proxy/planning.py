@@ -184,6 +184,7 @@ def _plan_port(
         external_refusal=_refusal(external, chosen.any),
         health_check_node_port=_health_check_port(service["spec"]),
         hairpin_ips=tuple(sorted({c.endpoint.ip for c in known if c.maybe_local and c.endpoint in used})),
+        serving_ips=frozenset(c.endpoint.ip for c in known if c.serving and protocol == "udp"),
     )
 
 

@@ -128,6 +128,8 @@ class Proxier:
 
     def _queue(self) -> None:
         self._health.queued()
+        for state in self._families:
+            metrics.LAST_QUEUED.labels(state.family.api_name).set_to_current_time()
         self._wake.set()
 
     async def run(self) -> None:
@@ -167,6 +169,8 @@ class Proxier:
             if disturbed:
                 state.stale = True
                 self._wake.set()
+        if self._on_health_checks is not None:
+            await self._on_health_checks(self._all_health_checks())
 
     async def _round(self) -> None:
         self._wake.clear()
@@ -184,7 +188,7 @@ class Proxier:
                 errors.append(error)
                 continue
             if self._started.is_set():
-                await clear_stale(changes[state.family].flows)
+                await clear_stale(state.family, changes[state.family].flows)
             else:
                 await clear_left_behind(state.family, state.rules)
         if errors:

@@ -38,6 +38,8 @@ class RuleSettings:
 
     ipvs_scheduler: str = "rr"
     ipvs_excluded: tuple[str, ...] = ()  # CIDRs whose virtual servers belong to others
+    ipvs_strict_arp: bool = False  # answer ARP for an address on its own link alone
+    ipvs_timeouts: tuple[int, int, int] = (0, 0, 0)  # seconds: idle TCP, TCP after a FIN, UDP; 0: as it is
 
     @property
     def masquerade_mark(self) -> str:

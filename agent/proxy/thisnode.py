@@ -12,11 +12,11 @@ from agent.proxy.configuration import ProxyConfiguration
 from agent.proxy.model import Family, NodeView
 from agent.proxy.planning import address
 from agent.proxy.settings import LocalDetector, RuleSettings
+from agent.proxy.validation import PRIMARY
 from machinery.api.meta import Object, labels_of
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 _EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
-_LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def rule_settings(
 ) -> RuleSettings:
     """The settings of one family's rules."""
     ranges = node_port_ranges(family, configuration, node)
+    ipvs = configuration.ipvs
     loopback = ranges is None or any(ip_network(r, strict=False).is_loopback for r in ranges)
     return RuleSettings(
         family=family,
@@ -79,23 +80,22 @@ def rule_settings(
         tcp_be_liberal=configuration.conntrack.tcp_be_liberal,
         service_ranges=tuple(sorted(r for r in service_ranges if _is_of(r, family))),
         node_ips=tuple(ip for ip in node.ips if ip_address(ip).version == family),
-        ipvs_scheduler=configuration.ipvs.scheduler,
-        ipvs_excluded=tuple(r for r in configuration.ipvs.exclude_cidrs if _is_of(r, family)),
+        ipvs_scheduler=ipvs.scheduler,
+        ipvs_excluded=tuple(r for r in ipvs.exclude_cidrs if _is_of(r, family)),
+        ipvs_strict_arp=ipvs.strict_arp,
+        ipvs_timeouts=(int(ipvs.tcp_seconds), int(ipvs.tcp_fin_seconds), int(ipvs.udp_seconds)),
     )
 
 
 def node_port_ranges(family: Family, configuration: ProxyConfiguration, node: ThisNode) -> tuple[str, ...] | None:
     """CIDRs of the addresses that serve NodePorts; None for all of the node's."""
-    entries = configuration.node_port_addresses or (("primary",) if configuration.mode == "nftables" else ("all",))
+    everywhere = (_EVERYWHERE[family],)
+    entries = configuration.node_port_addresses or ((PRIMARY,) if configuration.mode == "nftables" else everywhere)
     found: list[str] = []
     for entry in entries:
-        if entry == "primary":
+        if entry == PRIMARY:
             primary = node.primary(family)
             found += [f"{primary}/{32 if family is Family.IPV4 else 128}"] if primary else []
-        elif entry == "localhost":
-            found.append(_LOOPBACK[family])
-        elif entry == "all":
-            found.append(_EVERYWHERE[family])
         elif _is_of(entry, family):
             found.append(str(ip_network(entry, strict=False)))
     return None if _EVERYWHERE[family] in found else tuple(sorted(set(found)))

@@ -12,6 +12,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,7 @@ from controlplane.apiserver.cacher.cacher import Cacher
 from controlplane.apiserver.cacher.reader import CacheReader
 from controlplane.apiserver.customresources.controller import CustomResources
 from controlplane.apiserver.customresources.openapi import published
+from controlplane.apiserver.etcdhealth import EtcdHealth
 from controlplane.apiserver.exposition import Exposition
 from controlplane.apiserver.flowcontrol.controller import FlowControl
 from controlplane.apiserver.flowcontrol.statuses import keep_statuses
@@ -34,7 +36,7 @@ from controlplane.apiserver.handlers import parts
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.contract import Extensions, ExtensionsFactory, StartHook
 from controlplane.apiserver.handlers.discovery import Discovery
-from controlplane.apiserver.handlers.health import Check, Health, well
+from controlplane.apiserver.handlers.health import Check, Health, NotReady, well
 from controlplane.apiserver.handlers.openapi import OpenAPI
 from controlplane.apiserver.handlers.paths import VERSION, Paths
 from controlplane.apiserver.handlers.zpages import ZPages
@@ -80,10 +82,6 @@ _IDENTITY = (
     "start-kube-apiserver-identity-lease-controller",
     "start-kube-apiserver-identity-lease-garbage-collector",
 )
-
-
-class NotReady(NavarchError):
-    """Something that must be done before the server is ready is not."""
 
 
 class ApiServer:
@@ -161,28 +159,22 @@ class ApiServer:
             if not self.aggregator.registered:
                 raise NotReady("missing APIService: not all groups are registered")
 
+        etcd = cache(lambda seconds: EtcdHealth(self._ask_etcd, seconds, self.api.clock))
         checks: dict[str, Check] = {
             "ping": well,
             "log": well,
-            "etcd": self._etcd_check(self.settings.etcd_healthcheck_seconds),
+            "etcd": etcd(self.settings.etcd_healthcheck_seconds).check,
             "autoregister-completion": registered,
         }
         for name in (*self._begun(), *self.api.extensions.start_hooks):
             checks[f"poststarthook/{name}"] = self._hook_check(name)
         # Requests of the server to itself go by no connection: there is no certificate of theirs that could expire.
         live_only: dict[str, Check] = {"loopback-serving-certificate": well}
-        readiness = self._etcd_check(self.settings.etcd_readycheck_seconds)
+        readiness = etcd(self.settings.etcd_readycheck_seconds).check
         return Health(checks, {"etcd-readiness": readiness, "informer-sync": well, "shutdown": shutdown}, live_only)
 
-    def _etcd_check(self, seconds: float) -> Check:
-        async def check() -> None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.storage.get(self.cacher.prefix + "health")
-            except TimeoutError:
-                raise NotReady("error getting data from etcd: context deadline exceeded") from None
-
-        return check
+    async def _ask_etcd(self) -> None:
+        await self.storage.get(self.cacher.prefix + "health")
 
     def _begun(self) -> Sequence[str]:
         """What the server begins by itself, by the names of upstream's hooks; done once it serves."""

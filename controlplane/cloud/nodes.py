@@ -129,14 +129,20 @@ def build(env: Environment) -> list[Controller]:
     workers = int(env.flags["concurrent-node-syncs"])
     controller = Controller("cloud_node", cloud_nodes.reconcile, workers=workers)
 
+    addresses = Controller(
+        "cloud_node_addresses",
+        cloud_nodes.reconcile,
+        workers=int(env.flags["concurrent-node-status-updates"]) or workers,
+    )
+
     def changed(old: Object | None, new: Object | None) -> None:
         if new is not None and is_uninitialized(new) and (old is None or not is_uninitialized(old)):
             controller.enqueue(name_of(new))
 
     async def all_addresses() -> None:
         for node in nodes.list():
-            controller.enqueue(name_of(node))
+            addresses.enqueue(name_of(node))
 
     nodes.on_change(changed)
     period = float(env.flags["node-status-update-frequency"])
-    return [controller, every("cloud_node_status", period, all_addresses)]
+    return [controller, addresses, every("cloud_node_status", period, all_addresses)]

@@ -38,6 +38,7 @@ _FLAGS = [
     Flag("cloud-config", str, "", "path to the cloud provider's configuration file"),
     Flag("secure-port", int, 10258, "port to serve health and metrics on; 0: do not serve"),
     Flag("concurrent-node-syncs", _count, 1, "nodes worked on at the same time"),
+    Flag("concurrent-node-status-updates", int, 0, "nodes whose addresses are looked at at the same time; 0: as above"),
     Flag("concurrent-service-syncs", _count, 1, "services worked on at the same time"),
     Flag("allocate-node-cidrs", boolean, False, "nodes have pod networks that the cloud is to route"),
     Flag("configure-cloud-routes", boolean, True, "route nodes' pod networks, if they are allocated"),

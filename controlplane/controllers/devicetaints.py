@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.nodelifecycle.eviction import Evictor, eviction_time
 from controlplane.controllers.nodelifecycle.plan import stay_of
@@ -97,6 +98,8 @@ class DeviceEviction:
         if due > now:
             return (due - now).total_seconds()
         await self.evictor.evict(pod)
+        metrics.DEVICE_DELETIONS.inc()
+        metrics.DEVICE_DELETION_SECONDS.observe((self.clock.now() - due).total_seconds())
         return None
 
 

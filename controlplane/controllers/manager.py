@@ -138,7 +138,7 @@ def assemble(options: Options, clients: ManagerClients, clock: Clock | None = No
     chosen = names.choose(options["controllers"], CONTROLLERS)
     environment = Environment(
         options=options,
-        informers=Informers(clients.watching),
+        informers=Informers(clients.watching, newest_first=True),
         metadata_informers=Informers(clients.metadata),
         clock=clock or SystemClock(),
         client_for=clients.acting_as,
@@ -167,8 +167,8 @@ async def serve(options: Options) -> None:
         manager = assemble(options, clients, clock)
 
         if not flags["leader-elect"]:
-            await manager.run(server, collector.settled)
+            await manager.run(server, collector.settled_soon)
             return
         election = component.leader_election(clients.lease, flags, PROGRAM)
         server.add_check("leaderElection", election.check)
-        await clients.lead(election, lambda: manager.run(server, collector.settled))
+        await clients.lead(election, lambda: manager.run(server, collector.settled_soon))

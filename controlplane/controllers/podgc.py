@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.pods import is_finished, node_of
 from machinery.api.catalogue import NODES, PODS
@@ -17,7 +18,7 @@ from machinery.cache.informer import Informer
 from machinery.client.rest import STRATEGIC, Client
 from machinery.clock import Clock
 from machinery.controller import Controller
-from machinery.errors import NotFound
+from machinery.errors import NavarchError, NotFound
 from machinery.log import get_logger
 from machinery.periodic import every
 
@@ -26,6 +27,7 @@ log = get_logger(__name__)
 ACCOUNT = "pod-garbage-collector"
 PERIOD_SECONDS = 20.0
 QUARANTINE_SECONDS = 40.0
+_ORPHANED = "orphaned"
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
@@ -80,13 +82,12 @@ class PodCollector:
     async def collect(self) -> None:
         """One round."""
         pods, nodes = self.pods.list(), self.nodes.list()
-        doomed = {uid_of(pod): (pod, "") for pod in surplus_finished(pods, self.threshold)}
-        doomed |= {uid_of(pod): (pod, "") for pod in unscheduled_deleting(pods)}
-        doomed |= {uid_of(pod): (pod, "") for pod in out_of_service(pods, nodes)}
+        doomed = {uid_of(pod): (pod, "terminated") for pod in surplus_finished(pods, self.threshold)}
+        doomed |= {uid_of(pod): (pod, "unscheduled") for pod in unscheduled_deleting(pods)}
+        doomed |= {uid_of(pod): (pod, "out-of-service") for pod in out_of_service(pods, nodes)}
         gone = await self._gone_nodes(pods, {name_of(node) for node in nodes})
-        told = "PodGC: node no longer exists"
-        doomed |= {uid_of(pod): (pod, told) for pod in pods if node_of(pod) in gone}
-        await asyncio.gather(*(self._delete(pod, message) for pod, message in doomed.values()))
+        doomed |= {uid_of(pod): (pod, _ORPHANED) for pod in pods if node_of(pod) in gone}
+        await asyncio.gather(*(self._collect(pod, reason) for pod, reason in doomed.values()))
 
     async def _gone_nodes(self, pods: list[Object], present: set[str]) -> set[str]:
         """Nodes missing for longer than the quarantine, that the API server confirms not to exist."""
@@ -105,6 +106,14 @@ class PodCollector:
         except NotFound:
             return False
         return True
+
+    async def _collect(self, pod: Object, reason: str) -> None:
+        metrics.PODS_COLLECTED.labels(namespace_of(pod), reason).inc()
+        try:
+            await self._delete(pod, "PodGC: node no longer exists" if reason == _ORPHANED else "")
+        except NavarchError:
+            metrics.PODS_NOT_COLLECTED.labels(namespace_of(pod), reason).inc()
+            raise
 
     async def _delete(self, pod: Object, disruption: str) -> None:
         name, namespace = name_of(pod), namespace_of(pod)

@@ -125,12 +125,12 @@ def from_template(
 
 
 def _restarts(pod: Object) -> tuple[int, int]:
-    """(most restarts of a restartable init container, most of a regular container)."""
+    """(most restarts of a regular container, most of a restartable init container)."""
     status = pod.get("status") or {}
     sidecars = {c.get("name") for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
     init = [c.get("restartCount") or 0 for c in status.get("initContainerStatuses") or () if c.get("name") in sidecars]
     regular = [c.get("restartCount") or 0 for c in status.get("containerStatuses") or ()]
-    return max(init, default=0), max(regular, default=0)
+    return max(regular, default=0), max(init, default=0)
 
 
 def _deletion_cost(pod: Object) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from controlplane.controllers.discovery import discover
 from controlplane.controllers.environment import Environment
@@ -28,6 +29,7 @@ from machinery.api.quotausage import in_scope, relevant, usage
 from machinery.api.resource import ResourceType
 from machinery.cache.informer import Informer
 from machinery.client.rest import Client
+from machinery.clock import Clock
 from machinery.controller import Controller
 from machinery.log import get_logger
 from machinery.periodic import every
@@ -51,7 +53,9 @@ def hard_of(quota: Object) -> dict[str, str]:
     return (quota.get("spec") or {}).get("hard") or {}
 
 
-def count(quota: Object, objects: Iterable[tuple[ResourceType, Iterable[Object]]]) -> dict[str, str]:
+def count(
+    quota: Object, objects: Iterable[tuple[ResourceType, Iterable[Object]]], now: datetime | None = None
+) -> dict[str, str]:
     """What of the quota's limits the objects of its namespace use."""
     names = hard_of(quota)
     used: dict[str, Quantity] = dict.fromkeys(names, ZERO)
@@ -62,7 +66,7 @@ def count(quota: Object, objects: Iterable[tuple[ResourceType, Iterable[Object]]
         for obj in found:
             if not in_scope(quota, resource, obj):
                 continue
-            for name, amount in usage(resource, obj).items():
+            for name, amount in usage(resource, obj, now).items():
                 if name in counted:
                     used[name] += amount
     return {name: str(amount) for name, amount in used.items()}
@@ -135,6 +139,7 @@ class QuotaReconciler:
     quotas: Informer
     countable: Countable
     client: Client
+    clock: Clock
 
     async def reconcile(self, key: str) -> float | None:
         """Count everything that the quota limits and write the status."""
@@ -145,7 +150,8 @@ class QuotaReconciler:
         namespace = namespace_of(quota)
         informers = self.countable.informers
         names = hard_of(quota)
-        used = count(quota, [(resource, informer.list(namespace)) for resource, informer in informers.items()])
+        objects = [(resource, informer.list(namespace)) for resource, informer in informers.items()]
+        used = count(quota, objects, self.clock.now())
         known = {name for resource in informers for name in relevant(resource, names)}
         status = plan_status(quota, used, known)
         if not same_amounts(status, quota.get("status") or {}):
@@ -176,7 +182,7 @@ def build(env: Environment) -> list[Controller]:
     for resource in (*_WHOLE, RESOURCEQUOTAS):
         countable.watch(resource)
     # The manager itself discovers what can be counted: every account may.
-    reconciler = QuotaReconciler(quotas, countable, env.client_for(ACCOUNT))
+    reconciler = QuotaReconciler(quotas, countable, env.client_for(ACCOUNT), env.clock)
     workers = env.options.concurrent("resource-quota")
     controller = Controller("resourcequota_primary", reconciler.reconcile, workers=workers)
 

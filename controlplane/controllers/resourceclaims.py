@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.ownership import controlled
 from controlplane.controllers.podcontrol import namespace_terminates
@@ -34,8 +35,7 @@ POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
 FINALIZER = "resource.kubernetes.io/delete-protection"
 FIELD_MANAGER = "ResourceClaimController"
 CLAIM_INDEX = "resourceclaim"
-_PREFIX_LENGTH = 58  # room for the five random letters of a name of 63
-_HALF = (_PREFIX_LENGTH - 2) // 2
+_BASE_LENGTH = 57  # room for a hyphen and the five random letters of a name of 63
 
 
 def is_done(pod: Object) -> bool:
@@ -66,11 +66,11 @@ def make_claim(pod: Object, name: str, template: Object) -> Object:
     """The claim of one of the pod's templates."""
     spec = template["spec"]
     described = spec.get("metadata") or {}
-    prefix = f"{name_of(pod)}-{name}-"
-    if len(prefix) > _PREFIX_LENGTH:  # cut at the end it would no longer tell which claim it is
-        prefix = f"{name_of(pod)[:_HALF]}-{name[:_HALF]}-"
+    base = f"{name_of(pod)}-{name}"
+    if len(base) > _BASE_LENGTH:  # cut at the end it would no longer tell which claim it is
+        base = "-".join(part[: len(part) * _BASE_LENGTH // len(base)] for part in (name_of(pod), name))
     metadata: Object = {
-        "generateName": prefix,
+        "generateName": f"{base}-",
         "namespace": namespace_of(pod),
         "annotations": {**(described.get("annotations") or {}), POD_CLAIM: name},
         "ownerReferences": [owner_reference(pod, PODS)],
@@ -146,7 +146,13 @@ class ClaimMaker:
         template = self.templates.get(f"{namespace_of(pod)}/{template_name}")
         if template is None:
             raise NotFound(f'resource claim template "{template_name}": not found')
-        made = await self.client.create(RESOURCECLAIMS, make_claim(pod, name, template))
+        wanted = make_claim(pod, name, template)
+        try:
+            made = await self.client.create(RESOURCECLAIMS, wanted)
+        except NavarchError:
+            metrics.CLAIM_CREATES.labels("failure", _asks_as_admin(wanted)).inc()
+            raise
+        metrics.CLAIM_CREATES.labels("success", _asks_as_admin(wanted)).inc()
         self.made[memory] = name_of(made)
         return name_of(made)
 
@@ -186,6 +192,11 @@ class ClaimMaker:
         """The pod is gone."""
         for name in claim_names(pod):
             self.made.pop(f"{uid_of(pod)}/{name}", None)
+
+
+def _asks_as_admin(claim: Object) -> str:
+    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
+    return str(any((request.get("exactly") or {}).get("adminAccess") for request in requests)).lower()
 
 
 @dataclass(frozen=True)
@@ -269,7 +280,7 @@ def build(env: Environment) -> list[Controller]:
     claims, templates = env.informer(RESOURCECLAIMS), env.informer(RESOURCECLAIMTEMPLATES)
     pods.add_index(CLAIM_INDEX, claim_keys)
     maker = ClaimMaker(pods, claims, templates, client, env.recorder("resource_claim", ACCOUNT))
-    workers = env.options.concurrent("resource-claim")
+    workers = env.options.concurrent("resourceclaim")
     making = Controller("resource_claim", maker.reconcile, workers=workers)
     keeping = Controller("resource_claim_release", ClaimKeeper(claims, pods, client).reconcile, workers=workers)
 

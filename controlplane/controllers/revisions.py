@@ -99,6 +99,8 @@ class RevisionPlan:
     update: Object
     create: bool = False
     renumber: bool = False
+    duplicates: tuple[Object, ...] = ()
+    """Older revisions that keep the same: left by name collisions, or adopted."""
 
 
 def plan_revision(owner: Object, kind: ResourceType, known: list[Object], collisions: int) -> RevisionPlan:
@@ -108,13 +110,14 @@ def plan_revision(owner: Object, kind: ResourceType, known: list[Object], collis
     equal = [r for r in ordered if same_content(r, wanted)]
     if not equal:
         return RevisionPlan(wanted, create=True)
+    duplicates = tuple(equal[:-1])
     if equal[-1] is ordered[-1]:
-        return RevisionPlan(equal[-1])
-    return RevisionPlan({**equal[-1], "revision": wanted["revision"]}, renumber=True)
+        return RevisionPlan(equal[-1], duplicates=duplicates)
+    return RevisionPlan({**equal[-1], "revision": wanted["revision"]}, renumber=True, duplicates=duplicates)
 
 
 def surplus(known: Iterable[Object], in_use: set[str], limit: int) -> list[Object]:
-    """Revisions beyond the history limit that nothing uses (by name), oldest first."""
+    """Revisions beyond the history limit that nothing uses (by name), oldest first; those in use do not count."""
     idle = [r for r in in_order(known) if name_of(r) not in in_use and not is_deleting(r)]
     return idle[: max(0, len(idle) - limit)]
 
@@ -143,6 +146,14 @@ class RevisionHand:
             if same_content(found, update):
                 return found
             raise Collision from None
+
+    async def hashed(self, revision: Object) -> Object:
+        """The revision of a DaemonSet with the label that tells its hash: its name, where one was made without."""
+        if POD_LABEL in labels_of(revision):
+            return revision
+        labels = {**labels_of(revision), POD_LABEL: name_of(revision)}
+        changed = {**revision, "metadata": {**revision["metadata"], "labels": labels}}
+        return await self.client.update(CONTROLLERREVISIONS, changed)
 
     async def delete(self, revisions: Iterable[Object]) -> None:
         """Delete revisions."""

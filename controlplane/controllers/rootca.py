@@ -5,9 +5,11 @@ Source: k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher; KEP-1
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.podcontrol import namespace_terminates
 from controlplane.controllers.serviceaccounts import is_active_namespace
@@ -59,6 +61,7 @@ class RootCAReconciler:
         wanted = plan_config_map(key, present, self.bundle)
         if wanted is None:
             return None
+        started, code = time.perf_counter(), "200"
         try:
             if present is None:
                 await self.client.create(CONFIGMAPS, wanted)
@@ -67,8 +70,12 @@ class RootCAReconciler:
         except AlreadyExists:
             return None  # the cache lags; its change leads here again
         except StatusError as exc:
+            code = str(exc.code)
             if not namespace_terminates(exc):
                 raise
+        finally:
+            metrics.ROOT_CA_SYNCS.labels(code).inc()
+            metrics.ROOT_CA_SECONDS.labels(code).observe(time.perf_counter() - started)
         return None
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
-from controlplane.controllers.job.plan import FINISHED
+from controlplane.controllers.job.status import FINISHED
 from machinery.api.catalogue import JOBS
 from machinery.api.meta import Object, condition, is_deleting, key_of, parse_time, split_key, uid_of
 from machinery.cache.informer import Informer
@@ -59,6 +60,7 @@ class FinishedJobs:
             await self.client.delete(JOBS, name, namespace, uid=uid_of(fresh), propagation="Foreground")
         except NotFound:
             return None
+        metrics.JOB_DELETION_SECONDS.observe(-left)
         return None
 
 

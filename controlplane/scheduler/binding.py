@@ -58,20 +58,22 @@ class Binder:
         name = ""
         try:
             if busy:
-                await self._failures.set_nominated(pod, node_name)  # so that others know before it is bound
-            for plugin in busy:
-                name = plugin.name
-                await plugin.before_binding(pod, node_name)
+                async with self._failures.preparing(pod):
+                    await self._failures.set_nominated(pod, node_name)  # so that others know before it is bound
+                    for plugin in busy:
+                        name = plugin.name
+                        await plugin.before_binding(pod, node_name)
             doing, name = "Bind plugin", "DefaultBinder"
             binding = time.perf_counter()
             await self._store(pod, node_name)
         except asyncio.CancelledError:
             await self._give_up(pod, node_name, busy)
             raise
-        except NavarchError as exc:
-            log.warning("binding failed", pod=pod.key, node=node_name, err=str(exc))
+        except (NavarchError, TimeoutError) as exc:
+            why = "preempted" if isinstance(exc, TimeoutError) else str(exc)
+            log.warning("binding failed", pod=pod.key, node=node_name, err=why)
             await self._give_up(pod, node_name, busy)
-            await self._failures.error(entry, f'running {doing} "{name}": {exc}', started)
+            await self._failures.error(entry, f'running {doing} "{name}": {why}', started)
             return
         now = time.perf_counter()
         self._cluster.confirm(pod)

@@ -5,8 +5,10 @@ Source: k8s.io/kubernetes/pkg/scheduler/schedule_one.go (handleSchedulingFailure
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +79,7 @@ class Failures:
         self._random = random
         self._clock = clock
         self._extenders = [extender for extender in extenders if extender.settings.preempt_verb]
+        self._preparing: dict[str, asyncio.Timeout] = {}
 
     # -- fits nowhere ------------------------------------------------------------------------------------------------
 
@@ -199,6 +202,26 @@ class Failures:
         change = {"metadata": {"uid": pod.uid}, "status": status}
         await self._client.patch(PODS, pod.name, change, pod.namespace, content_type=STRATEGIC, subresource="status")
 
+    # -- making room: those that are not bound yet -------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def preparing(self, pod: Pod) -> AsyncIterator[None]:
+        """Within it the pod waits for what its binding needs; TimeoutError if it has to make room meanwhile."""
+        async with asyncio.timeout(None) as scope:
+            self._preparing[pod.uid] = scope
+            try:
+                yield
+            finally:
+                del self._preparing[pod.uid]
+
+    def _turn_back(self, victim: Pod) -> bool:
+        """Have a pod that is not bound yet tried again, which makes room as well as its end would."""
+        scope = self._preparing.get(victim.uid)
+        if scope is None:
+            return False
+        scope.reschedule(asyncio.get_running_loop().time())
+        return True
+
     # -- making room -------------------------------------------------------------------------------------------------
 
     async def _evict(self, pod: Pod, candidate: Candidate, node_name: str) -> None:
@@ -217,8 +240,9 @@ class Failures:
             if generation := victim.object["metadata"].get("generation"):
                 condition["observedGeneration"] = generation
             try:
-                await self._patch(victim, {"conditions": [condition]})
-                await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
+                if not self._turn_back(victim):
+                    await self._patch(victim, {"conditions": [condition]})
+                    await self._client.delete(PODS, victim.name, victim.namespace, uid=victim.uid)
             except NotFound:
                 continue
             note = f"Preempted by pod {pod.uid} on node {node_name}"

@@ -162,9 +162,12 @@ def _deciding(obj: Object) -> list[Any]:
         [_container_parts(container) for container in get("initContainers") or ()],
         _volumes(spec),
         get("hostUsers") is False and bool(get("hostNetwork")),
+        _image_volumes(spec),
     ]
     if any("ephemeral" in volume for volume in get("volumes") or ()) or get("resourceClaims"):
         parts += [uid_of(obj), name_of(obj), get("resourceClaims"), status.get("resourceClaimStatuses")]
+    if status.get("resources") is not None:
+        parts += [status["resources"], status.get("allocatedResources"), status.get("conditions")]
     for name in ("containerStatuses", "initContainerStatuses"):
         for each in status.get(name) or ():
             if each.get("resources") is not None:
@@ -189,6 +192,11 @@ def _volumes(spec: Object) -> list[Object]:
     ]
 
 
+def _image_volumes(spec: Object) -> list[str]:
+    """The images that are volumes."""
+    return [volume["image"].get("reference") or "" for volume in spec.get("volumes") or () if volume.get("image")]
+
+
 def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
     spec = obj["spec"]
     labels, namespace = labels_of(obj), namespace_of(obj)
@@ -207,7 +215,7 @@ def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
         asked=resources.requested(obj, names),
         scored=resources.scored(obj),
         ports=_host_ports(spec),
-        images=tuple(container.get("image", "") for container in containers),
+        images=(*(container.get("image", "") for container in containers), *_image_volumes(spec)),
         owner=(owner.get("kind", ""), owner["name"]) if owner else ("", ""),
         volumes=tuple(volumes),
         disks=tuple(_disks(volumes)),

@@ -82,7 +82,7 @@ async def schedule(client: Client, options: Options) -> None:
         await stack.enter_async_context(informers)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         await informers.synced()
-        collector.settled()
+        collector.settled_soon()
         group.create_task(recorder.run())
         group.create_task(_measure(cluster))
         group.create_task(scheduler.run())

@@ -3,8 +3,8 @@
 Units: cpu in millis, everything else in whole units (bytes, pods, devices).
 
 Source: k8s.io/kubernetes/pkg/scheduler/framework/types.go (Resource), util/pod_resources.go (non-zero requests);
-component-helpers/resource (PodRequests); KEP-1287 (in-place resize), KEP-2837 (pod-level resources), KEP-753
-(sidecars).
+component-helpers/resource (PodRequests); KEP-1287 and KEP-5419 (in-place resize), KEP-2837 (pod-level resources),
+KEP-753 (sidecars).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def totals(pod: Object, least: Mapping[str, int] | None = None) -> Amounts:
             _add(asked, sidecars)
             _raise(peak, asked)
     _raise(together, peak)
-    for name, number in _parsed((spec.get("resources") or {}).get("requests")).items():
+    for name, number in _of_pod(pod).items():
         if name in _LEAST or name.startswith("hugepages-"):
             together[name] = number
     _add(together, _parsed(spec.get("overhead")))
@@ -127,6 +127,19 @@ def _running(pod: Object) -> Running:
 def _infeasible(status: Object) -> bool:
     pending = condition(status.get("conditions"), "PodResizePending")
     return pending is not None and pending.get("status") == "True" and pending.get("reason") == "Infeasible"
+
+
+def _of_pod(pod: Object) -> Amounts:
+    """What the pod as a whole asks for (pod-level resources), as it is being resized."""
+    asked = _parsed((pod["spec"].get("resources") or {}).get("requests"))
+    status = pod.get("status") or {}
+    if not asked or status.get("resources") is None:
+        return asked
+    given = _parsed(status["resources"].get("requests"))
+    _raise(given, _parsed(status.get("allocatedResources")))
+    if not _infeasible(status):
+        _raise(given, asked)
+    return given
 
 
 def _of_container(container: Object, running: Running, least: Mapping[str, int] | None) -> Amounts:

@@ -28,6 +28,7 @@ _LIVE_SECONDS = 240  # kubeadm's timeouts.controlPlaneComponentHealthCheck
 _ETCD_ALIVE, _ETCD_READY = "/metrics", "/health"
 """Debian's etcd has no /livez yet, and its /health asks for a quorum: to start the others again and again while one
 is missing would only keep it away for longer."""
+_ETCD_READY_SECONDS = 5  # between looks: each is an entry in the log of every member
 
 # More certificates of authorities, where systems have them. Source: kubeadm, caCertsExtraVolumePaths.
 _MORE_AUTHORITIES = (
@@ -70,7 +71,7 @@ def _etcd(config: ClusterConfiguration, root: Path) -> Object:
         "command": ["etcd", *components.etcd(config)],
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}},
         **alive.live(),
-        **ready.ready(),
+        **ready.ready(_ETCD_READY_SECONDS),
         **alive.start(),
     }
     said = Component(environment=config.etcd.environment)
@@ -165,8 +166,8 @@ class _Probe:
     def live(self) -> dict[str, Any]:
         return {"livenessProbe": self._asked(initialDelaySeconds=10, periodSeconds=10, failureThreshold=8)}
 
-    def ready(self) -> dict[str, Any]:
-        return {"readinessProbe": self._asked(periodSeconds=1, failureThreshold=3)}
+    def ready(self, period_seconds: int = 1) -> dict[str, Any]:
+        return {"readinessProbe": self._asked(periodSeconds=period_seconds, failureThreshold=3)}
 
     def start(self) -> dict[str, Any]:
         """Also names the port, which all three use."""

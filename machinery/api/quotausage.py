@@ -6,6 +6,7 @@ Source: k8s.io/kubernetes/pkg/quota/v1/evaluator/core, k8s.io/apiserver/pkg/quot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from machinery.api import labels, podresources, quantity
@@ -18,7 +19,7 @@ from machinery.api.catalogue import (
     SECRETS,
     SERVICES,
 )
-from machinery.api.meta import Object, annotations_of
+from machinery.api.meta import Object, annotations_of, parse_time
 from machinery.api.quantity import Quantity
 from machinery.api.resource import ResourceType
 
@@ -41,14 +42,14 @@ _CLASS_INFIX = ".storageclass.storage.k8s.io/"
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
-def usage(resource: ResourceType, obj: Object) -> Usage:
+def usage(resource: ResourceType, obj: Object, now: datetime | None = None) -> Usage:
     """What the object counts for, by the names that quotas use."""
     one = quantity.of(1)
     counted: Usage = {f"count/{resource.group_resource}": one}
-    if resource in _NAMED:
+    if resource in _NAMED and not (resource == PODS and _is_over(obj, now)):
         counted[_NAMED[resource]] = one
     if resource == PODS:
-        counted |= _pod_usage(obj)
+        counted |= _pod_usage(obj, now)
     elif resource == SERVICES:
         counted |= _service_usage(obj)
     elif resource == PERSISTENTVOLUMECLAIMS:
@@ -96,8 +97,19 @@ def missing_constraints(resource: ResourceType, obj: Object, names: Iterable[str
     return "; ".join(f"{name} for: {','.join(sorted(who))}" for name, who in sorted(lacking.items()))
 
 
-def _pod_usage(pod: Object) -> Usage:
+def _is_over(pod: Object, now: datetime | None) -> bool:
+    """Pods that have ended count as objects only, and so do those that should long be gone: of nodes that are lost."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return True
+    metadata = pod.get("metadata") or {}
+    gone, grace = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    if now is None or not gone or grace is None:
+        return False
+    return now > parse_time(gone) + timedelta(seconds=grace)
+
+
+def _pod_usage(pod: Object, now: datetime | None) -> Usage:
+    if _is_over(pod, now):
         return {}
     plain = pod if "spec" in pod else pod | {"spec": {}}
     return _compute(podresources.of_pod(plain, "requests"), podresources.of_pod(plain, "limits"))
@@ -141,7 +153,9 @@ def _claim_usage(claim: Object) -> Usage:
     if storage_class:
         counted[f"{storage_class}{_CLASS_INFIX}persistentvolumeclaims"] = quantity.of(1)
     if "storage" in requests:
-        amount = quantity.parse(requests["storage"])
+        # A claim that is shrunk back while it grows still counts for what is being allocated; whole bytes count.
+        allocated = ((claim.get("status") or {}).get("allocatedResources") or {}).get("storage") or "0"
+        amount = max(quantity.parse(requests["storage"]), quantity.parse(allocated)).rounded_up(0)
         counted["requests.storage"] = amount
         if storage_class:
             counted[f"{storage_class}{_CLASS_INFIX}requests.storage"] = amount
@@ -150,17 +164,27 @@ def _claim_usage(claim: Object) -> Usage:
 
 def in_scope(quota: Object, resource: ResourceType, obj: Object) -> bool:
     """Whether the quota's scopes include the object."""
+    scopes = scopes_of(quota)
+    return len(matching(scopes, resource, obj)) == len(scopes)
+
+
+def scopes_of(quota: Object) -> list[Object]:
+    """What a quota chooses objects by, as expressions."""
     spec = quota.get("spec") or {}
     scopes = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
-    scopes += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    return all(_matches(scope, resource, obj) for scope in scopes)
+    return scopes + list((spec.get("scopeSelector") or {}).get("matchExpressions") or ())
+
+
+def matching(scopes: Iterable[Object], resource: ResourceType, obj: Object) -> list[Object]:
+    """Those expressions that choose the object."""
+    return [scope for scope in scopes if _matches(scope, resource, obj)]
 
 
 def _matches(scope: Any, resource: ResourceType, obj: Object) -> bool:
     name = scope.get("scopeName")
     spec = obj.get("spec") or {}
     if resource == PERSISTENTVOLUMECLAIMS:
-        return name == "VolumeAttributesClass" and _selects(scope, spec.get("volumeAttributesClassName") or "")
+        return name == "VolumeAttributesClass" and any(_selects(scope, used) for used in _attributes_classes(obj))
     if resource != PODS:
         return False
     test: Callable[[], bool] | None = {
@@ -173,6 +197,17 @@ def _matches(scope: Any, resource: ResourceType, obj: Object) -> bool:
     if test is not None:
         return test()
     return name == "PriorityClass" and _selects(scope, spec.get("priorityClassName") or "")
+
+
+def _attributes_classes(claim: Object) -> list[str]:
+    """The VolumeAttributesClasses that a claim wants, has and is on its way to; [""] for none."""
+    spec, status = claim.get("spec") or {}, claim.get("status") or {}
+    named = {
+        spec.get("volumeAttributesClassName") or "",
+        status.get("currentVolumeAttributesClassName") or "",
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName") or "",
+    }
+    return sorted(named - {""}) or [""]
 
 
 def _selects(scope: Any, value: str) -> bool:

@@ -47,13 +47,19 @@ class Informer:
         label_selector: str = "",
         field_selector: str = "",
         transform: Callable[[Object], Object] | None = None,
+        newest_first: bool = False,
     ) -> None:
-        """`transform` may shrink objects before they are kept."""
+        """`transform` may shrink objects before they are kept.
+
+        With `newest_first`, handlers are told of a list's objects in the order in which they changed, the last one
+        first: it is what nobody has acted on yet if there was no watcher for a moment.
+        """
         self.resource = resource
         self._client = client
         self._namespace = namespace
         self._label_selector, self._field_selector = label_selector, field_selector
         self._transform = transform
+        self._newest_first = newest_first
         self._objects: dict[str, Object] = {}
         self._indexers: dict[str, IndexKeys] = {}
         self._indices: dict[str, dict[str, dict[str, Object]]] = {}
@@ -134,7 +140,8 @@ class Informer:
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
-        fresh = {key_of(obj): obj for obj in found.items}
+        items = sorted(found.items, key=_changed_at, reverse=True) if self._newest_first else found.items
+        fresh = {key_of(obj): obj for obj in items}
         for key in self._objects.keys() - fresh.keys():
             self._apply(key, None)
         for key, obj in fresh.items():
@@ -187,11 +194,18 @@ class Informer:
                 log.error("change handler failed", error=exc, trace=True, resource=self.resource.group_resource)
 
     def _enter(self, index: str, key: str, obj: Object) -> None:
-        for value in self._indexers[index](obj):
+        for value in self._index_values(index, obj):
             self._indices[index].setdefault(value, {})[key] = obj
 
+    def _index_values(self, index: str, obj: Object) -> tuple[str, ...]:
+        try:
+            return tuple(self._indexers[index](obj))
+        except Exception as exc:  # nor must a defect in one index stop the cache
+            log.error("index failed", error=exc, trace=True, resource=self.resource.group_resource, index=index)
+            return ()
+
     def _leave(self, index: str, key: str, obj: Object) -> None:
-        for value in self._indexers[index](obj):
+        for value in self._index_values(index, obj):
             entries = self._indices[index].get(value)
             if entries is not None:
                 entries.pop(key, None)
@@ -205,8 +219,10 @@ class Informers:
     Use as an async context manager: the reflectors run inside it. Informers asked for later start at once.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, newest_first: bool = False) -> None:
+        """`newest_first`: see Informer."""
         self._client = client
+        self._newest_first = newest_first
         self._made: dict[tuple[ResourceType, str, str, str], Informer] = {}
         self._tasks: dict[Informer, asyncio.Task[None]] = {}
         self._running = False
@@ -231,6 +247,7 @@ class Informers:
                 label_selector=label_selector,
                 field_selector=field_selector,
                 transform=transform,
+                newest_first=self._newest_first,
             )
             if self._running:
                 self._start(informer)
@@ -271,3 +288,9 @@ class Informers:
 
 def _version(obj: Object) -> str:
     return str(obj["metadata"].get("resourceVersion", ""))
+
+
+def _changed_at(obj: Object) -> int:
+    """Something that is the greater the later an object changed. Source: KEP-5504, comparable resource versions."""
+    version = _version(obj)
+    return int(version) if version.isdecimal() else 0

@@ -14,7 +14,6 @@ import ssl
 import sys
 import tempfile
 import time
-import timeit
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import aiohttp
 
 from machinery import pki
 from machinery.testing.etcd import free_ports, running_etcd
+from machinery.testing.speed import loop_milliseconds
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "benchmark-token"
@@ -140,12 +140,6 @@ async def measure(apibench: Path, url: str, pid: int, arguments: Sequence[str]) 
         yield json.loads(line)
     if await process.wait():
         raise SystemExit(f"{apibench} failed with status {process.returncode}")
-
-
-def loop_milliseconds() -> float:
-    """How long this machine takes, just now, for a loop that only Python's speed matters to: the best of five."""
-    words = {number: str(number) for number in range(1_000)}
-    return min(timeit.repeat(lambda: sum(len(words[n % 1_000]) for n in range(100_000)), number=1, repeat=5)) * 1e3
 
 
 def row(target: Target, found: float) -> str:

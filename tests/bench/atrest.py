@@ -21,6 +21,7 @@ from pathlib import Path
 
 from lab.hosts import cgroups
 from lab.layout import Layout
+from machinery.testing.speed import loop_milliseconds
 
 CPU_TARGET = 15.0
 """Percent of one core, for three control planes and two workers. kube-*'s own programs: about 18."""
@@ -128,6 +129,7 @@ def main() -> int:
         print(f"{name:<24}{count[name]:>10}{used[name] / lasted * 100:>13.2f}{memory[name] / (1 << 20):>10.0f}")
     cpu, gib = every / lasted * 100, sum(memory.values()) / (1 << 30)
     print(f"{'all':<24}{len(after):>10}{cpu:>13.2f}{gib * 1024:>10.0f}")
+    print(f"a loop of Python takes {loop_milliseconds():.1f} ms: compare like with like")
     print(f"target: {CPU_TARGET:g} % of one core, {MEMORY_TARGET:g} GiB; measured {cpu:.1f} %, {gib:.2f} GiB")
     return 0 if cpu <= CPU_TARGET and gib <= MEMORY_TARGET else 1
 

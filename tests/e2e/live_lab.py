@@ -26,6 +26,10 @@ SHARED = "PYTEST_XDIST_WORKER" in os.environ
 """Several processes run tests on one lab at the same time."""
 
 
+class CommandFailed(AssertionError):
+    """A program that a test ran said no."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveLab:
     """The real kubectl, the real `navarch`, and the hosts."""
@@ -77,7 +81,8 @@ def _run(argv: list[str], stdin: str | None, check: bool, seconds: float, enviro
         cwd=PROJECT,
         env=environment,
     )
-    assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    if check and done.returncode:
+        raise CommandFailed(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
 
 
@@ -86,14 +91,23 @@ Eventually = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
-    """Call until it returns something true, and return that; the last thing it returned is told when time is up."""
+    """Call until it returns something true, and return that; the last thing it returned is told when time is up.
+
+    A command that fails is one more thing that is not so yet: while a leader is elected, servers say so.
+    """
 
     def wait(ask: Callable[[], Any], seconds: float, what: str) -> Any:
         deadline = time.monotonic() + seconds
-        while not (found := ask()):
+        while not (found := asked(ask)) or isinstance(found, CommandFailed):
             assert time.monotonic() < deadline, f"not within {seconds} s: {what} (last seen: {found!r})"
             time.sleep(EVERY_SECONDS)
         return found
+
+    def asked(ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except CommandFailed as error:
+            return error
 
     return wait
 

@@ -16,7 +16,7 @@ pytest_plugins = ["live_lab"]
 pytestmark = pytest.mark.timeout(600)
 
 RULES = {
-    "iptables": ("iptables-save -t nat", "KUBE-SVC-"),
+    "iptables": ("iptables-save -t nat", "default/kubernetes:https cluster IP"),
     "ipvs": ("cat /proc/net/ip_vs", "TCP "),
     "nftables": ("nft list tables", "kube-proxy"),
 }

@@ -84,10 +84,12 @@ class ImageCollector:
             log.info("disk of images is too full", capacity=capacity, available=available, to_free=wanted)
             freed = await self.free(wanted)
             if freed < wanted:
-                raise CollectionError(
+                told = (
                     f"Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, "
                     f"but only found {freed} bytes eligible to free."
                 )
+                self._kit.teller.node("Warning", "FreeDiskSpaceFailed", told)
+                raise CollectionError(told)
 
     async def disk(self) -> tuple[int, int]:
         """(capacity, available) bytes of the disk that holds images. Raises CriError."""

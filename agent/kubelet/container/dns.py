@@ -18,6 +18,7 @@ from machinery.api.meta import Object
 MAX_NAMESERVERS = 3
 MAX_SEARCHES = 32
 MAX_SEARCH_CHARS = 2048
+MAX_DOMAIN_CHARS = 253  # some resolvers abort the program when a search path is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,15 @@ class DnsConfig:
         return pb.DNSConfig(servers=self.servers, searches=self.searches, options=self.options)
 
 
+NO_RESOLUTION = DnsConfig(("127.0.0.1",), (".",))
+"""Of a node without a resolv.conf: nothing is looked up anywhere."""
+
+
 def parse_resolv_conf(text: str) -> DnsConfig:
     """Read a resolv.conf."""
     servers: list[str] = []
     searches: list[str] = []
-    options: list[str] = []
+    options: dict[str, str] = {}
     for line in text.splitlines():
         fields = line.split("#", 1)[0].split(";", 1)[0].split()
         if not fields:
@@ -49,14 +54,14 @@ def parse_resolv_conf(text: str) -> DnsConfig:
             # The last search line counts; a trailing dot makes no difference to the resolver.
             searches = [part if part == "." else part.removesuffix(".") for part in fields[1:]]
         elif fields[0] == "options":
-            options = fields[1:]
-    return DnsConfig(tuple(servers), tuple(searches), tuple(options))
+            options |= {option.partition(":")[0]: option for option in fields[1:]}
+    return DnsConfig(tuple(servers), tuple(searches), tuple(options.values()))
 
 
 def host_config(path: str) -> DnsConfig:
     """The node's own configuration; an empty path turns name resolution off. Raises StartError."""
     if not path:
-        return DnsConfig(("127.0.0.1",), (".",))
+        return NO_RESOLUTION
     try:
         return parse_resolv_conf(Path(path).read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
@@ -72,14 +77,15 @@ def pod_config(pod: Object, host: DnsConfig, cluster_dns: Iterable[str], cluster
     if policy == "None":
         config = DnsConfig()
     elif in_cluster and servers:
-        config = DnsConfig(servers, _cluster_searches(pod, cluster_domain, host.searches), ("ndots:5",))
+        searches = () if host == NO_RESOLUTION else host.searches
+        config = DnsConfig(servers, _cluster_searches(pod, cluster_domain, searches), ("ndots:5",))
     else:
         if in_cluster:
             warnings.append(
                 (
                     "MissingClusterDNS",
                     f'pod: "{spec.describe(pod)}". kubelet does not have ClusterDNS IP configured and cannot create '
-                    f'Pod using "{policy}" policy. Falling back to "Default" policy.',
+                    f'Pod using "ClusterFirst" policy. Falling back to "Default" policy.',
                 )
             )
         config = replace(host, warnings=())
@@ -123,7 +129,7 @@ def _limited(config: DnsConfig) -> DnsConfig:
                 + " ".join(servers),
             )
         )
-    kept = searches[:MAX_SEARCHES]
+    kept = tuple(search for search in searches[:MAX_SEARCHES] if len(search) <= MAX_DOMAIN_CHARS)
     while len(" ".join(kept)) > MAX_SEARCH_CHARS:
         kept = kept[:-1]
     if kept != searches:

@@ -15,7 +15,7 @@ from agent.cri import api_pb2 as pb
 from agent.cri.client import CriClient
 from agent.cri.errors import CriError, CriUnavailable
 from agent.kubelet import metrics
-from agent.kubelet.backoff import Backoff, show
+from agent.kubelet.backoff import Backoff
 from agent.kubelet.container import pullsecrets
 from agent.kubelet.container.credentialproviders import CredentialProviders
 from agent.kubelet.container.errors import ImageError
@@ -23,6 +23,7 @@ from agent.kubelet.container.imagename import with_default_tag
 from agent.kubelet.settings import Settings
 from machinery.api import meta
 from machinery.api.meta import Object
+from machinery.settings import show_duration
 
 Tell = Callable[[str, str, str], None]
 """Records an event about the container: (Normal or Warning, reason, message)."""
@@ -146,8 +147,8 @@ class ImageManager:
         tell(
             "Normal",
             "Pulled",
-            f'Successfully pulled image "{wanted}" in {show(round(done_at - began_at, 3))} '
-            f"({show(round(done_at - asked_at, 3))} including waiting). Image size: {present.size} bytes.",
+            f'Successfully pulled image "{wanted}" in {show_duration(round(done_at - began_at, 3))} '
+            f"({show_duration(round(done_at - asked_at, 3))} including waiting). Image size: {present.size} bytes.",
         )
         return present
 

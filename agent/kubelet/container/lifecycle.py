@@ -16,7 +16,8 @@ from agent.kubelet.container import identity
 from agent.kubelet.container.model import RUNNING, UNKNOWN, Container, RuntimePod
 from agent.kubelet.kit import Kit
 from agent.kubelet.pods import spec
-from agent.kubelet.probes.handlers import SUCCESS, WARNING, Target
+from agent.kubelet.pods.fieldref import go_quote
+from agent.kubelet.probes.handlers import Target, find_port, joined
 from machinery.api import meta
 from machinery.api.meta import Object
 from machinery.log import get_logger
@@ -37,19 +38,31 @@ class Hooks:
         if handler.get("sleep"):
             await self._kit.clock.sleep(float(handler["sleep"]["seconds"]))
             return None
+        if not (handler.get("exec") or handler.get("httpGet")):  # tcpSocket was never one that could be run
+            return f"Cannot run handler: invalid handler: {orjson.dumps(handler).decode()}"
         runtime = self._kit.view.pod(meta.uid_of(pod))
         ips = self._kit.node.ips if spec.is_host_network(pod) else runtime.ips
         target = Target(pod, container, container_id, ips[0] if ips else "127.0.0.1")
         # No time of its own: the caller's grace period, or nothing, bounds it.
-        outcome = await self._kit.handlers.run(handler, target, 0 if handler.get("exec") else 30.0)
-        if outcome.result in (SUCCESS, WARNING):
-            return None
-        kind = next((k for k in ("exec", "httpGet", "tcpSocket") if handler.get(k)), "unknown")
-        shown = {"exec": "Exec", "httpGet": "HTTP", "tcpSocket": "TCP"}.get(kind, kind)
-        return (
-            f'{shown} lifecycle hook for Container "{container["name"]}" in Pod "{spec.describe(pod)}" failed - '
-            f"error: {outcome.output}"
-        )
+        of = f'for Container "{container["name"]}" in Pod "{spec.describe(pod)}" failed - error:'
+        if action := handler.get("exec"):
+            failed = await self._kit.handlers.exec_hook(action, target)
+            command = " ".join(str(part) for part in action.get("command") or ())
+            return (
+                f"Exec lifecycle hook ([{command}]) {of} {failed[0]}, message: {go_quote(failed[1])}"
+                if failed
+                else None
+            )
+        action = handler["httpGet"]
+        try:
+            failure, fell_back = await self._kit.handlers.http_hook(action, target)
+        except ValueError as error:  # a port that has no number
+            failure, fell_back = str(error), False
+        if fell_back:
+            where = joined(str(action.get("host") or target.pod_ip), find_port(action["port"], container))
+            told = f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded"
+            self._kit.teller.pod(pod, "Warning", "LifecycleHTTPFallback", told)
+        return f"HTTP lifecycle hook ({action.get('path') or ''}) {of} {failure}" if failure else None
 
     async def kill_failed(self, pod: Object, container: Object, container_id: str) -> None:
         """Stop a container whose postStart hook failed."""

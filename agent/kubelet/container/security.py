@@ -5,8 +5,10 @@ Source: kubelet's kuberuntime/security_context.go and securitycontext; pod API S
 
 from __future__ import annotations
 
+import glob
 import os.path
 from collections.abc import Sequence
+from functools import cache
 
 from agent.cri import api_pb2 as pb
 from agent.kubelet.container.errors import ContainerConfigError
@@ -27,7 +29,17 @@ MASKED_PATHS = (
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )
+_THROTTLING = "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"  # tells how busy neighbours are
 READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+@cache
+def masked_paths() -> tuple[str, ...]:
+    """What containers do not see of this machine."""
+    return (
+        *MASKED_PATHS,
+        *sorted(glob.glob(_THROTTLING), key=lambda path: int(path.split("/")[5].removeprefix("cpu"))),
+    )
 
 
 def namespaces(pod: Object, target_id: str = "", users: pb.UserNamespace | None = None) -> pb.NamespaceOption:
@@ -164,7 +176,7 @@ def of_container(
         supplemental_groups=supplemental_groups(pod, extra_groups),
         supplemental_groups_policy=_groups_policy(pod),
         no_new_privs=own.get("allowPrivilegeEscalation") is False,
-        masked_paths=() if unmasked or privileged else MASKED_PATHS,
+        masked_paths=() if unmasked or privileged else masked_paths(),
         readonly_paths=() if unmasked or privileged else READ_ONLY_PATHS,
         seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined)
         if privileged

@@ -27,6 +27,7 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _PERIOD_SECONDS = 10.0
+_IMMEDIATE_SECONDS = 1.0  # of grace, however long a pod would like to have
 REASON = "Evicted"
 _MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
@@ -98,7 +99,7 @@ class EvictionManager:
         for pod in ranking.ranked(threshold.signal, pods, uses):
             use = uses.get(meta.uid_of(pod), Use())
             told = ranking.message(threshold, seen.get(threshold.signal), pod, use)
-            grace = 0.0 if threshold.is_hard else self._soft_grace(pod)
+            grace = _IMMEDIATE_SECONDS if threshold.is_hard else self._soft_grace(pod)
             if self._end(pod, told, grace):
                 EVICTIONS.labels(threshold.signal).inc()
                 return
@@ -126,7 +127,7 @@ class EvictionManager:
             use = uses.get(meta.uid_of(pod), Use())
             told = ranking.over_own_limits(pod, use, await self._observer.empty_dirs(pod), use.container_disk)
             if told:
-                self._end(pod, told, 0.0)
+                self._end(pod, told, _IMMEDIATE_SECONDS)
 
     def _end(self, pod: Object, told: str, grace_seconds: float) -> bool:
         disrupted = conditions.make(conditions.DISRUPTION_TARGET, True, "TerminationByKubelet", told)

@@ -41,15 +41,16 @@ def ranked(signal: str, pods: Iterable[Object], uses: Mapping[str, Use]) -> list
 
     def order(pod: Object) -> tuple[int, ...]:
         use = uses.get(meta.uid_of(pod), Use())
+        known = meta.uid_of(pod) in uses  # of whom nothing is known goes first
         if resource == "memory":
             asked = _requested(pod, "memory")
-            return (-(use.memory > asked), _priority(pod), asked - use.memory)
+            return (known, -(use.memory > asked), _priority(pod), asked - use.memory)
         if resource == "ephemeral-storage":
             asked = _requested(pod, "ephemeral-storage")
-            return (-(use.disk > asked), _priority(pod), asked - use.disk)
+            return (known, -(use.disk > asked), _priority(pod), asked - use.disk)
         if resource == "inodes":
-            return (_priority(pod), -use.inodes)
-        return (_priority(pod), -use.processes)
+            return (known, -(use.inodes > 0), _priority(pod), -use.inodes)
+        return (_priority(pod), known, -use.processes)
 
     return sorted(pods, key=order)
 

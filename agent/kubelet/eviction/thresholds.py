@@ -21,6 +21,8 @@ IMAGEFS, IMAGEFS_INODES = "imagefs.available", "imagefs.inodesFree"
 CONTAINERFS, CONTAINERFS_INODES = "containerfs.available", "containerfs.inodesFree"
 PIDS = "pid.available"
 
+_PRECISION = 1_000_000  # of percentages, in parts of one
+
 CONDITIONS = {
     MEMORY_AVAILABLE: MEMORY,
     ALLOCATABLE_MEMORY: MEMORY,
@@ -75,12 +77,7 @@ class Threshold:
 def parsed(text: str, capacity: int) -> int:
     """An amount or a percentage of a capacity. Raises SettingsError."""
     try:
-        if text.endswith("%"):
-            share = float(text[:-1])
-            if not 0 <= share <= 100:
-                raise ValueError("a percentage from 0% to 100% is needed")
-            return int(capacity * share / 100)
-        return quantity.parse(text).value()
+        return int(capacity * float(text[:-1]) / 100) if text.endswith("%") else quantity.parse(text).value()
     except ValueError as error:
         raise SettingsError(f"eviction threshold {text!r}: {error}") from error
 
@@ -97,8 +94,12 @@ def configured(settings: Settings) -> list[Threshold]:
         if _counts(signal, text):
             found.append(Threshold(signal, text, common.duration(grace)))
     reclaims = settings.eviction_minimum_reclaim
-    for signal in [*reclaims, *settings.eviction_soft_grace]:
+    for signal, grace in settings.eviction_soft_grace.items():
         _check(signal)
+        if common.duration(grace) < 0:
+            raise SettingsError(f"invalid eviction grace period specified: {signal}, must be a positive value")
+    for signal, text in reclaims.items():
+        _check_reclaim(signal, text)
     found = [Threshold(t.signal, t.text, t.grace_seconds, reclaims.get(t.signal, "")) for t in found]
     if "pods" in settings.enforce_allocatable:
         memory = next((t for t in found if t.is_hard and t.signal == MEMORY_AVAILABLE), None)
@@ -109,8 +110,24 @@ def configured(settings: Settings) -> list[Threshold]:
 
 def _counts(signal: str, text: str) -> bool:
     _check(signal)
-    parsed(text, 1)
-    return text not in ("0%", "100%")
+    if text in ("0%", "100%"):
+        return False
+    if not text.endswith("%") and parsed(text, 1) <= 0:
+        raise SettingsError(f"eviction threshold {signal} must be positive: {text}")
+    parts = parsed(text, 100 * _PRECISION) if text.endswith("%") else 0
+    if parts < 0:
+        raise SettingsError(f"eviction percentage threshold {signal} must be >= 0%: {text}")
+    if parts > 100 * _PRECISION:
+        raise SettingsError(f"eviction percentage threshold {signal} must be <= 100%: {text}")
+    return True
+
+
+def _check_reclaim(signal: str, text: str) -> None:
+    _check(signal)
+    if text.endswith("%") and parsed(text, 100 * _PRECISION) <= 0:
+        raise SettingsError(f"eviction percentage minimum reclaim {signal} must be positive: {text}")
+    if not text.endswith("%") and parsed(text, 1) < 0:
+        raise SettingsError(f"negative eviction minimum reclaim specified for {signal}")
 
 
 def _check(signal: str) -> None:

@@ -17,7 +17,6 @@ from agent.kubelet.flags import Options
 from agent.kubelet.node import capacity, conditions
 from agent.kubelet.node.capacity import Amounts
 from agent.kubelet.node.machine import Machine
-from agent.kubelet.version import KUBERNETES_VERSION
 from machinery.api import meta
 from machinery.api.catalogue import NODES
 from machinery.api.meta import Object
@@ -25,6 +24,7 @@ from machinery.client.rest import STRATEGIC, Client
 from machinery.clock import Clock
 from machinery.errors import AlreadyExists, NotFound, StatusError, TransportError
 from machinery.log import get_logger
+from machinery.version import KUBERNETES_VERSION
 
 log = get_logger(__name__)
 
@@ -175,6 +175,12 @@ class NodeRegistrar:
         self._reported_at = time.monotonic()
         return None
 
+    def _declared(self) -> list[str]:
+        declared = ["RestartAllContainersOnContainerExits"]
+        if self._inputs.options.settings.cpu_manager_policy != "static":  # CPUs of their own stay what they are
+            declared.insert(0, "GuaranteedQoSPodCPUResize")
+        return declared
+
     def _tell_changes(self, now: Sequence[Object]) -> None:
         for condition in now:
             kind, status = condition["type"], condition["status"]
@@ -221,7 +227,7 @@ class NodeRegistrar:
             },
             "images": self._images,
             # What pods may ask of a node that not every kubelet has yet (KEP-5328).
-            "declaredFeatures": ["RestartAllContainersOnContainerExits"],
+            "declaredFeatures": self._declared(),
         }
         if options.cloud_provider:
             # Addresses are the cloud controller manager's to say.

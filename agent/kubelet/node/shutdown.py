@@ -61,12 +61,6 @@ def groups(settings: Settings) -> list[Group]:
             raise SettingsError("shutdownGracePeriodByPodPriority: priority and shutdownGracePeriodSeconds are needed")
         found.append(Group(entry["priority"], float(seconds)))
     total, critical = settings.shutdown_seconds, settings.shutdown_critical_seconds
-    if found and (total or critical):
-        raise SettingsError(
-            "Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"
-        )
-    if critical > total:
-        raise SettingsError("shutdownGracePeriodCriticalPods must be <= shutdownGracePeriod")
     if total:
         found = [Group(0, total - critical), Group(spec.SYSTEM_CRITICAL_PRIORITY, critical)]
     return sorted(found, key=lambda group: group.priority)

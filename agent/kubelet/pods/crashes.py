@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.kubelet.backoff import Backoff, show
+from agent.kubelet.backoff import Backoff
 from agent.kubelet.container.identity import container_hash
 from agent.kubelet.container.model import EXITED, RuntimePod
 from agent.kubelet.pods import spec
 from machinery.api import meta
 from machinery.api.meta import Object
+from machinery.settings import show_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def crash_pause(crashes: Backoff, pod: Object, container: Object, runtime: Runti
         name, described = container["name"], spec.describe(pod)
         return CrashPause(
             left,
-            f"back-off {show(crashes.pause(key))} restarting failed container={name} pod={described}",
+            f"back-off {show_duration(crashes.pause(key))} restarting failed container={name} pod={described}",
             f"Back-off restarting failed container {name} in pod {described}",
         )
     crashes.next(key, ended_at)

@@ -32,10 +32,11 @@ class PodFacts:
 
 def _quoted(pairs: Mapping[str, str]) -> str:
     # Go's %q of each value: backslashes, quotes and control characters escaped.
-    return "\n".join(f"{key}={_go_quote(pairs[key])}" for key in sorted(pairs))
+    return "\n".join(f"{key}={go_quote(pairs[key])}" for key in sorted(pairs))
 
 
-def _go_quote(text: str) -> str:
+def go_quote(text: str) -> str:
+    """A text as Go's %q shows it."""
     escapes = {
         "\\": "\\\\",
         '"': '\\"',
@@ -53,6 +54,8 @@ def _go_quote(text: str) -> str:
             out.append(escapes[char])
         elif ord(char) < 0x20 or ord(char) == 0x7F:
             out.append(f"\\x{ord(char):02x}")
+        elif not char.isprintable():
+            out.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
         else:
             out.append(char)
     return '"' + "".join(out) + '"'

@@ -6,7 +6,7 @@ Source: k8s.io/kubernetes apis/core/v1/helper/qos; kubelet's qos/policy.go; KEP-
 from __future__ import annotations
 
 from agent.kubelet.pods import spec
-from machinery.api import quantity
+from machinery.api import podresources, quantity
 from machinery.api.meta import Object
 
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
@@ -53,15 +53,25 @@ def oom_score_adj(pod: Object, container: Object, memory_capacity_bytes: int) ->
         return _GUARANTEED_OOM
     if kind == BEST_EFFORT:
         return _BEST_EFFORT_OOM
-    request = _amounts(container.get("resources"), "requests").get("memory")
-    asked = request.value() if request is not None else 0
-    adjust = 1000 - (1000 * asked) // max(memory_capacity_bytes, 1)
+    asked = _memory_request(container)
     if any(c["name"] == container["name"] for c in spec.init_containers(pod)) and spec.is_sidecar(container):
-        apps = [1000 - (1000 * _memory_request(c)) // max(memory_capacity_bytes, 1) for c in spec.containers(pod)]
-        adjust = min([adjust, *apps])
+        # A sidecar does not go before all of those that need it.
+        asked = max(asked, min(_memory_request(c) for c in spec.containers(pod)))
+    adjust = 1000 - (1000 * (asked + _unallocated_share(pod))) // max(memory_capacity_bytes, 1)
     if adjust < 1000 + _GUARANTEED_OOM:
         return 1000 + _GUARANTEED_OOM
     return 999 if adjust == _BEST_EFFORT_OOM else int(adjust)
+
+
+def _unallocated_share(pod: Object) -> int:
+    """Each container's part of the memory that the pod requests as a whole, and none of its containers does."""
+    of_pod = _amounts(pod["spec"].get("resources"), "requests").get("memory")
+    if of_pod is None:
+        return 0
+    own = {name: value for name, value in pod["spec"].items() if name not in ("resources", "overhead")}
+    allocated = podresources.of_pod({**pod, "spec": own}).get("memory")
+    left = of_pod.value() - (allocated.value() if allocated is not None else 0)
+    return left // (len(spec.containers(pod)) + len(spec.init_containers(pod)))
 
 
 def _memory_request(container: Object) -> int:

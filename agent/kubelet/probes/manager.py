@@ -218,7 +218,7 @@ class ProbeManager:
         """True, False, or None when the probe could not be done."""
         outcome = Outcome(UNKNOWN)
         for _ in range(_TRIES):
-            outcome = await self._handlers.run(probe.handler, target, probe.timeout_seconds, kind)
+            outcome = await self._handlers.run(probe.handler, target, probe.timeout_seconds)
             if outcome.result != UNKNOWN:
                 break
         pod, name, title = target.pod, target.container["name"], kind.capitalize()

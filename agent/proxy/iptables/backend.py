@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.command import CommandError, CommandResult, run
+from agent.proxy import metrics
 from agent.proxy.errors import BackendError
 from agent.proxy.generation import ruleset_generation
 from agent.proxy.iptables import saved
-from agent.proxy.iptables.restore import takeover_text
+from agent.proxy.iptables.counting import rules_written
+from agent.proxy.iptables.restore import TABLES, takeover_text
 from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.model import Family, PortRules, ServicePortName
 from agent.proxy.settings import RuleSettings
@@ -23,6 +25,7 @@ class IptablesBackend:
 
     def __init__(self, settings: RuleSettings) -> None:
         self._program = "iptables" if settings.family is Family.IPV4 else "ip6tables"
+        self._family = settings.family.api_name
         self._ruleset = Ruleset(settings)
         self._writes_nftables: bool | None = None
         self._state: int | bytes | None = None
@@ -62,11 +65,15 @@ class IptablesBackend:
             version = await _run(self._program, "--version")
             self._writes_nftables = b"nf_tables" in version.stdout
         before = ruleset_generation() if self._writes_nftables else 0
+        written = rules_written(text)
         try:
             await checked(f"{self._program}-restore", "--noflush", "-w", LOCK_SECONDS, stdin=text)
         except BackendError:
             self._state = None
             raise
+        for table in TABLES:
+            metrics.IPTABLES_RULES.labels(self._family, table).set(self._ruleset.counts[table])
+            metrics.IPTABLES_RULES_WRITTEN.labels(self._family, table).set(written[table])
         if not self._writes_nftables:
             self._state = saved.digest((await self._save()).stdout)
             return

@@ -1,8 +1,10 @@
 """From the PortRules of one service port to its chains and its entries in the shared chains: pure, and stable.
 
-The chains are upstream's, with two differences.  KUBE-SERVICES and its like lead to one chain for each last byte of the
-address (KUBE-SERVICES-2A), so that neither a packet nor a change has to do with all services; and a port without client
-affinity has its endpoints in its KUBE-SVC chain and not in a KUBE-SEP chain each, which makes a third of the chains.
+The chains are upstream's, with three differences, for at every change the kernel goes through all chains and rules that
+a jump leads to (decision 55).  KUBE-SERVICES and its like lead to one chain for each last byte of the address
+(KUBE-SERVICES-2A), so that neither a packet nor a change has to do with all services.  A port without client affinity
+has its endpoints in its KUBE-SVC chain and not in a KUBE-SEP chain each.  And where nothing but the port's cluster IP
+would lead to that chain, and its endpoints are few, its rules stand where the jump to it would be.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from agent.proxy.nftables.rendering import allowed_sources
 from agent.proxy.settings import RuleSettings
 
 _PORTS_A_SHARD = 64
+_INLINE_ENDPOINTS = 8  # more than these make their shard long for the packets of its other services
 
 
 class Shard(NamedTuple):
@@ -88,19 +91,18 @@ class _Rendering:
         self.rules = rules
         self.settings = settings
         self.out = Rendered()
-        self.hash = port_hash(rules.name)
         protocol = rules.name.protocol
         self.protocol = f"-m {protocol} -p {protocol}"
 
     def done(self) -> Rendered:
         rules = self.rules
-        self._internal()
         for ip in rules.external_ips:
             self._external(ip, "external IP", self._external_chain)
         for ip in rules.load_balancer_ips:
             self._external(ip, "loadbalancer IP", self._balancer_chain)
         if rules.node_port:
             self._node_port()
+        self._internal()
         if rules.health_check_node_port:
             said = comment(f"{rules.name.service} health check node port")
             rule = f"{said} -m tcp -p tcp --dport {rules.health_check_node_port} -j ACCEPT"
@@ -120,13 +122,25 @@ class _Rendering:
             self._refuse(by_address(FILTER_SERVICES, ip), self._to(ip), rules.internal_refusal)
             return
         said = comment(f"{rules.name} cluster IP")
-        chain = self._own_chain(local=rules.internal_local)
-        self.out.entries[by_address(NAT_SERVICES, ip)].append(f"{said} {self._to(ip)} -j {chain}")
         outside = "" if self.settings.masquerade_all else not_from_pod(self.settings.local)
-        if outside or self.settings.masquerade_all:
-            name = ChainName("nat", chain)
-            mark = f"{said} {outside} {self._to(ip)} -j {MARK_MASQ}".replace("  ", " ")
-            self.out.chains[name] = (mark, *self.out.chains[name])
+        masquerading = bool(outside) or self.settings.masquerade_all
+        mark = [f"{said} {outside} {self._to(ip)} -j {MARK_MASQ}".replace("  ", " ")] if masquerading else []
+        shard = self.out.entries[by_address(NAT_SERVICES, ip)]
+        if self._stands_alone():
+            endpoints = rules.local if rules.internal_local else rules.cluster
+            choices = self._spread(endpoints, self._to(ip))
+            shard += [*mark, *choices] if mark else [f"{said} {choices[0]}", *choices[1:]]
+            return
+        chain = self._own_chain(local=rules.internal_local)
+        shard.append(f"{said} {self._to(ip)} -j {chain}")
+        name = ChainName("nat", chain)
+        self.out.chains[name] = (*mark, *self.out.chains[name])
+
+    def _stands_alone(self) -> bool:
+        """Whether the cluster IP's rules need no chain of their own."""
+        rules = self.rules
+        count = len(rules.local if rules.internal_local else rules.cluster)
+        return 0 < count <= _INLINE_ENDPOINTS and not rules.affinity_seconds and not self.out.chains
 
     def _external(self, ip: str, what: str, chain: Callable[[], str]) -> None:
         rules = self.rules
@@ -157,7 +171,7 @@ class _Rendering:
     def _external_chain(self) -> str:
         """The chain for traffic from outside; pods and the node itself are let in everywhere, as if from outside."""
         rules = self.rules
-        name = ChainName("nat", f"KUBE-EXT-{self.hash}")
+        name = ChainName("nat", f"KUBE-EXT-{port_hash(self.rules.name)}")
         if name in self.out.chains:
             return name.chain
         everywhere = self._own_chain(local=False)
@@ -185,7 +199,7 @@ class _Rendering:
         external = self._external_chain()
         if rules.source_ranges is None:
             return external
-        name = ChainName("nat", f"KUBE-FW-{self.hash}")
+        name = ChainName("nat", f"KUBE-FW-{port_hash(self.rules.name)}")
         if name not in self.out.chains:
             allowed = allowed_sources(rules.source_ranges, rules.load_balancer_ips, self.settings)
             said = comment(f"{rules.name} loadbalancer IP")
@@ -198,19 +212,20 @@ class _Rendering:
     def _own_chain(self, *, local: bool) -> str:
         """The port's chain that balances over the cluster's or the node's endpoints."""
         rules = self.rules
-        name = ChainName("nat", f"{'KUBE-SVL' if local else 'KUBE-SVC'}-{self.hash}")
+        name = ChainName("nat", f"{'KUBE-SVL' if local else 'KUBE-SVC'}-{port_hash(self.rules.name)}")
         if name not in self.out.chains:
             endpoints = rules.local if local else rules.cluster
-            self.out.chains[name] = self._sticky(endpoints) if rules.affinity_seconds else self._spread(endpoints)
+            steps = self._sticky(endpoints) if rules.affinity_seconds else self._spread(endpoints)
+            self.out.chains[name] = tuple(steps)
         return name.chain
 
-    def _spread(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
-        return tuple(
-            f"{comment(f'{self.rules.name} -> {e}')} {self.protocol}{chance} -j DNAT --to-destination {e}"
+    def _spread(self, endpoints: Sequence[Endpoint], match: str = "") -> list[str]:
+        return [
+            f"{match or self.protocol}{chance} -j DNAT --to-destination {e}"
             for e, chance in zip(endpoints, chances(len(endpoints)), strict=True)
-        )
+        ]
 
-    def _sticky(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+    def _sticky(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """Where the client went before, for as long as it is remembered; otherwise anywhere."""
         rules = self.rules
         remembered, choices = [], []
@@ -224,7 +239,7 @@ class _Rendering:
             self.out.chains[ChainName("nat", chain)] = (
                 f"{comment(str(rules.name))} -m recent --name {chain} --set {to}",
             )
-        return (*remembered, *choices)
+        return [*remembered, *choices]
 
 
 def chances(count: int) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
+from agent.proxy.iptables.counting import rules_in, rules_of
 from agent.proxy.iptables.rendering import Rendered, Shard, render
 from agent.proxy.iptables.restore import restore_text, takeover_text
 from agent.proxy.iptables.saved import Saved
@@ -20,6 +22,7 @@ class Ruleset:
         self._rules: dict[ServicePortName, PortRules] = {}
         self._shards: dict[Shard, dict[ServicePortName, list[str]]] = {}
         self._led: dict[ChainName, set[Shard]] = {}  # the shards that a parent has rules to
+        self.counts = Counter[str]()  # table -> rules of ours in it
 
     def change(self, changes: Mapping[ServicePortName, PortRules | None]) -> bytes:
         """Take the changes in; returns the input that brings tables with the old content up to date, or b""."""
@@ -32,6 +35,8 @@ class Ruleset:
                 continue
             was = render(old, self.settings) if old else Rendered()
             now = render(new, self.settings) if new else Rendered()
+            self.counts.subtract(rules_of(was))
+            self.counts.update(rules_of(now))
             removed |= was.chains.keys() - now.chains.keys()
             written |= {chain: rules for chain, rules in now.chains.items() if was.chains.get(chain) != rules}
             for shard in was.entries.keys() | now.entries.keys():
@@ -48,9 +53,11 @@ class Ruleset:
         """Take `everything` as the whole content; returns the input that makes tables that hold `now` exactly that."""
         self._rules = dict(everything)
         self._shards, self._led = {}, {}
+        self.counts = rules_in(heads(self.settings).items())
         written: dict[ChainName, tuple[str, ...]] = {}
         for name, rules in sorted(everything.items()):
             made = render(rules, self.settings)
+            self.counts.update(rules_of(made))
             written |= made.chains
             for shard, entries in made.entries.items():
                 self._enter(shard, name, entries)
@@ -76,6 +83,7 @@ class Ruleset:
             if shard.suffix:
                 written[shard.name] = self._content(shard)
             if not shard.suffix or shard not in led:
+                self.counts[shard.parent.table] += int(bool(shard.suffix))
                 led.add(shard)
                 fixed = fixed or heads(self.settings)
                 written[shard.parent] = fixed[shard.parent]

@@ -16,7 +16,7 @@ from agent.proxy.iptables.backend import LOCK_SECONDS, checked
 from agent.proxy.iptables.restore import takeover_text
 from agent.proxy.ipvs import ipset
 from agent.proxy.ipvs.claims import Claims
-from agent.proxy.ipvs.kernel import IpvsKernel, is_within, kernel_has_ipvs
+from agent.proxy.ipvs.kernel import IpvsKernel, is_within
 from agent.proxy.ipvs.rendering import Member, Rendered, Service, VirtualServer, render
 from agent.proxy.ipvs.skeleton import JUMPS, chains
 from agent.proxy.model import Endpoint, Family, PortRules, ServicePortName
@@ -30,6 +30,7 @@ _SYSCTLS = {
     "ipv4/vs/expire_quiescent_template": 1,
     "ipv4/ip_forward": 1,
 }
+_STRICT_ARP = {"ipv4/conf/all/arp_ignore": 1, "ipv4/conf/all/arp_announce": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,11 @@ class IpvsBackend:
         self._servers, self._addresses, self._members = Claims(), Claims(), Claims()
         for name, value in _SYSCTLS.items():
             sysctl.write(name, value)
+        if self._settings.ipvs_strict_arp:
+            for name, value in _STRICT_ARP.items():
+                sysctl.write(name, value)
         async with IpvsKernel(self._family) as kernel:
+            await kernel.set_timeouts(*self._settings.ipvs_timeouts)
             local = await kernel.addresses()
             self._node_ips = self._serving(ip for ip, ours in local.items() if not ours)
             for port, rules in sorted(everything.items()):
@@ -224,8 +229,6 @@ class IpvsBackend:
 
 async def clean_up(family: Family, excluded: tuple[str, ...] = ()) -> None:
     """Remove virtual servers, the dummy link, the rules and the sets of a family. Raises BackendError."""
-    if not kernel_has_ipvs():
-        return
     async with IpvsKernel(family) as kernel:
         if await kernel.device(make=False) is not None:
             for server in await kernel.services():

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Self
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.ipvs import AsyncIPVS, IPVSDest, IPVSService
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.generic.ipvs import GENL_NAME, ipvsmsg
+from pyroute2.netlink.generic.ipvs import GENL_NAME, GENL_VERSION, IPVS_CMD_SET_CONFIG, ipvsmsg
 
 from agent.proxy.errors import BackendError
 from agent.proxy.ipvs.rendering import Service, VirtualServer
@@ -36,12 +36,37 @@ _FULL_MASK = {Family.IPV4: "255.255.255.255", Family.IPV6: socket.inet_ntoa(stru
 _LINK_SCOPE, _NO_DAD = 253, 0x02
 
 
+class _Config(genlmsg):  # type: ignore[misc]
+    """A message about IPVS as a whole; pyroute2's has no types for it."""
+
+    prefix = "IPVS_CMD_ATTR_"
+    nla_map = (
+        ("IPVS_CMD_ATTR_UNSPEC", "none"),
+        ("IPVS_CMD_ATTR_SERVICE", "hex"),
+        ("IPVS_CMD_ATTR_DEST", "hex"),
+        ("IPVS_CMD_ATTR_DAEMON", "hex"),
+        ("IPVS_CMD_ATTR_TIMEOUT_TCP", "uint32"),
+        ("IPVS_CMD_ATTR_TIMEOUT_TCP_FIN", "uint32"),
+        ("IPVS_CMD_ATTR_TIMEOUT_UDP", "uint32"),
+    )
+
+
+class _Servers(AsyncIPVS):  # type: ignore[misc]
+    """IPVS' own netlink, with what pyroute2 does not send."""
+
+    async def set_config(self, attributes: Sequence[tuple[str, int]]) -> None:
+        message = _Config()
+        message["cmd"], message["version"] = IPVS_CMD_SET_CONFIG, GENL_VERSION
+        message["attrs"] = list(attributes)
+        await self._do_request(message, msg_flags=NLM_F_REQUEST | NLM_F_ACK)
+
+
 class IpvsKernel:
     """Virtual servers and addresses of one family in this network namespace. Use as an async context manager."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._servers = AsyncIPVS()
+        self._servers = _Servers()
         self._route = AsyncIPRoute()
         self._stack = contextlib.AsyncExitStack()
 
@@ -79,6 +104,15 @@ class IpvsKernel:
                 timeout = said["IPVS_SVC_ATTR_TIMEOUT"] if persistent else 0
                 found[server] = (Service(said["IPVS_SVC_ATTR_SCHED_NAME"], timeout, tuple(sorted(weights))), weights)
         return found
+
+    async def set_timeouts(self, tcp_seconds: int, tcp_fin_seconds: int, udp_seconds: int) -> None:
+        """How long connections without packets are remembered, of all virtual servers; 0 leaves it as it is."""
+        names = ("TIMEOUT_TCP", "TIMEOUT_TCP_FIN", "TIMEOUT_UDP")
+        pairs = zip(names, (tcp_seconds, tcp_fin_seconds, udp_seconds), strict=True)
+        given = [(f"IPVS_CMD_ATTR_{name}", seconds) for name, seconds in pairs if seconds]
+        if given:
+            with _mapped("IPVS timeouts"):
+                await self._servers.set_config(given)
 
     async def endpoints(self, server: VirtualServer) -> dict[Endpoint, tuple[int, int]]:
         """(weight, connections) of every endpoint of a virtual server."""
@@ -171,11 +205,6 @@ class IpvsKernel:
         length = 32 if self._family is Family.IPV4 else 128
         with _mapped(f"address {ip}", gone_is_well=True):
             await self._route.addr("del", index=device, address=ip, prefixlen=length)
-
-
-def kernel_has_ipvs() -> bool:
-    """Whether this kernel has IPVS now: where its module is not loaded, there is nothing of it."""
-    return os.path.exists("/proc/thread-self/net/ip_vs")
 
 
 def is_within(ip: str, ranges: tuple[str, ...]) -> bool:

@@ -1,6 +1,7 @@
 """--admission-control-config-file: an AdmissionConfiguration with what each plugin needs.
 
-Source: apiserver.config.k8s.io/v1 AdmissionConfiguration; pod-security.admission.config.k8s.io/v1.
+Source: apiserver.config.k8s.io/v1 AdmissionConfiguration, ResourceQuotaConfiguration;
+pod-security.admission.config.k8s.io/v1.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ def _read(path: Path) -> Object:
     if not isinstance(whole, dict):
         raise SettingsError(f"{_FLAG}: {path} holds no object")
     return whole
+
+
+def limited_resources(configuration: Object | None) -> list[Object]:
+    """What a ResourceQuotaConfiguration lets be used within a quota only. Raises SettingsError."""
+    limited = (configuration or {}).get("limitedResources") or []
+    if not isinstance(limited, list) or not all(isinstance(item, dict) and item.get("resource") for item in limited):
+        raise SettingsError("ResourceQuota: limitedResources must be a list of resources")
+    return limited
 
 
 def pod_security(configuration: Object | None) -> PodSecuritySettings:

@@ -16,6 +16,7 @@ from controlplane.apiserver.admission.certificates import (
     ClusterTrustBundleAttest,
 )
 from controlplane.apiserver.admission.contract import Plugin
+from controlplane.apiserver.admission.declaredfeatures import NodeDeclaredFeatureValidator
 from controlplane.apiserver.admission.eventratelimit import EventRateLimit
 from controlplane.apiserver.admission.limitranger import LimitRanger
 from controlplane.apiserver.admission.namespacelifecycle import NamespaceLifecycle
@@ -112,14 +113,16 @@ _ALL: dict[str, Make | None] = {
     "DenyServiceExternalIPs": lambda p: DenyServiceExternalIPs(),
     "PodTopologyLabels": lambda p: PodTopologyLabels(p.reader),
     "PodGroupWorkloadExists": None,
-    "NodeDeclaredFeatureValidator": None,
+    "NodeDeclaredFeatureValidator": lambda p: NodeDeclaredFeatureValidator(p.reader),
     "JobValidation": None,
     "PodResizeValidator": None,
     "MutatingAdmissionPolicy": lambda p: MutatingAdmissionPolicy(p.reader, p.authorize),
     "MutatingAdmissionWebhook": lambda p: MutatingAdmissionWebhook(p.reader, p.client, p.authorize),
     "ValidatingAdmissionPolicy": lambda p: ValidatingAdmissionPolicy(p.reader, p.authorize),
     "ValidatingAdmissionWebhook": lambda p: ValidatingAdmissionWebhook(p.reader, p.client, p.authorize),
-    "ResourceQuota": lambda p: ResourceQuota(p.reader, p.loopback),
+    "ResourceQuota": lambda p: ResourceQuota(
+        p.reader, p.loopback, configuration.limited_resources(p.configured.get("ResourceQuota"))
+    ),
     "AlwaysDeny": lambda p: AlwaysDeny(),
 }
 

@@ -9,7 +9,7 @@ Source: k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.plugin import CREATE, UPDATE, BasePlugin, refuse, subject
@@ -19,8 +19,8 @@ from machinery.api import quantity
 from machinery.api.catalogue import NAMESPACES, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object, name_of
 from machinery.api.quantity import ZERO, Quantity
-from machinery.api.quotausage import Usage, in_scope, missing_constraints, relevant, usage
-from machinery.errors import Conflict, InternalError, NotFound
+from machinery.api.quotausage import Usage, in_scope, matching, missing_constraints, relevant, scopes_of, usage
+from machinery.errors import Conflict, InternalError, NotFound, StatusError
 
 _ATTEMPTS = 10
 _CHANGING = (SERVICES, PERSISTENTVOLUMECLAIMS)
@@ -32,8 +32,9 @@ class ResourceQuota(BasePlugin):
 
     name = "ResourceQuota"
 
-    def __init__(self, reader: Reader, loopback: Loopback) -> None:
+    def __init__(self, reader: Reader, loopback: Loopback, limited: Sequence[Object] = ()) -> None:
         self._reader = reader
+        self._limited = limited  # `limitedResources` of a ResourceQuotaConfiguration
         self._loopback = loopback
         self._locks: dict[str, asyncio.Lock] = {}  # by namespace, while somebody charges
 
@@ -52,7 +53,7 @@ class ResourceQuota(BasePlugin):
     async def validate(self, operation: Operation) -> None:
         """Raises Forbidden."""
         namespace = operation.namespace
-        if not any(True for _ in self._reader.list(RESOURCEQUOTAS, namespace)):
+        if not self._limited and not any(True for _ in self._reader.list(RESOURCEQUOTAS, namespace)):
             return
         lock = self._locks.setdefault(namespace, asyncio.Lock())
         try:
@@ -65,7 +66,7 @@ class ResourceQuota(BasePlugin):
     async def _charge(self, operation: Operation) -> None:
         quotas = list(self._reader.list(RESOURCEQUOTAS, operation.namespace))
         for _ in range(_ATTEMPTS):
-            changed = charged(operation, quotas)
+            changed = charged(operation, quotas, self._limited)
             if not changed or operation.dry_run:
                 return
             if await self._write(changed):
@@ -86,13 +87,13 @@ class ResourceQuota(BasePlugin):
         return await self._reader.get_latest(RESOURCEQUOTAS, quota["metadata"]["namespace"], name_of(quota))
 
 
-def charged(operation: Operation, quotas: Iterable[Object]) -> list[Object]:
+def charged(operation: Operation, quotas: Sequence[Object], limited: Sequence[Object] = ()) -> list[Object]:
     """The quotas that the operation counts against, with it in their usage. Raises Forbidden. Changes nothing."""
     obj = subject(operation)
     pertinent = [quota for quota in quotas if _pertinent(operation, quota, obj)]
-    if not pertinent:
+    if not pertinent and not limited:
         return []
-    delta = usage(operation.resource, obj)
+    whole = delta = usage(operation.resource, obj)
     negative = sorted(name for name, amount in delta.items() if amount < ZERO)
     if negative:
         raise refuse(operation, f"quota usage is negative for resource(s): {','.join(negative)}")
@@ -100,6 +101,8 @@ def charged(operation: Operation, quotas: Iterable[Object]) -> list[Object]:
         before = usage(operation.resource, operation.old)
         delta = {name: amount - before.get(name, ZERO) for name, amount in delta.items()}
     delta = {name: amount for name, amount in delta.items() if amount > ZERO}
+    if delta:
+        _check_covered(operation, quotas, pertinent, limited, whole)
     changed = []
     for quota in pertinent:
         status = quota["status"]
@@ -116,6 +119,33 @@ def charged(operation: Operation, quotas: Iterable[Object]) -> list[Object]:
             now = {name: str(used.get(name, ZERO) + amount) for name, amount in requested.items()}
             changed.append(quota | {"status": status | {"used": (status.get("used") or {}) | now}})
     return changed
+
+
+def _check_covered(
+    operation: Operation, quotas: Sequence[Object], pertinent: Sequence[Object], limited: Sequence[Object], whole: Usage
+) -> None:
+    """What may be used within a quota only must have one. Raises Forbidden, StatusError."""
+    resource, obj = operation.resource, subject(operation)
+    asked = {
+        name
+        for item in limited
+        if (item.get("apiGroup") or "", item.get("resource")) == (resource.group, resource.plural)
+        for name, amount in whole.items()
+        if amount > ZERO and any(part in name for part in item.get("matchContains") or ())
+    }
+    for quota in pertinent:
+        asked -= relevant(resource, (quota.get("status") or {}).get("hard") or ())
+    if asked:
+        raise refuse(operation, f"insufficient quota to consume: {','.join(sorted(asked))}")
+    covered = {s.get("scopeName") for quota in quotas for s in matching(scopes_of(quota), resource, obj)}
+    wanted = [s for item in limited for s in matching(item.get("matchScopes") or (), resource, obj)]
+    lacking = [
+        f"{{{s.get('scopeName')} {s.get('operator')} [{' '.join(s.get('values') or ())}]}}"
+        for s in wanted
+        if s.get("scopeName") not in covered
+    ]
+    if lacking:
+        raise StatusError.plain(f"insufficient quota to match these scopes: [{' '.join(lacking)}]")
 
 
 def _pertinent(operation: Operation, quota: Object, obj: Object) -> bool:

@@ -5,7 +5,9 @@ Source: k8s.io/kubernetes/plugin/pkg/admission/serviceaccount.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from controlplane.apiserver.admission.contract import Operation
@@ -21,6 +23,9 @@ MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
 _VOLUME_PREFIX = "kube-api-access-"
 _ENFORCE_MOUNTABLE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_DEFAULT = "default"
+_LOOKS = 10  # for the default account, which a controller makes a moment after its namespace
 
 
 class ServiceAccount(BasePlugin):
@@ -28,8 +33,9 @@ class ServiceAccount(BasePlugin):
 
     name = "ServiceAccount"
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._reader = reader
+        self._sleep = sleep
 
     def handles(self, operation: Operation) -> bool:
         """Creations of pods, and ephemeral containers."""
@@ -48,7 +54,7 @@ class ServiceAccount(BasePlugin):
             return  # a kubelet's copy of a static pod must stay as it is
         spec = spec_of(pod)
         if not spec.get("serviceAccountName"):
-            spec["serviceAccountName"] = "default"
+            spec["serviceAccountName"] = _DEFAULT
         # The old name of the field is always told as well.
         spec["serviceAccount"] = spec["serviceAccountName"]
         account = await self._account(operation, spec["serviceAccountName"])
@@ -69,14 +75,19 @@ class ServiceAccount(BasePlugin):
             told = f"no service account specified for pod {operation.namespace}/{name_of(pod)}"
             raise refuse(operation, told)
         account = await self._account(operation, name)
-        if annotations_of(account).get(_ENFORCE_MOUNTABLE_SECRETS) == "true":
+        if annotations_of(account).get(_ENFORCE_MOUNTABLE_SECRETS) in _TRUE:
             _check_secrets(operation, pod, account)
 
     async def _account(self, operation: Operation, name: str) -> Object:
         namespace = operation.namespace
         account = self._reader.get(SERVICEACCOUNTS, namespace, name)
-        if account is None:
+        pause = random.uniform(0.1, 0.2)
+        for look in range(_LOOKS if name == _DEFAULT else 1):
             # A namespace and its first pod are often made in one go: storage may be ahead of memory.
+            if account is not None:
+                break
+            if look:
+                await self._sleep(pause)
             account = await self._reader.get_latest(SERVICEACCOUNTS, namespace, name)
         if account is None:
             told = f"error looking up service account {namespace}/{name}: serviceaccount {show(name)} not found"
@@ -130,13 +141,27 @@ def _check_mirror(operation: Operation, pod: Object) -> None:
     for volume in (pod.get("spec") or {}).get("volumes") or ():
         for source in (volume.get("projected") or {}).get("sources") or ():
             if source.get("serviceAccountToken") is not None:
-                raise refuse(operation, "a mirror pod may not use service account token volume projections")
+                raise refuse(operation, "a mirror pod may not use ServiceAccountToken volume projections")
 
 
 def _check_secrets(operation: Operation, pod: Object, account: Object) -> None:
     """An account may say that its pods use no secrets but those it lists."""
-    mountable = {s.get("name") for s in account.get("secrets") or ()}
+    _check_mounted(operation, pod, account)
+    if operation.verb != CREATE:
+        return
     pullable = {s.get("name") for s in account.get("imagePullSecrets") or ()}
+    for index, secret in enumerate((pod.get("spec") or {}).get("imagePullSecrets") or ()):
+        if secret.get("name") not in pullable:
+            name = show(secret.get("name") or "")
+            raise refuse(
+                operation,
+                f"imagePullSecrets[{index}].name={name} is not allowed because service account "
+                f"{name_of(account)} does not reference that imagePullSecret",
+            )
+
+
+def _check_mounted(operation: Operation, pod: Object, account: Object) -> None:
+    mountable = {s.get("name") for s in account.get("secrets") or ()}
     spec = pod.get("spec") or {}
     told = f"because service account {name_of(account)} does not reference that secret"
     if operation.verb == CREATE:
@@ -144,29 +169,21 @@ def _check_secrets(operation: Operation, pod: Object, account: Object) -> None:
             name = (volume.get("secret") or {}).get("secretName")
             if name and name not in mountable:
                 raise refuse(operation, f"volume with secret.secretName={show(name)} is not allowed {told}")
-        for secret in spec.get("imagePullSecrets") or ():
-            if secret.get("name") not in pullable:
-                name = show(secret.get("name") or "")
-                raise refuse(
-                    operation,
-                    f"imagePullSecrets[0].name={name} is not allowed because service account "
-                    f"{name_of(account)} does not reference that imagePullSecret",
-                )
     kinds = ("initContainers", "containers") if operation.verb == CREATE else ("ephemeralContainers",)
     for kind in kinds:
         called = {"initContainers": "init container", "containers": "container"}.get(kind, "ephemeral container")
         for container in spec.get(kind) or ():
             for what, name in _environment_secrets(container):
                 if name not in mountable:
-                    where = f"{called} {container.get('name')} with envVar {what}"
-                    raise refuse(operation, f"{where}referencing secret.secretName={show(name)} is not allowed {told}")
+                    where = f"{called} {container.get('name')} with {what}"
+                    raise refuse(operation, f"{where} referencing secret.secretName={show(name)} is not allowed {told}")
 
 
 def _environment_secrets(container: Any) -> Iterator[tuple[str, str]]:
     for variable in container.get("env") or ():
         reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
         if reference is not None:
-            yield f"{variable.get('name')} ", reference.get("name") or ""
+            yield f"envVar {variable.get('name')}", reference.get("name") or ""
     for source in container.get("envFrom") or ():
         if source.get("secretRef") is not None:
-            yield "", source["secretRef"].get("name") or ""
+            yield "envFrom", source["secretRef"].get("name") or ""

@@ -49,4 +49,7 @@ class Api:
 
     def context(self, user: User, namespace: str, name: str, *, dry_run: bool, verb: str = "") -> Context:
         """What strategies get to know."""
-        return Context(user, self.reader, self.now(), namespace, name, dry_run, verb, self.authorize)
+        privileged = self.settings.allow_privileged
+        return Context(
+            user, self.reader, self.now(), namespace, name, dry_run, privileged, verb=verb, authorize=self.authorize
+        )

@@ -28,7 +28,7 @@ from controlplane.apiserver.handlers.writer import (
     ttl_of,
     writer_of,
 )
-from controlplane.apiserver.registry import gated
+from controlplane.apiserver.registry import gated, privileged
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
@@ -82,6 +82,7 @@ async def _store_new(api: Api, served: Served, operation: Operation, obj: Object
         try:
             gated.drop(served.stored, obj, None)
             served.stored_strategy.prepare_create(obj, context)
+            writer.warnings.extend(context.warnings)
             await validate_new(served, obj, writer, context)
             await api.admission.validate(operation)
             key = key_of(served, operation.namespace, meta["name"])
@@ -111,6 +112,8 @@ async def validate_new(served: Served, obj: Object, writer: Writer, context: Con
     errors += metadata.finalizer_names(meta, served.type.group, custom=served.custom)
     errors += await strategy.permitted(obj, None, context)
     errors += strategy.validate(obj)
+    if not context.privileged:
+        errors += privileged.refused(served.stored, obj)
     if errors:
         raise invalid(served, meta.get("name") or "", errors)
     strategy.settle(obj)

@@ -24,6 +24,10 @@ ENDPOINTS = ("healthz", "livez", "readyz")
 _UNTOLD = frozenset(("/readyz/etcd", "/readyz/etcd-readiness"))
 
 
+class NotReady(NavarchError):
+    """Something that must be done before the server is ready is not."""
+
+
 async def well() -> None:
     """A check that can't fail while the server answers at all."""
 

@@ -27,6 +27,7 @@ from controlplane.apiserver.handlers.health import TEXT, Health
 from controlplane.apiserver.handlers.openapi import OpenAPI
 from controlplane.apiserver.handlers.profiling import Profiling
 from controlplane.apiserver.handlers.zpages import ZPages
+from machinery.version import KUBERNETES_VERSION
 
 VERSION = {
     "major": "1",
@@ -35,7 +36,7 @@ VERSION = {
     "emulationMinor": "36",
     "minCompatibilityMajor": "1",
     "minCompatibilityMinor": "35",
-    "gitVersion": "v1.36.2",
+    "gitVersion": KUBERNETES_VERSION,
     "gitCommit": "",  # filled in when it is asked for
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",

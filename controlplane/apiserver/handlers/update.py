@@ -33,7 +33,7 @@ from controlplane.apiserver.handlers.writer import (
     writer_of,
 )
 from controlplane.apiserver.objects import Remove, Written
-from controlplane.apiserver.registry import gated
+from controlplane.apiserver.registry import gated, privileged
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.request import RequestInfo
 from controlplane.apiserver.resources import Served
@@ -271,6 +271,8 @@ async def _changed(
     errors += metadata.finalizer_names(obj["metadata"], served.type.group, custom=served.custom)
     errors += await served.stored_strategy.permitted(obj, old, context)
     errors += rules.validate(obj, old)
+    if not (context.privileged or rules.subresource == "status"):
+        errors += privileged.refused(served.stored, obj)
     if errors:
         raise invalid(served, obj["metadata"].get("name") or "", errors)
     if not rules.subresource:

@@ -10,6 +10,7 @@ from typing import Any
 
 from controlplane.apiserver.openapi.definitions import Definitions, Schema
 from machinery.api.resource import ResourceType, Subresource
+from machinery.version import KUBERNETES_VERSION
 
 Document = dict[str, Any]
 
@@ -102,7 +103,7 @@ def document(resources: Sequence[ResourceType], definitions: Definitions) -> Doc
     names = set(_names_in(paths)) | {f"{META}APIResourceList"}
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": definitions.closure(names),

@@ -32,20 +32,22 @@ def profile_of(annotation: str) -> Object | None:
     return None
 
 
-def apply_app_armor(pod: Object) -> None:
-    """Write each container's profile as annotation and as field, whichever is missing, in place."""
+def apply_app_armor(pod: Object) -> list[str]:
+    """Write the profile that an annotation gives a container as its field, too, in place; warnings of that."""
     spec = sub(pod, "spec")
     if text(spec, "os", "name") == "windows":
-        return
+        return []
     of_pod = sub(spec, "securityContext", "appArmorProfile")
     annotations = strings(pod, "metadata", "annotations")
+    found: list[str] = []
     for container in all_containers(spec):
         key = ANNOTATION_PREFIX + text(container, "name")
-        own = sub(container, "securityContext", "appArmorProfile")
-        if key not in annotations:
-            if written := annotation_of(own or of_pod):
-                child(child(pod, "metadata"), "annotations")[key] = written
+        if key not in annotations or sub(container, "securityContext", "appArmorProfile"):
             continue
         profile = profile_of(annotations[key])
-        if profile and not own and profile != of_pod:
+        if profile is not None and profile == of_pod:
+            continue
+        if profile is not None:
             child(container, "securityContext")["appArmorProfile"] = profile
+        found.append(f'metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
+    return found

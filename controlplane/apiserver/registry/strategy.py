@@ -37,6 +37,8 @@ class Context:
     namespace: str = ""
     name: str = ""
     dry_run: bool = False
+    privileged: bool = False  # whether containers may be privileged
+    warnings: list[str] = field(default_factory=list)  # what preparing an object has to tell its writer
     verb: str = ""
     authorize: Callable[[User, RequestInfo], Awaitable[tuple[bool, str]]] | None = None
     """Whether a user may do something else as well; None where nobody is asked."""

@@ -108,6 +108,10 @@ def requests_of(pods: Iterable[Object], resource: str, container: str = "") -> d
     """What each pod (or one container of it) requests, in thousandths. Raises NoReplicas if one does not."""
     found: dict[str, int] = {}
     for pod in pods:
+        whole = ((pod["spec"].get("resources") or {}).get("requests") or {}).get(resource)
+        if whole is not None and not container:
+            found[name_of(pod)] = quantity.parse(whole).milli_value()
+            continue
         total, seen = 0, False
         restartable = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
         for spec in [*(pod["spec"].get("containers") or ()), *restartable]:
@@ -123,6 +127,19 @@ def requests_of(pods: Iterable[Object], resource: str, container: str = "") -> d
     return found
 
 
+def _trusted(
+    pods: list[Object], metrics: Mapping[str, PodMetric], resource: str, periods: Periods, now: datetime
+) -> tuple[Grouped, dict[str, int]]:
+    """(the pods, sorted; what those used that can be trusted). Raises NoReplicas."""
+    if not pods:
+        raise NoReplicas("no pods returned by selector while calculating replica count")
+    grouped = group(pods, metrics, resource, periods, now)
+    used = {n: m.value for n, m in metrics.items() if n not in grouped.ignored | grouped.unready}
+    if not used:
+        raise NoReplicas("did not receive metrics for targeted pods (pods might be unready)")
+    return grouped, used
+
+
 def by_utilization(
     current: int,
     target: int,
@@ -135,8 +152,7 @@ def by_utilization(
     now: datetime,
 ) -> Answer:
     """Replicas for a target in percent of the pods' requests. Raises NoReplicas."""
-    grouped = group(pods, metrics, resource, periods, now)
-    used = {n: m.value for n, m in metrics.items() if n not in grouped.ignored | grouped.unready}
+    grouped, used = _trusted(pods, metrics, resource, periods, now)
 
     def ratio(usage: Mapping[str, int]) -> tuple[float, int, int]:
         counted = {n: v for n, v in usage.items() if n in requests}
@@ -147,8 +163,6 @@ def by_utilization(
         utilization = total * 100 // wanted
         return utilization / target, utilization, total // len(counted)
 
-    if not used:
-        raise NoReplicas("did not receive metrics for targeted pods (pods might be unready)")
     first, utilization, average = ratio(used)
     worst = {n: requests.get(n, 0) * max(100, target) // 100 for n in grouped.missing}
     replicas = _settle(current, grouped, first, dict(used), worst, lambda u: ratio(u)[0], tolerance)
@@ -166,13 +180,10 @@ def by_average(
     now: datetime,
 ) -> Answer:
     """Replicas for a target of so much (thousandths) a pod. Raises NoReplicas."""
-    grouped = group(pods, metrics, resource, periods, now)
-    used = {n: m.value for n, m in metrics.items() if n not in grouped.ignored | grouped.unready}
-    if not used:
-        raise NoReplicas("did not receive metrics for targeted pods (pods might be unready)")
+    grouped, used = _trusted(pods, metrics, resource, periods, now)
 
     def ratio(usage: Mapping[str, int]) -> float:
-        return sum(usage.values()) / len(usage) / target
+        return sum(usage.values()) // len(usage) / target
 
     average = sum(used.values()) // len(used)
     worst = dict.fromkeys(grouped.missing, target)

@@ -5,12 +5,13 @@ Source: k8s.io/kubernetes/pkg/controller/podautoscaler/horizontal.go.
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics as measured
 from controlplane.controllers.autoscaling.calculator import Periods, Tolerance
-from controlplane.controllers.autoscaling.limits import Recommendation, ScaleEvent, limit
+from controlplane.controllers.autoscaling.limits import Recommendation, ScaleEvent, bounds_of, limit
 from controlplane.controllers.autoscaling.metrics import Finding, MetricsReader, Target
 from controlplane.controllers.discovery import Discovered, discover
 from controlplane.controllers.environment import Environment
@@ -83,6 +84,9 @@ class Autoscaler:
     tolerance: float
     periods: Periods
     memories: dict[str, _Memory] = field(default_factory=lambda: defaultdict(_Memory))
+    selectors: dict[str, labels.Selector] = field(default_factory=dict)
+    """Whose pods each autoscaler scales, as far as is known."""
+
     _discovered: Discovered = field(default_factory=lambda: Discovered((), {}))
 
     async def reconcile(self, key: str) -> float | None:
@@ -90,6 +94,7 @@ class Autoscaler:
         hpa = self.autoscalers.get(key)
         if hpa is None:
             self.memories.pop(key, None)
+            self.selectors.pop(key, None)
             return None
         status = dict(hpa.get("status") or {})
         look = _Look(
@@ -98,8 +103,16 @@ class Autoscaler:
             [dict(c) for c in status.get("conditions") or ()],
             format_time(self.clock.now()),
         )
-        with contextlib.suppress(Unscalable):  # the conditions say why; the next look comes in time
+        started, error = time.perf_counter(), "none"
+        try:
             await self._look(key, look)
+        except Unscalable:  # the conditions say why; the next look comes in time
+            error = "internal"
+        before = int(look.status.get("currentReplicas") or 0)
+        after = before if error != "none" else int(look.status.get("desiredReplicas") or 0)
+        told = (measured.action(before, after), error)
+        measured.HPA_LOOKS.labels(*told).inc()
+        measured.HPA_SECONDS.labels(*told).observe(time.perf_counter() - started)
         await self._write(look)
         return self.period_seconds
 
@@ -110,9 +123,8 @@ class Autoscaler:
         memory, now = self.memories[key], self.clock.monotonic()
         if not memory.recommendations:
             memory.recommendations.append(Recommendation(current, now))
-        low, high = int(hpa["spec"].get("minReplicas") or 1), int(hpa["spec"]["maxReplicas"])
+        low, high = bounds_of(hpa)
         look.status |= {"currentReplicas": current, "observedGeneration": hpa["metadata"].get("generation", 0)}
-        look.status["desiredReplicas"] = current
         if current == 0 and low != 0:
             look.status["desiredReplicas"] = 0
             told = "scaling is disabled since the replica count of the target is zero"
@@ -131,8 +143,9 @@ class Autoscaler:
             desired = verdict.replicas
             why = f"{name} above target" if desired > current else "All metrics below target"
         if desired != current:
-            await self._rescale(look, resource, scale, current, desired, why)
+            await self._rescale(look, resource, scale, desired, why)
             memory.events.append(ScaleEvent(desired - current, now))
+        look.status["desiredReplicas"] = desired
 
     # -- the target --------------------------------------------------------------------------------------------------
 
@@ -162,9 +175,7 @@ class Autoscaler:
     def _known(self, api_version: str, kind: str) -> ResourceType | None:
         return self._discovered.of_kind(api_version, kind)
 
-    async def _rescale(
-        self, look: _Look, resource: ResourceType, scale: Object, current: int, desired: int, why: str
-    ) -> None:
+    async def _rescale(self, look: _Look, resource: ResourceType, scale: Object, desired: int, why: str) -> None:
         changed = {**scale, "spec": {**(scale.get("spec") or {}), "replicas": desired}}
         try:
             await self.client.update(resource, changed, subresource="scale")
@@ -177,7 +188,7 @@ class Autoscaler:
         told = f"the HPA controller was able to update the target scale to {desired}"
         look.tell("AbleToScale", "True", "SucceededRescale", told)
         self.recorder.normal(look.hpa, "SuccessfulRescale", f"New size: {desired}; reason: {why}")
-        look.status |= {"desiredReplicas": desired, "lastScaleTime": look.now}
+        look.status["lastScaleTime"] = look.now
 
     # -- metrics -----------------------------------------------------------------------------------------------------
 
@@ -191,6 +202,7 @@ class Autoscaler:
         first_error = ""
         metrics = look.hpa["spec"].get("metrics") or []
         for metric in metrics:
+            started = time.perf_counter()
             try:
                 if metric["type"] == "Object":
                     described = metric["object"]["describedObject"]
@@ -199,11 +211,14 @@ class Autoscaler:
             except NavarchError as exc:
                 reason = _FAILED.get(metric["type"], "InvalidMetricSourceType")
                 self.recorder.warning(look.hpa, reason, str(exc))
+                _measure(metric, started, "none", "internal" if metric["type"] in _FAILED else "spec")
+                shown.append({"type": ""})
                 if not first_error:
-                    first_error = f"failed to get {_what(metric)}: {exc}"
+                    first_error = _failure(metric, exc)
                     told = f"the HPA was unable to compute the replica count: {exc}"
                     look.tell("ScalingActive", "False", reason, told)
                 continue
+            _measure(metric, started, measured.action(current, finding.replicas), "none")
             findings.append(finding)
             shown.append(finding.status)
         look.status["currentMetrics"] = shown
@@ -218,23 +233,38 @@ class Autoscaler:
         return best.replicas, best.name
 
     def _target(self, look: _Look, scale: Object, current: int) -> Target:
-        text = (scale.get("status") or {}).get("selector") or ""
+        status = scale.get("status") or {}
+        text = status.get("selector") or ""
         if not text:
-            told = "selector is required"
-            self.recorder.warning(look.hpa, "SelectorRequired", told)
             message = "the HPA target's scale is missing a selector"
-            look.tell("ScalingActive", "False", "InvalidSelector", message)
-            raise Unscalable(told)
+            raise self._hopeless(look, ("SelectorRequired", "selector is required"), ("InvalidSelector", message))
         try:
             selector = labels.parse(text)
         except ValueError as exc:
             told = f"couldn't convert selector into a corresponding internal selector object: {exc}"
-            self.recorder.warning(look.hpa, "InvalidSelector", told)
-            look.tell("ScalingActive", "False", "InvalidSelector", told)
-            raise Unscalable(told) from exc
+            raise self._hopeless(look, ("InvalidSelector", told), ("InvalidSelector", told)) from exc
         namespace = namespace_of(look.hpa)
         pods = [p for p in self.pods.list(namespace) if selector.matches(labels_of(p))]
-        return Target(namespace, current, selector, pods)
+        self.selectors[key_of(look.hpa)] = selector
+        rivals = self._scalers_of(namespace, pods)
+        if len(rivals) > 1:
+            names = " ".join(f"{{{name} {namespace}}}" for name in rivals)
+            told = f"pods by selector {text} are controlled by multiple HPAs: [{names}]"
+            raise self._hopeless(look, ("AmbiguousSelector", told), ("AmbiguousSelector", told))
+        return Target(namespace, current, int(status.get("replicas") or 0), selector, pods)
+
+    def _scalers_of(self, namespace: str, pods: list[Object]) -> list[str]:
+        """The names of the autoscalers that scale any of these pods."""
+        near = {key: selector for key, selector in self.selectors.items() if key.startswith(f"{namespace}/")}
+        found = {key for pod in pods for key, selector in near.items() if selector.matches(labels_of(pod))}
+        return sorted(key.partition("/")[2] for key in found)
+
+    def _hopeless(self, look: _Look, event: tuple[str, str], inactive: tuple[str, str]) -> Unscalable:
+        """Tell, by an event and a condition (reason, message), that there is nothing to scale by."""
+        self.recorder.warning(look.hpa, *event)
+        look.tell("ScalingActive", "False", *inactive)
+        self.recorder.warning(look.hpa, "FailedComputeMetricsReplicas", event[1])
+        return Unscalable(event[1])
 
     def _tolerance(self, hpa: Object) -> Tolerance:
         """--horizontal-pod-autoscaler-tolerance, unless spec.behavior says otherwise."""
@@ -254,11 +284,32 @@ class Autoscaler:
             await self.client.update(HORIZONTALPODAUTOSCALERS, changed, subresource="status")
 
 
-def _what(metric: Object) -> str:
-    source = metric.get(metric["type"][0].lower() + metric["type"][1:]) or {}
-    name = source.get("name") or (source.get("metric") or {}).get("name") or ""
-    kinds = {"Resource": f"{name} resource metric value", "ContainerResource": f"{name} container metric value"}
-    return kinds.get(metric["type"], f"{metric['type'].lower()} metric {name}")
+def _measure(metric: Object, started: float, action: str, error: str) -> None:
+    labels = (action, error, metric["type"])
+    measured.HPA_METRICS.labels(*labels).inc()
+    measured.HPA_METRIC_SECONDS.labels(*labels).observe(time.perf_counter() - started)
+
+
+def _failure(metric: Object, error: NavarchError) -> str:
+    """What could not be had, in upstream's words."""
+    kind = metric["type"]
+    source: Object = metric.get(kind[0].lower() + kind[1:]) or {}
+    name = (source.get("metric") or {}).get("name") or ""
+    average = (source.get("target") or {}).get("averageValue") is not None
+    match kind:
+        case "Resource":
+            return f"failed to get {source['name']} resource metric value: {error}"
+        case "ContainerResource":
+            return f"failed to get {source['container']} container metric value: {error}"
+        case "Pods":
+            return f"failed to get pods metric value: {error}"
+        case "Object":
+            inner = f"failed to get {name} object metric: " if average else ""
+            return f"failed to get object metric value: {inner}{error}"
+        case "External":
+            inner = f"{name} external metric" if average else f"external metric {name}"
+            return f"failed to get {name} external metric value: failed to get {inner}: {error}"
+    return str(error)
 
 
 def build(env: Environment) -> list[Controller]:

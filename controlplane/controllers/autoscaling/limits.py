@@ -85,12 +85,50 @@ def limit(
     now: float,
     default_window_seconds: float,
 ) -> Verdict:
-    """What becomes of a recommendation of `desired` replicas; `recommendations` are the earlier ones."""
+    """What becomes of a recommendation of `desired` replicas; `recommendations` are the earlier ones.
+
+    Without spec.behavior older rules hold: no stabilisation of growth, which at most doubles (but up to 4) at a time.
+    """
+    if not hpa["spec"].get("behavior"):
+        return _limit_plainly(hpa, current, desired, recommendations, now - default_window_seconds)
     up, down = Rules.up(hpa), Rules.down(hpa, default_window_seconds)
     stable, told = _stabilise(current, desired, up, down, list(recommendations), now)
-    low, high = int(hpa["spec"].get("minReplicas") or 1), int(hpa["spec"]["maxReplicas"])
+    low, high = bounds_of(hpa)
     replicas, limited = _bounded(current, stable, low, high, up, down, list(events), now)
     return Verdict(replicas, (told, limited))
+
+
+def bounds_of(hpa: Object) -> tuple[int, int]:
+    """(minReplicas, maxReplicas)."""
+    low = hpa["spec"].get("minReplicas")
+    return 1 if low is None else int(low), int(hpa["spec"]["maxReplicas"])
+
+
+def _limit_plainly(
+    hpa: Object, current: int, desired: int, recommendations: Iterable[Recommendation], since: float
+) -> Verdict:
+    low, high = bounds_of(hpa)
+    stable = max([desired, *(r.replicas for r in recommendations if r.at >= since)])
+    told = _STABLE if stable == desired else _SCALE_DOWN_STABILISED
+    most, reason, what = high, "TooManyReplicas", "more than the maximum replica count"
+    if high > (ceiling := max(2 * current, 4)):
+        most, reason, what = ceiling, "ScaleUpLimit", "increasing faster than the maximum scale rate"
+    if stable < low:
+        return Verdict(low, (told, _limited("TooFewReplicas", "less than the minimum replica count")))
+    if stable > most:
+        return Verdict(most, (told, _limited(reason, what)))
+    return Verdict(stable, (told, _WITHIN_RANGE))
+
+
+def _limited(reason: str, what: str) -> tuple[str, str, str, str]:
+    return "ScalingLimited", "True", reason, f"the desired replica count is {what}"
+
+
+_RECENT = "recent recommendations were {} than current one, applying the {} recent recommendation"
+_STABLE = ("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size")
+_SCALE_UP_STABILISED = ("AbleToScale", "True", "ScaleUpStabilized", _RECENT.format("lower", "lowest"))
+_SCALE_DOWN_STABILISED = ("AbleToScale", "True", "ScaleDownStabilized", _RECENT.format("higher", "highest"))
+_WITHIN_RANGE = ("ScalingLimited", "False", "DesiredWithinRange", "the desired count is within the acceptable range")
 
 
 def _stabilise(
@@ -100,37 +138,28 @@ def _stabilise(
     highest = max([desired, *(r.replicas for r in earlier if now - r.at < down.window_seconds)])
     stable = min(max(current, lowest), highest)
     if stable == desired:
-        message = "recommended size matches current size"
-        return stable, ("AbleToScale", "True", "ReadyForNewScale", message)
-    if desired > stable:
-        reason, kind = "ScaleUpStabilized", "lower than current one, applying the lowest"
-    else:
-        reason, kind = "ScaleDownStabilized", "higher than current one, applying the highest"
-    return stable, ("AbleToScale", "True", reason, f"recent recommendations were {kind} recent recommendation")
+        return stable, _STABLE
+    return stable, _SCALE_UP_STABILISED if desired >= current else _SCALE_DOWN_STABILISED
 
 
 def _bounded(
     current: int, desired: int, low: int, high: int, up: Rules, down: Rules, events: list[ScaleEvent], now: float
 ) -> tuple[int, tuple[str, str, str, str]]:
-    def limited(reason: str, what: str) -> tuple[str, str, str, str]:
-        return "ScalingLimited", "True", reason, f"the desired replica count is {what}"
-
     if desired > current:
         ceiling = max(current, up_limit(current, up, events, now))
         most, reason, what = high, "TooManyReplicas", "more than the maximum replica count"
         if ceiling < high:
             most, reason, what = ceiling, "ScaleUpLimit", "increasing faster than the maximum scale rate"
         if desired > most:
-            return most, limited(reason, what)
+            return most, _limited(reason, what)
     elif desired < current:
         floor = min(current, down_limit(current, down, events, now))
         least, reason, what = low, "TooFewReplicas", "less than the minimum replica count"
         if floor > low:
             least, reason, what = floor, "ScaleDownLimit", "decreasing faster than the maximum scale rate"
         if desired < least:
-            return least, limited(reason, what)
-    message = "the desired count is within the acceptable range"
-    return desired, ("ScalingLimited", "False", "DesiredWithinRange", message)
+            return least, _limited(reason, what)
+    return desired, _WITHIN_RANGE
 
 
 def _changed(events: list[ScaleEvent], seconds: float, now: float) -> tuple[int, int]:

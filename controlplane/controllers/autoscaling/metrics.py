@@ -37,6 +37,11 @@ class Target:
 
     namespace: str
     replicas: int
+    """What is asked for."""
+
+    present: int
+    """How many there are, as the scale's status tells."""
+
     selector: labels.Selector
     pods: list[Object]
 
@@ -65,10 +70,10 @@ class MetricsReader:
         """What a metric of spec.metrics asks for. Raises NavarchError."""
         match spec["type"]:
             case "Resource":
-                return await self._resource(spec["resource"], "", target, tolerance, now)
+                return await self._of_resource(spec["resource"], "", target, tolerance, now)
             case "ContainerResource":
                 source = spec["containerResource"]
-                return await self._resource(source, source["container"], target, tolerance, now)
+                return await self._of_resource(source, source["container"], target, tolerance, now)
             case "Pods":
                 return await self._pods(spec["pods"], target, tolerance, now)
             case "Object":
@@ -79,12 +84,27 @@ class MetricsReader:
 
     # -- resources -----------------------------------------------------------------------------------------------------
 
+    async def _of_resource(
+        self, source: Object, container: str, target: Target, tolerance: Tolerance, now: datetime
+    ) -> Finding:
+        name, wanted = source["name"], source["target"]
+        if wanted.get("averageValue") is None and wanted.get("averageUtilization") is None:
+            raise NoReplicas(
+                "invalid resource metric source: neither an average utilization target nor an average value (usage) "
+                "target was set"
+            )
+        try:
+            return await self._resource(source, container, target, tolerance, now)
+        except NavarchError as exc:
+            what = "usage" if wanted.get("averageValue") is not None else "utilization"
+            raise NoReplicas(f"failed to get {name} {what}: {exc}") from exc
+
     async def _resource(
         self, source: Object, container: str, target: Target, tolerance: Tolerance, now: datetime
     ) -> Finding:
         name, wanted = source["name"], source["target"]
         metrics = await self._pod_resources(name, container, target)
-        if wanted.get("averageUtilization") is not None:
+        if wanted.get("averageValue") is None:
             known = [p for p in target.pods if phase_of(p) not in ("Failed", "Succeeded")]
             requests = requests_of(known, name, container)
             percent = int(wanted["averageUtilization"])
@@ -92,15 +112,10 @@ class MetricsReader:
                 target.replicas, percent, target.pods, metrics, requests, name, tolerance, self.periods, now
             )
             told = f"{name} {'container ' if container else ''}resource utilization (percentage of request)"
-        elif wanted.get("averageValue") is not None:
+        else:
             amount = quantity.parse(wanted["averageValue"]).milli_value()
             answer = by_average(target.replicas, amount, target.pods, metrics, name, tolerance, self.periods, now)
-            told = f"{name} {'container ' if container else ''}resource"
-        else:
-            raise NoReplicas(
-                "invalid resource metric source: neither an average utilization target nor an average value (usage) "
-                "target was set"
-            )
+            told = f"{name} resource"
         current: Object = {"averageValue": str(quantity.of_milli(answer.average))}
         if answer.utilization is not None:
             current["averageUtilization"] = answer.utilization
@@ -194,8 +209,8 @@ class MetricsReader:
         """(replicas, status) of a metric that is one number for all pods."""
         if wanted.get("averageValue") is not None:
             amount = quantity.parse(wanted["averageValue"]).milli_value()
-            replicas = by_value_per_pod(target.replicas, amount, value, tolerance)
-            return replicas, {"averageValue": str(quantity.of_milli(value // max(1, target.replicas)))}
+            replicas = by_value_per_pod(target.present, amount, value, tolerance)
+            return replicas, {"averageValue": str(quantity.of_milli(-(-value // max(1, target.present))))}
         amount = quantity.parse(wanted["value"]).milli_value()
         ready = sum(phase_of(p) == "Running" and is_ready(p) for p in target.pods)
         replicas = by_value(target.replicas, ready, amount, value, tolerance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controlplane.controllers import metrics
 from controlplane.controllers.cronjob.plan import (
     CronPlan,
     job_name,
@@ -21,7 +22,7 @@ from controlplane.controllers.freshness import Written
 from controlplane.controllers.ownership import controlled, follow
 from controlplane.controllers.podcontrol import namespace_terminates
 from machinery.api.catalogue import CRONJOBS, JOBS
-from machinery.api.meta import Object, controller_of, key_of, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, controller_of, key_of, name_of, namespace_of, parse_time, uid_of
 from machinery.cache.informer import Informer
 from machinery.client.rest import Client
 from machinery.clock import Clock
@@ -96,6 +97,8 @@ class CronReconciler:
                 return status
             self.recorder.warning(cron, "FailedCreate", f"Error creating job: {exc}")
             raise
+        if created := job["metadata"].get("creationTimestamp"):
+            metrics.CRONJOB_SKEW.observe((parse_time(created) - due).total_seconds())
         self.recorder.normal(cron, "SuccessfulCreate", f"Created job {name_of(job)}")
         return started(status, job, due)
 

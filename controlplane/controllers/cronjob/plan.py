@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from controlplane.controllers.cronjob.schedule import Schedule, latest, parse
-from controlplane.controllers.job.plan import FINISHED
+from controlplane.controllers.job.status import FINISHED
 from machinery.api.catalogue import CRONJOBS
 from machinery.api.meta import (
     Object,
@@ -138,10 +138,8 @@ def _decide(cron: Object, schedule: Schedule, plan: CronPlan, now: datetime) -> 
             told = f"Missed scheduled time to start a job: {missed:%a, %d %b %Y %H:%M:%S +0000}"
             plan.events.append(("Warning", "MissSchedule", told))
         return
-    if (count := _missed(schedule, since, due)) > _MANY:
-        told = (
-            f"too many missed start times: {count}. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-        )
+    if _missed(schedule, horizon, due) > _MANY:
+        told = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         plan.events.append(("Warning", "TooManyMissedTimes", told))
     active = plan.status.get("active") or []
     if any(ref.get("name") == job_name(cron, due) for ref in active) or (last and parse_time(last) == due):

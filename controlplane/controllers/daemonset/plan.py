@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controlplane.controllers.daemonset.nodes import is_updated, should_run, target_node
-from controlplane.controllers.pods import is_available, is_ready, phase_of
+from controlplane.controllers.pods import is_available, is_finished, is_ready, phase_of
 from machinery.api.intstr import scaled
 from machinery.api.meta import Object, is_deleting, name_of, namespace_of, uid_of
 
@@ -31,9 +31,14 @@ class DaemonPlan:
 
 
 def by_node(pods: Iterable[Object]) -> dict[str, list[Object]]:
-    """Pods by the node that they are on, or meant for; oldest first."""
+    """Pods by the node that they are on, or meant for; oldest first.
+
+    One that is being deleted and has ended only waits for its finalizers: another may take its place.
+    """
     found: dict[str, list[Object]] = defaultdict(list)
     for pod in sorted(pods, key=_age):
+        if is_deleting(pod) and is_finished(pod):
+            continue
         if target := target_node(pod):
             found[target].append(pod)
     return found
@@ -70,6 +75,10 @@ def plan_daemons(
             _roll(owner, nodes, placed, digest, plan, now)
         del plan.create[BURST:], plan.delete[BURST:]
     plan.status = _status(owner, nodes, placed, digest, collisions, min_ready, now)
+    if not settled:  # the present generation has not been acted upon
+        del plan.status["observedGeneration"]
+        if observed := (owner.get("status") or {}).get("observedGeneration"):
+            plan.status["observedGeneration"] = observed
     return plan
 
 
@@ -95,7 +104,13 @@ def _place(
             if run:
                 plan.create.append(name)
         elif stay:
-            _tidy(owner, name, present, digest, plan, now, may_kill_failed)
+            running = _ended_replaced(name, present, plan, may_kill_failed)
+            if not _surge_value(owner):
+                plan.delete += running[1:]
+            elif running:
+                _leave_successor(owner, running, digest, plan, now)
+            elif run:
+                plan.create.append(name)  # what is being deleted need not be waited for
         else:
             plan.delete += [pod for pod in present if not is_deleting(pod)]
     # Pods that wait for a node that is gone would wait for ever.
@@ -106,16 +121,10 @@ def _place(
     ]
 
 
-def _tidy(
-    owner: Object,
-    node: str,
-    present: list[Object],
-    digest: str,
-    plan: DaemonPlan,
-    now: datetime,
-    may_kill_failed: Callable[[str], bool],
-) -> None:
-    """Replace pods that have ended, and leave one on the node (two while one takes over from the other)."""
+def _ended_replaced(
+    node: str, present: list[Object], plan: DaemonPlan, may_kill_failed: Callable[[str], bool]
+) -> list[Object]:
+    """Delete pods that have ended; returns those that have not."""
     running = []
     for pod in present:
         if is_deleting(pod):
@@ -131,17 +140,19 @@ def _tidy(
             plan.delete.append(pod)
         else:
             running.append(pod)
-    if len(running) <= 1:
-        return
+    return running
+
+
+def _leave_successor(owner: Object, running: list[Object], digest: str, plan: DaemonPlan, now: datetime) -> None:
+    """With surge two pods may be on a node: an old one that is ready, and a new one until it is available."""
     keep = {uid_of(running[0])}
-    if _surge_value(owner):
-        old = next((p for p in running if not is_updated(p, owner, digest)), None)
-        new = next((p for p in running if is_updated(p, owner, digest)), None)
-        min_ready = int(owner["spec"].get("minReadySeconds") or 0)
-        if new is not None and (old is None or is_available(new, min_ready, now)):
-            keep = {uid_of(new)}
-        elif new is not None and old is not None:
-            keep = {uid_of(new), uid_of(old)}
+    old = next((p for p in running if not is_updated(p, owner, digest)), None)
+    new = next((p for p in running if is_updated(p, owner, digest)), None)
+    min_ready = int(owner["spec"].get("minReadySeconds") or 0)
+    if new is not None:
+        keep = {uid_of(new)}
+        if old is not None and is_ready(old) and not is_available(new, min_ready, now):
+            keep.add(uid_of(old))
     plan.delete += [pod for pod in running if uid_of(pod) not in keep]
 
 
@@ -162,6 +173,20 @@ def limits(owner: Object, desired: int) -> tuple[int, int]:
     return (0, 1) if surge == 0 and down == 0 else (surge, down)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """The pods of one node in a rolling update."""
+
+    node: str
+    wanted: bool
+    """Whether a pod should be started there."""
+
+    old: Object | None = None
+    new: Object | None = None
+    crowded: bool = False
+    """More than one pod of a kind: the node is tidied first."""
+
+
 def _roll(
     owner: Object,
     nodes: list[Object],
@@ -170,66 +195,69 @@ def _roll(
     plan: DaemonPlan,
     now: datetime,
 ) -> None:
-    wanted = [name_of(node) for node in nodes if should_run(owner, node)[0]]
-    surge, unavailable = limits(owner, len(wanted))
+    wanted = {name_of(node): should_run(owner, node)[0] for node in nodes}
+    desired = sum(wanted.values())
+    surge, unavailable = limits(owner, desired)
     min_ready = int(owner["spec"].get("minReadySeconds") or 0)
 
     def up(pod: Object) -> bool:
-        return not is_deleting(pod) and is_available(pod, min_ready, now)
+        return is_available(pod, min_ready, now)
 
-    pairs = {}
-    for name in wanted:
-        pods = placed.get(name, [])
-        live = [p for p in pods if not is_deleting(p)]
-        old = next((p for p in live if not is_updated(p, owner, digest)), None)
-        new = next((p for p in live if is_updated(p, owner, digest)), None)
-        pairs[name] = old, new
+    places = []
+    for name in [*(n for n, run in wanted.items() if run or n in placed), *(n for n in placed if n not in wanted)]:
+        live = [p for p in placed.get(name, ()) if not is_deleting(p)]
+        old = [p for p in live if not is_updated(p, owner, digest)]
+        new = [p for p in live if is_updated(p, owner, digest)]
+        crowded = len(old) > 1 or len(new) > 1
+        places.append(_Place(name, wanted.get(name, False), next(iter(old), None), next(iter(new), None), crowded))
     if surge:
-        _roll_with_surge(pairs, surge, plan, up)
+        _roll_with_surge([p for p in places if p.node in wanted], surge, desired, plan, up)
     else:
-        _roll_in_place(pairs, unavailable, plan, up)
+        _roll_in_place(places, unavailable, plan, up)
 
 
-def _roll_in_place(
-    pairs: dict[str, tuple[Object | None, Object | None]],
-    allowed: int,
-    plan: DaemonPlan,
-    up: Callable[[Object], bool],
-) -> None:
+def _roll_in_place(places: list[_Place], allowed: int, plan: DaemonPlan, up: Callable[[Object], bool]) -> None:
     down = 0
     dead: list[Object] = []
     alive: list[Object] = []
-    for old, new in pairs.values():
-        if new is not None:
-            down += not up(new)
-        elif old is None:
+    for place in places:
+        if place.crowded or (place.old is None) == (place.new is None):
             down += 1
-        elif not up(old):
+        elif place.new is not None:
+            down += not up(place.new)
+        elif place.old is not None and not up(place.old):
             down += 1
-            dead.append(old)  # it serves nobody: replacing it costs nothing
-        else:
-            alive.append(old)
+            dead.append(place.old)  # it serves nobody: replacing it costs nothing
+        elif place.old is not None:
+            alive.append(place.old)
     plan.delete += dead + alive[: max(0, allowed - down)]
 
 
 def _roll_with_surge(
-    pairs: dict[str, tuple[Object | None, Object | None]],
-    allowed: int,
-    plan: DaemonPlan,
-    up: Callable[[Object], bool],
+    places: list[_Place], allowed: int, desired: int, plan: DaemonPlan, up: Callable[[Object], bool]
 ) -> None:
-    surging = 0
+    surging = serving = 0
     dead: list[str] = []
     alive: list[str] = []
-    for name, (old, new) in pairs.items():
+    leaving: list[Object] = []
+    for place in places:
+        old, new = place.old, place.new
+        if place.crowded:
+            surging += 1
+            continue
+        serving += any(up(pod) for pod in [old or new] if pod is not None)
         if old is None:
             continue
-        if new is None:
-            (alive if up(old) else dead).append(name)
+        if new is None and not place.wanted:
+            # What has no place there any more stays until enough others serve in its stead.
+            (leaving if up(old) else plan.delete).append(old)
+        elif new is None:
+            (alive if up(old) else dead).append(place.node)
         elif up(new):
             plan.delete.append(old)
         else:
             surging += 1
+    plan.delete += leaving[: max(0, serving - desired)]
     plan.create += dead + alive[: max(0, allowed - surging)]
 
 

@@ -75,9 +75,10 @@ def counts(deployment: Object, fleet: Fleet, conditions: list[Object], now: date
         "unavailableReplicas": max(0, total_replicas(sets) - available),
     }
     status |= {name: number for name, number in numbers.items() if number}
-    known = [s["terminatingReplicas"] for rs in sets if "terminatingReplicas" in (s := rs.get("status") or {})]
-    if known or not sets:
-        status["terminatingReplicas"] = sum(known)
+    # Each set that its controller has looked at must tell, or the sum would be too small.
+    synced = [s for rs in sets if (s := rs.get("status") or {}).get("observedGeneration")]
+    if all("terminatingReplicas" in s for s in synced):
+        status["terminatingReplicas"] = sum(s["terminatingReplicas"] for s in synced)
     collisions = (deployment.get("status") or {}).get("collisionCount")
     if collisions is not None:
         status["collisionCount"] = collisions

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from controlplane.controllers import metrics
 from controlplane.controllers.endpoints.hints import distribution_of, with_hints
 from controlplane.controllers.endpoints.model import (
     CHANGE_TRIGGER,
@@ -23,7 +24,7 @@ from controlplane.controllers.endpoints.model import (
     selector_text,
     trigger_time,
 )
-from controlplane.controllers.endpoints.slices import SliceMaker, SlicePlan, plan_slices
+from controlplane.controllers.endpoints.slices import SliceMaker, SlicePlan, endpoint_key, plan_slices
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.podcontrol import namespace_terminates
 from controlplane.controllers.pods import has_labels, is_ready, node_of, phase_of
@@ -188,12 +189,15 @@ class SliceReconciler:
         if service["spec"].get("type") == "ExternalName":
             return None
         selector = selector_text(service)
-        if selector is None or is_deleting(service):
+        if selector is None:
             return None
         if self.hand.tracker.stale(key, mine):
             return None  # its change leads here again
         pods = [p for p in self.pods.list(namespace_of(service)) if has_labels(labels_of(p), selector)]
         plan = self._plan(service, pods, [s for s in mine if not is_deleting(s)])
+        if is_deleting(service):
+            plan = replace(plan, create=())  # the garbage collector takes them away: that would go on for ever
+        self._count(service, plan)
         try:
             await self.hand.carry_out(key, plan)
         except NavarchError as exc:
@@ -202,6 +206,21 @@ class SliceReconciler:
             )
             raise
         return None
+
+    def _count(self, service: Object, plan: SlicePlan) -> None:
+        """Tell how much this changes."""
+        if not plan:
+            return
+        before: set[tuple[str, ...]] = set()
+        for slice_ in (*plan.update, *plan.delete):
+            known = self.slices.get(key_of(slice_)) or {}
+            before.update(map(endpoint_key, known.get("endpoints") or ()))
+        after = {endpoint_key(e) for s in (*plan.create, *plan.update) for e in s.get("endpoints") or ()}
+        metrics.ENDPOINTS_ADDED.observe(len(after - before))
+        metrics.ENDPOINTS_REMOVED.observe(len(before - after))
+        topology = "Auto" if distribution_of(service) == "Auto" else "Disabled"
+        labels = (topology, service["spec"].get("trafficDistribution") or "")
+        metrics.SLICES_CHANGED.labels(*labels).observe(len(plan.create) + len(plan.update) + len(plan.delete))
 
     def _plan(self, service: Object, pods: list[Object], existing: list[Object]) -> SlicePlan:
         families = families_of(service)

@@ -15,7 +15,6 @@ from machinery.api.meta import Object, annotations_of, condition, labels_of
 
 _AUTO = ("Auto", "auto")
 _OVERLOAD = 0.2
-_PER_ZONE = 3
 
 
 def distribution_of(service: Object) -> str:
@@ -35,8 +34,9 @@ def with_hints(
 ) -> dict[PortSet, list[Object]]:
     """The endpoints with the hints that the distribution asks for."""
     if distribution == "Auto":
-        shares = zone_shares(nodes())
-        return {ports: _by_shares(endpoints, shares) for ports, endpoints in desired.items()}
+        every = [endpoint for endpoints in desired.values() for endpoint in endpoints]
+        chosen = iter(_by_shares(every, zone_shares(nodes())))
+        return {ports: [next(chosen) for _ in endpoints] for ports, endpoints in desired.items()}
     if distribution in ("PreferSameZone", "PreferSameNode"):
         return {ports: [_near(e, distribution) for e in endpoints] for ports, endpoints in desired.items()}
     return dict(desired)
@@ -77,32 +77,46 @@ def zone_shares(nodes: Iterable[Object]) -> dict[str, float]:
 
 
 def _by_shares(endpoints: list[Object], shares: Mapping[str, float]) -> list[Object]:
-    """Hints so that each zone has endpoints for its share of CPU; none where that can't be without overload."""
+    """Hints so that each zone has endpoints for its share of CPU; none where that can't be without overload.
+
+    Each endpoint is meant for its own zone first; then zones with more than their share give to those with less.
+
+    Source: k8s.io/endpointslice/topologycache, "AddHints".
+    """
     ready = [e for e in endpoints if _is_ready(e)]
-    if not shares or len(ready) < _PER_ZONE * len(shares) or any(not e.get("zone") for e in ready):
-        return endpoints
     count = len(ready)
-    present = Counter(e["zone"] for e in ready)
-    least = {zone: math.ceil(share * count / (1 + _OVERLOAD)) for zone, share in shares.items()}
-    if sum(least.values()) > count:
+    least = {zone: math.ceil(share * count * (1 / (1 + _OVERLOAD))) for zone, share in shares.items()}
+    if not shares or len(shares) > count or sum(least.values()) > count or any(not e.get("zone") for e in ready):
         return endpoints
-    chosen: dict[int, str] = {}
-    spare: list[Object] = []
-    taken: Counter[str] = Counter()
-    wanted = {zone: share * count for zone, share in shares.items()}
-    for endpoint in ready:
+    wanted = {zone: max(share * count, least[zone]) for zone, share in shares.items()}
+    giving, receiving = _exchange(wanted, Counter(e["zone"] for e in ready))
+    made = []
+    for endpoint in endpoints:
+        if not _is_ready(endpoint):
+            made.append(endpoint)
+            continue
         zone = endpoint["zone"]
-        if zone in wanted and taken[zone] < max(least[zone], math.floor(wanted[zone])):
-            taken[zone] += 1
-            chosen[id(endpoint)] = zone
-        else:
-            spare.append(endpoint)
-    for endpoint in spare:
-        needy = [z for z in wanted if taken[z] < least[z]]
-        own = endpoint["zone"] if endpoint["zone"] in wanted else ""
-        zone = max(needy, key=lambda z: least[z] - taken[z]) if needy else own or next(iter(wanted))
-        taken[zone] += 1
-        chosen[id(endpoint)] = zone
-    if any(taken[zone] < least[zone] for zone in wanted) or not present:
-        return endpoints
-    return [{**e, "hints": {"forZones": [{"name": chosen[id(e)]}]}} if id(e) in chosen else e for e in endpoints]
+        if giving[zone] > 0 and (needy := next((z for z in sorted(receiving) if receiving[z] > 0), "")):
+            giving[zone] -= 1
+            receiving[needy] -= 1
+            zone = needy
+        made.append({**endpoint, "hints": {"forZones": [{"name": zone}]}})
+    return made
+
+
+def _exchange(wanted: Mapping[str, float], present: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
+    """(how many endpoints each zone gives to others, how many it gets), the largest differences first."""
+    surplus = {zone: present.get(zone, 0) - share for zone, share in wanted.items()}
+    more = {zone: over for zone, over in surplus.items() if over > 0}
+    fewer = {zone: -over for zone, over in surplus.items() if over < 0}
+    giving: Counter[str] = Counter()
+    receiving: Counter[str] = Counter()
+    while more and fewer:
+        giver, taker = (max(sorted(zones), key=lambda z: zones[z]) for zones in (more, fewer))
+        if (more[giver] < 1.0 and fewer[taker] < 1.0) or more[giver] < 0.5 or fewer[taker] < 0.5:
+            break
+        giving[giver] += 1
+        receiving[taker] += 1
+        more[giver] -= 1
+        fewer[taker] -= 1
+    return giving, receiving

@@ -30,7 +30,6 @@ from machinery.api.catalogue import ENDPOINTS, PODS, SERVICES
 from machinery.api.meta import (
     Object,
     annotations_of,
-    is_deleting,
     key_of,
     labels_of,
     name_of,
@@ -177,7 +176,7 @@ class EndpointsReconciler:
                 await self._delete(present)
             return None
         selector = selector_text(service)
-        if selector is None or is_deleting(service):
+        if selector is None:
             return None
         pods = [p for p in self.pods.list(namespace_of(service)) if has_labels(labels_of(p), selector)]
         wanted = plan_endpoints(service, pods, present)

@@ -129,7 +129,10 @@ class MirrorReconciler:
         existing = [s for s in mine if not is_deleting(s)]
         plan, left_out = plan_mirror(name_of(endpoints), endpoints, existing, self.per_slice, self.per_subset)
         if left_out:
-            told = f"Skipped {left_out} addresses beyond the limit when mirroring to EndpointSlices"
+            told = (
+                f"A max of {self.per_subset} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+                f"{left_out} addresses were skipped"
+            )
             self.recorder.warning(endpoints, "TooManyAddressesToMirror", told)
         try:
             await self.hand.carry_out(key, plan)

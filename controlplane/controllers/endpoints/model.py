@@ -154,18 +154,18 @@ def endpoint_of(service: Object, pod: Object, node: Object | None, family: str) 
 def desired_endpoints(
     service: Object, pods: Iterable[Object], node: Callable[[str], Object | None], family: str
 ) -> dict[PortSet, list[Object]]:
-    """The endpoints of one address family, by the ports they have."""
+    """The endpoints of one address family, by the ports they have; one without any of the ports is one, too.
+
+    A pod of a node that is not there is left out until the node is, unless unready ones are wanted.
+    """
     found: dict[PortSet, list[Object]] = defaultdict(list)
-    has_ports = bool(service["spec"].get("ports"))
     for pod in pods:
         if not may_serve(pod, terminating=True) or not address_of(pod, family):
             continue
-        ports = ports_for(service, pod)
-        if has_ports and not ports:
+        where = node(node_of(pod))
+        if where is None and not publishes_unready(service):
             continue
-        if not has_ports and not is_headless(service):
-            continue
-        found[PortSet.of(ports)].append(endpoint_of(service, pod, node(node_of(pod)), family))
+        found[PortSet.of(ports_for(service, pod))].append(endpoint_of(service, pod, where, family))
     return found
 
 

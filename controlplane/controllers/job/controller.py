@@ -6,14 +6,17 @@ Source: k8s.io/kubernetes/pkg/controller/job/job_controller.go.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.adoption import Claimer
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.expectations import Expectations
 from controlplane.controllers.freshness import Written
-from controlplane.controllers.job.plan import JobPlan, count_up, finished, is_finished, plan_job
+from controlplane.controllers.job.plan import JobPlan, plan_job
 from controlplane.controllers.job.pod import make_pod
+from controlplane.controllers.job.status import count_up, finished, is_finished
 from controlplane.controllers.job.tally import TRACKING, last_failures
 from controlplane.controllers.ownership import candidates, controlled, follow, resolve, selector_of
 from controlplane.controllers.podcontrol import PodControl, namespace_terminates
@@ -57,6 +60,21 @@ class JobReconciler:
     async def reconcile(self, key: str) -> float | None:
         """One step; returns seconds until a deadline or the end of a back-off."""
         job = self.jobs.get(key)
+        mode = _mode(job) if job is not None else ""
+        measured, started = _Measured(), time.perf_counter()
+        result = "error"
+        try:
+            wait = await self._step(key, measured)
+            result = "success"
+        finally:
+            if mode and measured.action:
+                metrics.JOB_SYNCS.labels(mode, result, measured.action).inc()
+                seconds = time.perf_counter() - started
+                metrics.JOB_SYNC_SECONDS.labels(mode, result, measured.action).observe(seconds)
+        return wait
+
+    async def _step(self, key: str, measured: _Measured) -> float | None:
+        job = self.jobs.get(key)
         if job is None:
             self.expected.forget(key)
             self.written.forget(key)
@@ -64,12 +82,17 @@ class JobReconciler:
             return None
         if is_finished(job) or job["spec"].get("managedBy", MANAGER) != MANAGER or self.written.is_stale(key, job):
             return None
+        measured.action = "reconciling"
         settled = self.expected.settled(key)
         pods = await self.claimer.claim(job, selector_of(job), candidates(self.pods, job), finalizer=TRACKING)
         untracked = self._untracked(key)
         plan = plan_job(job, pods, self.clock.now(), settled=settled, untracked=frozenset(untracked))
+        if plan.finish is None:
+            measured.action = "pods_deleted" if plan.delete else "pods_created" if plan.create else "tracking"
         status = dict(plan.status)
         error = await self._delete(key, job, plan) if plan.delete else None
+        if error is not None and not plan.delete_uncounted:
+            raise error  # the Job is not over before its pods are
         if plan.create and error is None:
             missing, error = await self._create(key, job, plan, pods)
             _lower(status, missing)
@@ -87,7 +110,9 @@ class JobReconciler:
         """Note ends in the status, remove finalizers, count; in this order, so that each end counts once."""
         now = self.clock.now()
         noted = _noted(status)
-        if noted - _noted(job.get("status") or {}):
+        before = job.get("status") or {}
+        told = (status.get(name) != before.get(name) for name in ("completedIndexes", "failedIndexes", "conditions"))
+        if noted - _noted(before) or any(told):
             job = await self._write(job, status)
         released = await self._release(key, plan.release)
         tracked = {uid_of(p) for p in pods if TRACKING in (p["metadata"].get("finalizers") or ())}
@@ -97,8 +122,17 @@ class JobReconciler:
         if complete and plan.finish is not None:
             status = finished(status, plan.finish, now)
         await self._write(job, status)
+        for name in ("succeeded", "failed"):
+            more = int(status.get(name) or 0) - int(before.get(name) or 0)
+            metrics.JOB_PODS_FINISHED.labels(_mode(job), name).inc(max(0, more))
         if complete and plan.finish is not None:
+            result = "succeeded" if plan.finish["type"] == "Complete" else "failed"
+            metrics.JOBS_FINISHED.labels(_mode(job), result, plan.finish["reason"]).inc()
             if plan.finish["type"] == "Complete":
+                completions = job["spec"].get("completions")
+                if completions is not None and int(status.get("succeeded") or 0) > int(completions):
+                    message = "Too many succeeded pods running after completion count reached"
+                    self.recorder.warning(job, "TooManySucceededPods", message)
                 self.recorder.normal(job, "Completed", "Job completed")
             else:
                 self.recorder.warning(job, plan.finish["reason"], plan.finish["message"])
@@ -139,13 +173,16 @@ class JobReconciler:
         per_index = job["spec"].get("backoffLimitPerIndex") is not None
         predecessors = last_failures(job, pods) if per_index else {}
         self.expected.expect(key, creations=count)
+        reason = _creation_reason(job, plan)
 
         async def create(number: int) -> None:
             index = plan.create[number]
             predecessor = predecessors.get(index) if index is not None else None
             try:
                 await self.control.create(make_pod(job, index, predecessor), job)
+                metrics.JOB_PODS_CREATED.labels(reason, "succeeded").inc()
             except BaseException as exc:
+                metrics.JOB_PODS_CREATED.labels(reason, "failed").inc()
                 self.expected.created(key)
                 if not (isinstance(exc, Exception) and namespace_terminates(exc)):
                     raise
@@ -171,6 +208,24 @@ class JobReconciler:
 
         results = await asyncio.gather(*map(delete, plan.delete), return_exceptions=True)
         return next((r for r in results if isinstance(r, Exception)), None)
+
+
+@dataclass
+class _Measured:
+    action: str = ""
+    """What one step did; "" if there was nothing to look at."""
+
+
+def _mode(job: Object) -> str:
+    return str(job["spec"].get("completionMode") or "NonIndexed")
+
+
+def _creation_reason(job: Object, plan: JobPlan) -> str:
+    """Why pods are made: because others ended, or for the first time."""
+    counts = {name: int(plan.status.get(name) or 0) for name in ("failed", "terminating")}
+    if job["spec"].get("podReplacementPolicy") == "Failed":
+        return "recreate_failed" if counts["failed"] else "new"
+    return "recreate_terminating_or_failed" if any(counts.values()) else "new"
 
 
 async def untrack(client: Client, pod: Object) -> None:
@@ -246,6 +301,9 @@ def build(env: Environment) -> list[Controller]:
     def job_changed(old: Object | None, new: Object | None) -> None:
         job = new or old or {}
         controller.enqueue(key_of(job))
+        manager = job["spec"].get("managedBy", MANAGER)
+        if old is None and manager != MANAGER:
+            metrics.JOBS_ELSEWHERE.labels(manager).inc()
         if new is None or (is_finished(new) and old is not None and not is_finished(old)):
             for pod in controlled(pods, job):
                 strays.enqueue(key_of(pod))

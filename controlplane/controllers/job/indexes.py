@@ -11,6 +11,7 @@ from machinery.api.meta import Object, annotations_of
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 FAILURES_ANNOTATION = "batch.kubernetes.io/job-index-failure-count"
+IGNORED_ANNOTATION = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 
 def parse_indexes(text: str | None, completions: int) -> set[int]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from controlplane.controllers.job.indexes import format_indexes, index_of, parse_indexes
+from controlplane.controllers.job.indexes import index_of
 from controlplane.controllers.job.policies import judge_failure, judge_success
+from controlplane.controllers.job.status import make_condition, write_counts
 from controlplane.controllers.job.tally import (
     Tally,
     backoff_limit,
     backoff_seconds,
     ended_at,
     failures_in_a_row,
+    has_valid_index,
     index_failures,
     is_indexed,
     is_tracked,
@@ -26,11 +27,11 @@ from controlplane.controllers.job.tally import (
     restarts_used_up,
     tally,
 )
-from controlplane.controllers.pods import deletion_order, is_ready
+from controlplane.controllers.pods import deletion_order, is_ready, is_terminating, phase_of
+from controlplane.controllers.pods import is_finished as is_finished_pod
 from machinery.api.meta import Object, condition, format_time, is_deleting, parse_time, uid_of
 
 BURST = 500
-FINISHED = ("Complete", "Failed")
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,6 @@ class _Draft:
     delete: list[Object] = field(default_factory=list)
 
 
-def is_finished(job: Object) -> bool:
-    """Whether the Job has a terminal condition."""
-    conditions = (job.get("status") or {}).get("conditions")
-    return any((c := condition(conditions, kind)) is not None and c["status"] == "True" for kind in FINISHED)
-
-
-def _make(kind: str, reason: str, message: str, now: datetime, status: str = "True") -> Object:
-    stamp = format_time(now)
-    return {
-        "type": kind,
-        "status": status,
-        "lastProbeTime": stamp,
-        "lastTransitionTime": stamp,
-        "reason": reason,
-        "message": message,
-    }
-
-
 def plan_job(
     job: Object, pods: list[Object], now: datetime, *, settled: bool = True, untracked: frozenset[str] = frozenset()
 ) -> JobPlan:
@@ -109,7 +92,7 @@ def plan_job(
         removed = _manage(job, pods, counted, draft, now)
         if _is_complete(job, counted, removed, draft.create):
             message = "Reached expected number of succeeded pods"
-            verdict = _make("SuccessCriteriaMet", "CompletionsReached", message, now)
+            verdict = make_condition("SuccessCriteriaMet", "CompletionsReached", message, now)
         else:
             _tell_suspension(conditions, status, draft, now, suspended=suspended)
     if verdict is not None and condition(conditions, verdict["type"]) is None:
@@ -120,14 +103,19 @@ def plan_job(
     held = _held_back(job, pods, counted) if verdict is None else set()
     new_ok = counted.new_succeeded[:BURST]
     new_bad = [p for p in counted.new_failed if uid_of(p) not in held][: BURST - len(new_ok)]
-    _write_counts(job, status, counted, active, ready, terminating, new_ok, new_bad)
+    ended = [uid_of(pod) for pod in (*new_ok, *new_bad)]
+    others = _other_releases(job, pods, counted, untracked, held | set(ended), over=verdict is not None and settled)
+    failures = [pod for pod in new_bad if judge_failure(job, pod).counts]
+    if verdict is not None and verdict["type"] == "FailureTarget" and settled:
+        failures += _cut_short(job, others, counted)
+    status.pop("active", None)
+    if active:
+        status["active"] = active
+    status["ready"], status["terminating"] = ready, terminating
+    write_counts(status, job, counted, new_ok, failures)
     if conditions:
         status["conditions"] = conditions
-    release = [
-        *new_ok,
-        *new_bad,
-        *_other_releases(job, pods, counted, untracked, held, ended=verdict is not None),
-    ]
+    release = [*new_ok, *new_bad, *others]
     more_to_count = len(counted.new_succeeded) + len(counted.new_failed) - len(held) > len(new_ok) + len(new_bad)
     finish = None
     if verdict is not None and settled and active == 0 and terminating == 0 and not more_to_count:
@@ -159,7 +147,7 @@ def _verdict(
             return standing
 
     def failure(reason: str, message: str) -> Object:
-        return _make("FailureTarget", reason, message, now)
+        return make_condition("FailureTarget", reason, message, now)
 
     if counted.fail_job:
         return failure("PodFailurePolicy", counted.fail_job)
@@ -184,7 +172,7 @@ def _verdict(
         if failed and failed + len(counted.succeeded_indexes) >= completions:
             return failure("FailedIndexes", "Job has failed indexes")
     if message := judge_success(job, set(counted.succeeded_indexes)):
-        return _make("SuccessCriteriaMet", "SuccessPolicy", message, now)
+        return make_condition("SuccessCriteriaMet", "SuccessPolicy", message, now)
     return None
 
 
@@ -199,7 +187,7 @@ def _is_complete(job: Object, counted: Tally, removed: list[Object], create: lis
 
 def _terminal(verdict: Object, now: datetime) -> Object:
     kind = "Failed" if verdict["type"] == "FailureTarget" else "Complete"
-    return _make(kind, verdict.get("reason", ""), verdict.get("message", ""), now)
+    return make_condition(kind, verdict.get("reason", ""), verdict.get("message", ""), now)
 
 
 def _tell_suspension(
@@ -207,11 +195,11 @@ def _tell_suspension(
 ) -> None:
     standing = condition(conditions, "Suspended")
     if suspended and (standing is None or standing["status"] != "True"):
-        told = _make("Suspended", "JobSuspended", "Job suspended", now)
+        told = make_condition("Suspended", "JobSuspended", "Job suspended", now)
         draft.events.append(("Normal", "Suspended", "Job suspended"))
         status.pop("startTime", None)
     elif not suspended and standing is not None and standing["status"] == "True":
-        told = _make("Suspended", "JobResumed", "Job resumed", now, "False")
+        told = make_condition("Suspended", "JobResumed", "Job resumed", now, "False")
         draft.events.append(("Normal", "Resumed", "Job resumed"))
         status["startTime"] = format_time(now)
     else:
@@ -285,7 +273,7 @@ def _next_indexes(
     """The lowest indexes that have neither succeeded nor failed for good nor a pod; some may have to wait."""
     busy = {index_of(pod) for pod in counted.active}
     if replaces_only_failed(job):
-        busy |= {index_of(p) for p in pods if is_deleting(p) and (p.get("status") or {}).get("phase") not in _ENDED}
+        busy |= {index_of(p) for p in pods if is_terminating(p)}
     per_index = job["spec"].get("backoffLimitPerIndex") is not None
     failures = last_failures(job, pods) if per_index else {}
     found: list[int] = []
@@ -295,15 +283,12 @@ def _next_indexes(
         if index in busy or index in counted.succeeded_indexes or index in counted.failed_indexes:
             continue
         if index in failures:
-            pause = backoff_seconds(index_failures(job, failures[index]), ended_at(failures[index]), now)
+            pause = backoff_seconds(sum(index_failures(job, failures[index])), ended_at(failures[index]), now)
             if pause > 0:
                 draft.waits.append(pause)
                 continue
         found.append(index)
     return found
-
-
-_ENDED = ("Succeeded", "Failed")
 
 
 def _held_back(job: Object, pods: list[Object], counted: Tally) -> set[str]:
@@ -320,76 +305,28 @@ def _held_back(job: Object, pods: list[Object], counted: Tally) -> set[str]:
 
 
 def _other_releases(
-    job: Object, pods: list[Object], counted: Tally, untracked: frozenset[str], held: set[str], *, ended: bool
+    job: Object, pods: list[Object], counted: Tally, untracked: frozenset[str], kept: set[str], *, over: bool
 ) -> list[Object]:
-    """Tracked pods whose end is noted already, or that are beside the point once the Job has ended."""
+    """Tracked pods (but those of the uids `kept`) whose end is noted already, or, when the Job is over, any."""
     noted = counted.uncounted_succeeded | counted.uncounted_failed
-    new = {uid_of(p) for p in counted.new_succeeded} | {uid_of(p) for p in counted.new_failed}
     live = {uid_of(p) for p in counted.active}
-    found = []
-    for pod in pods:
-        uid = uid_of(pod)
-        if not is_tracked(pod, untracked) or uid in new or uid in held:
-            continue
-        over = (pod.get("status") or {}).get("phase") in _ENDED
-        if uid in noted or over or (is_deleting(job) and uid not in live) or (ended and is_deleting(pod) and over):
-            found.append(pod)
-    return found
+    return [
+        pod
+        for pod in pods
+        if is_tracked(pod, untracked)
+        and (uid := uid_of(pod)) not in kept
+        and (over or uid in noted or is_finished_pod(pod) or (is_deleting(job) and uid not in live))
+    ]
 
 
-def _write_counts(
-    job: Object,
-    status: dict[str, Any],
-    counted: Tally,
-    active: int,
-    ready: int,
-    terminating: int,
-    new_ok: list[Object],
-    new_bad: list[Object],
-) -> None:
-    """The numbers of the status; a 0 that upstream leaves out is left out."""
-    status.pop("active", None)
-    if active:
-        status["active"] = active
-    status["ready"], status["terminating"] = ready, terminating
-    noted_ok = [*sorted(counted.uncounted_succeeded), *map(uid_of, new_ok)]
-    counting = [uid_of(pod) for pod in new_bad if judge_failure(job, pod).counts]
-    noted_bad = [*sorted(counted.uncounted_failed), *counting]
-    uncounted: Object = {}
-    if noted_ok:
-        uncounted["succeeded"] = noted_ok
-    if noted_bad:
-        uncounted["failed"] = noted_bad
-    status["uncountedTerminatedPods"] = uncounted
-    if is_indexed(job):
-        done = format_indexes(counted.succeeded_indexes)
-        if done:
-            status["completedIndexes"] = done
-        if job["spec"].get("backoffLimitPerIndex") is not None:
-            status["failedIndexes"] = format_indexes(counted.failed_indexes)
-
-
-def count_up(status: Object, job: Object, released: set[str]) -> Object:
-    """The status with the pods whose finalizer is gone moved from uncounted into the counts."""
-    uncounted = status.get("uncountedTerminatedPods") or {}
-    made = {**status}
-    counted = {name: [u for u in uncounted.get(name) or () if u in released] for name in ("succeeded", "failed")}
-    if is_indexed(job):
-        completions = int(job["spec"].get("completions") or 0)
-        succeeded = len(parse_indexes(status.get("completedIndexes"), completions))
-    else:
-        succeeded = int(status.get("succeeded") or 0) + len(counted["succeeded"])
-    failed = int(status.get("failed") or 0) + len(counted["failed"])
-    made |= {name: number for name, number in (("succeeded", succeeded), ("failed", failed)) if number}
-    made["uncountedTerminatedPods"] = {
-        name: left for name in counted if (left := [u for u in uncounted.get(name) or () if u not in released])
-    }
-    return made
-
-
-def finished(status: Object, terminal: Object, now: datetime) -> Object:
-    """The status with its terminal condition."""
-    made = {**status, "conditions": [*(status.get("conditions") or ()), terminal]}
-    if terminal["type"] == "Complete":
-        made["completionTime"] = format_time(now)
-    return made
+def _cut_short(job: Object, released: list[Object], counted: Tally) -> list[Object]:
+    """Pods that a failed Job ends: whatever becomes of them, they count as failures."""
+    noted = counted.uncounted_succeeded | counted.uncounted_failed
+    return [
+        pod
+        for pod in released
+        if phase_of(pod) != "Succeeded"
+        and uid_of(pod) not in noted
+        and has_valid_index(job, pod)
+        and judge_failure(job, pod).counts
+    ]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.controllers.job.indexes import FAILURES_ANNOTATION, INDEX_ANNOTATION
+from controlplane.controllers.job.indexes import FAILURES_ANNOTATION, IGNORED_ANNOTATION, INDEX_ANNOTATION
 from controlplane.controllers.job.tally import TRACKING, index_failures
 from controlplane.controllers.pods import from_template
 from machinery.api.catalogue import JOBS
 from machinery.api.meta import Object, name_of
+
+_LONGEST_PREFIX = 63 - 5
+"""What leaves room for the five random letters in a label's value."""
 
 _INDEX_VARIABLE = {
     "name": "JOB_COMPLETION_INDEX",
@@ -27,13 +30,15 @@ def make_pod(job: Object, index: int | None, predecessor: Object | None = None) 
     if index is None:
         return pod
     name = name_of(job)
-    metadata.pop("generateName", None)
-    metadata["generateName"] = f"{name}-{index}-"[:58]  # what leaves room for the five random letters
+    tail = f"-{index}-"
+    metadata["generateName"] = name[: _LONGEST_PREFIX - len(tail)] + tail
     metadata["annotations"] = {**metadata.get("annotations", {}), INDEX_ANNOTATION: str(index)}
     metadata["labels"] = {**metadata.get("labels", {}), INDEX_ANNOTATION: str(index)}
     if job["spec"].get("backoffLimitPerIndex") is not None:
-        failures = index_failures(job, predecessor) if predecessor is not None else 0
+        failures, ignored = index_failures(job, predecessor) if predecessor is not None else (0, 0)
         metadata["annotations"][FAILURES_ANNOTATION] = str(failures)
+        if ignored:
+            metadata["annotations"][IGNORED_ANNOTATION] = str(ignored)
     spec: dict[str, Any] = dict(pod["spec"])
     spec["hostname"] = f"{name}-{index}"
     for part in ("initContainers", "containers"):

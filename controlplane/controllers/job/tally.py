@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from controlplane.controllers.job.indexes import (
     FAILURES_ANNOTATION,
+    IGNORED_ANNOTATION,
     index_of,
     number_annotation,
     parse_indexes,
 )
 from controlplane.controllers.job.policies import FAIL_INDEX, FAIL_JOB, judge_failure
-from controlplane.controllers.pods import is_active, is_ready, is_terminating, phase_of
+from controlplane.controllers.pods import is_active, is_ready, is_terminating, phase_of, pod_condition
 from machinery.api.meta import Object, is_deleting, parse_time, uid_of
 
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -52,22 +53,31 @@ def is_tracked(pod: Object, untracked: frozenset[str] = frozenset()) -> bool:
 
 
 def ended_at(pod: Object) -> datetime | None:
-    """When the last container of the pod ended, else when it was marked for deletion or not ready."""
-    status = pod.get("status") or {}
-    moments = [
-        end
-        for container in status.get("containerStatuses") or ()
-        if (end := ((container.get("state") or {}).get("terminated") or {}).get("finishedAt"))
-    ]
-    if not moments:
-        moments = [
-            c["lastTransitionTime"]
-            for c in status.get("conditions") or ()
-            if c.get("type") == "Ready" and c.get("lastTransitionTime")
-        ]
-    if not moments and is_deleting(pod):
-        moments = [pod["metadata"]["deletionTimestamp"]]
-    return max(map(parse_time, moments), default=None)
+    """When the last container of the pod ended, else when it ceased to be ready or its deletion was asked for.
+
+    Source: k8s.io/kubernetes/pkg/controller/job/backoff_utils.go, "getFinishedTime".
+    """
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    containers = status.get("containerStatuses") or ()
+    ends = [((c.get("state") or {}).get("terminated") or {}).get("finishedAt") or "" for c in containers]
+    if ends and all(ends):
+        return max(map(parse_time, ends))
+    ready = pod_condition(pod, "Ready")
+    if ready is not None and ready.get("status") == "False" and ready.get("lastTransitionTime"):
+        return parse_time(ready["lastTransitionTime"])
+    if is_deleting(pod):
+        grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+        return parse_time(metadata["deletionTimestamp"]) - grace
+    created = metadata.get("creationTimestamp")
+    return parse_time(created) if created and phase_of(pod) in ("Succeeded", "Failed") else None
+
+
+def has_valid_index(job: Object, pod: Object) -> bool:
+    """Whether the pod's end can count: of an Indexed Job only that of an index below the completions."""
+    if not is_indexed(job):
+        return True
+    index = index_of(pod)
+    return index is not None and index < int(job["spec"].get("completions") or 0)
 
 
 @dataclass(frozen=True)
@@ -103,11 +113,8 @@ def tally(job: Object, pods: list[Object], untracked: frozenset[str]) -> Tally:
     noted = noted_ok | noted_bad
     completions = int(job["spec"].get("completions") or 0)
     tracked = [p for p in pods if is_tracked(p, untracked) and uid_of(p) not in noted]
-    fresh_ok = [p for p in tracked if phase_of(p) == "Succeeded"]
-    fresh_bad = [p for p in tracked if has_failed(job, p)]
-    if is_indexed(job):
-        fresh_ok = [p for p in fresh_ok if (i := index_of(p)) is not None and i < completions]
-        fresh_bad = [p for p in fresh_bad if (i := index_of(p)) is not None and i < completions]
+    fresh_ok = [p for p in tracked if phase_of(p) == "Succeeded" and has_valid_index(job, p)]
+    fresh_bad = [p for p in tracked if has_failed(job, p) and has_valid_index(job, p)]
     verdicts = {uid_of(p): judge_failure(job, p) for p in fresh_bad}
     fail_job = next((v.message for v in verdicts.values() if v.action == FAIL_JOB), "")
     active = [p for p in pods if is_active(p)]
@@ -147,25 +154,33 @@ def _newly_failed(job: Object, failed: list[Object]) -> set[int]:
     for pod in failed:
         index = index_of(pod)
         if index is not None and (
-            index_failures(job, pod) > int(limit) or judge_failure(job, pod).action == FAIL_INDEX
+            index_failures(job, pod)[0] > int(limit) or judge_failure(job, pod).action == FAIL_INDEX
         ):
             found.add(index)
     return found
 
 
-def index_failures(job: Object, pod: Object) -> int:
-    """How often the index of a failed pod has failed, this pod included if its failure counts."""
-    return number_annotation(pod, FAILURES_ANNOTATION) + judge_failure(job, pod).counts
+def index_failures(job: Object, pod: Object) -> tuple[int, int]:
+    """How often the index of a failed pod has failed, this pod included: (failures that count, ignored ones)."""
+    counts = judge_failure(job, pod).counts
+    return (
+        number_annotation(pod, FAILURES_ANNOTATION) + counts,
+        number_annotation(pod, IGNORED_ANNOTATION) + (not counts),
+    )
 
 
 def last_failures(job: Object, pods: list[Object]) -> dict[int, Object]:
-    """For each index the failed pod that knows most failures (backoffLimitPerIndex)."""
+    """For each index the failed pod that knows most failures, the last of those (backoffLimitPerIndex)."""
     by_index: dict[int, list[Object]] = defaultdict(list)
     for pod in pods:
         index = index_of(pod)
         if index is not None and has_failed(job, pod):
             by_index[index].append(pod)
-    return {index: max(found, key=lambda p: index_failures(job, p)) for index, found in by_index.items()}
+
+    def knowledge(pod: Object) -> tuple[int, datetime]:
+        return sum(index_failures(job, pod)), ended_at(pod) or datetime.min.replace(tzinfo=UTC)
+
+    return {index: max(found, key=knowledge) for index, found in by_index.items()}
 
 
 def backoff_seconds(failures: int, last: datetime | None, now: datetime) -> float:
@@ -177,14 +192,11 @@ def backoff_seconds(failures: int, last: datetime | None, now: datetime) -> floa
 
 
 def failures_in_a_row(job: Object, pods: list[Object]) -> tuple[int, datetime | None]:
-    """(failures since the last success, when the last was), of the pods that there still are."""
+    """(failures since the last success, when the last was), of the pods that there still are; ignored ones, too."""
     ends = [(ended_at(p), p) for p in pods]
     last_success = max((t for t, p in ends if t is not None and phase_of(p) == "Succeeded"), default=None)
     failures = [
-        t
-        for t, p in ends
-        if t is not None and has_failed(job, p) and (last_success is None or t > last_success)
-        if judge_failure(job, p).counts
+        t for t, p in ends if t is not None and has_failed(job, p) and (last_success is None or t > last_success)
     ]
     return len(failures), max(failures, default=None)
 

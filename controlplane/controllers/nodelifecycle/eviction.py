@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import NODE_INDEX, Environment
 from controlplane.controllers.nodelifecycle.plan import Stay, stay_of, taints_of
 from controlplane.controllers.pods import is_finished, node_of
@@ -102,6 +103,8 @@ class TaintEviction:
             self.planned.add(uid)
             return (when - now).total_seconds()
         await self.evictor.evict(pod)
+        metrics.TAINT_DELETIONS.inc()
+        metrics.TAINT_DELETION_SECONDS.observe((self.clock.now() - when).total_seconds())
         self.planned.discard(uid)
         return None
 

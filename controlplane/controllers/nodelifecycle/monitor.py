@@ -6,19 +6,24 @@ Source: k8s.io/kubernetes/pkg/controller/nodelifecycle/node_lifecycle_controller
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import NODE_INDEX
 from controlplane.controllers.nodelifecycle.plan import (
     EvictionRates,
     Heartbeat,
     ZoneState,
+    counts_for_zone,
     no_execute_taints,
     no_schedule_taints,
     observe,
+    older_labels,
     ready_status,
     silent_conditions,
+    spared,
     taints_of,
     zone_of,
     zone_state,
@@ -72,19 +77,26 @@ class NodeMonitor:
     """Nodes whose pods could not yet all be marked not ready."""
 
     budgets: dict[str, Budget] = field(default_factory=dict)
+    everything_down: list[bool] = field(default_factory=lambda: [False])
+    """Whether, at the last look, no node at all was ready: then it is rather the manager that is cut off."""
 
     async def round(self) -> None:
         """One look at all nodes."""
+        started = time.perf_counter()
         nodes = {name_of(node): node for node in self.nodes.list()}
         for name in self.heartbeats.keys() - nodes.keys():
             del self.heartbeats[name]
             self.last_ready.pop(name, None)
             self.unmarked.discard(name)
         states = dict(zip(nodes, await asyncio.gather(*(self._look_at(node) for node in nodes.values())), strict=True))
+        metrics.NODES_SECONDS.observe(time.perf_counter() - started)
         current = [node for node in states.values() if node is not None]
         rates = self._zone_rates(current)
         for node in current:
             await self._mark_pods(node)
+        if self.everything_down[0]:
+            await asyncio.gather(*(self._write_taints(node, spared(node)) for node in current))
+            return
         await asyncio.gather(*(self.taint(node, rates[zone_of(node)]) for node in current))
 
     async def _look_at(self, node: Object) -> Object | None:
@@ -151,17 +163,30 @@ class NodeMonitor:
         zones: dict[str, list[Object]] = defaultdict(list)
         for node in nodes:
             zones[zone_of(node)].append(node)
-        states = {zone: zone_state(members, self.rates.unhealthy_share) for zone, members in zones.items()}
-        everything_down = bool(states) and all(state is ZoneState.FULL for state in states.values())
-        return {
-            zone: self.rates.of(states[zone], len(members), everything_down=everything_down)
+        for zone, members in zones.items():
+            silent = sum(ready_status(node) != "True" for node in members)
+            metrics.ZONE_SIZE.labels(zone).set(len(members))
+            metrics.ZONE_UNHEALTHY.labels(zone).set(silent)
+            metrics.ZONE_HEALTH.labels(zone).set(100 * (len(members) - silent) / len(members))
+        states = {
+            zone: zone_state(filter(counts_for_zone, members), self.rates.unhealthy_share)
             for zone, members in zones.items()
+        }
+        before = self.everything_down[0]
+        after = self.everything_down[0] = bool(states) and all(state is ZoneState.FULL for state in states.values())
+        if before and not after:  # nobody was heard while this process was deaf: every node gets its time again
+            now = self.clock.monotonic()
+            self.heartbeats.update({name: replace(beat, seen_at=now) for name, beat in self.heartbeats.items()})
+        return {
+            zone: self.rates.of(states[zone], len(members), everything_down=after) for zone, members in zones.items()
         }
 
     async def reconcile(self, key: str) -> float | None:
         """Bring the taints of one node up to date as soon as its conditions change, but for evicting ones to come."""
         node = self.nodes.get(key)
         if node is not None and not is_deleting(node):
+            if labels := older_labels(node):
+                await self._patch(node, {"metadata": {"labels": labels}})
             wanted = no_execute_taints(node, no_schedule_taints(node), self.clock.now(), may_evict=False)
             await self._write_taints(node, wanted)
         return None
@@ -175,6 +200,8 @@ class NodeMonitor:
             budget = self.budgets.setdefault(zone_of(node), Budget(1.0, self.clock.monotonic()))
             if not budget.take(rate, self.clock.monotonic()):
                 wanted = cautious
+            else:
+                metrics.NODE_EVICTIONS.labels(zone_of(node)).inc()
         await self._write_taints(node, wanted)
 
     async def _write_taints(self, node: Object, taints: list[Object]) -> None:
@@ -182,7 +209,9 @@ class NodeMonitor:
             return
         metadata = {"resourceVersion": node["metadata"]["resourceVersion"]}
         # The list is replaced as a whole, on the revision that was looked at.
-        patch = {"metadata": metadata, "spec": {"taints": taints or None}}
+        await self._patch(node, {"metadata": metadata, "spec": {"taints": taints or None}})
+
+    async def _patch(self, node: Object, patch: Object) -> None:
         try:
             await self.client.patch(NODES, name_of(node), patch)
         except (NotFound, Conflict):

@@ -136,6 +136,20 @@ def no_execute_taints(node: Object, taints: list[Object], now: datetime, *, may_
     return [*others, added]
 
 
+def spared(node: Object) -> list[Object]:
+    """The node's taints without those that evict pods because of its silence."""
+    return [t for t in taints_of(node) if t["effect"] != "NoExecute" or t["key"] not in (NOT_READY, UNREACHABLE)]
+
+
+_BETA_LABELS = {"beta.kubernetes.io/os": "kubernetes.io/os", "beta.kubernetes.io/arch": "kubernetes.io/arch"}
+
+
+def older_labels(node: Object) -> dict[str, str]:
+    """Labels that must say the same as those that took their place, where they do not."""
+    labels = labels_of(node)
+    return {old: labels[new] for old, new in _BETA_LABELS.items() if new in labels and labels.get(old) != labels[new]}
+
+
 # -- zones ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +167,14 @@ def zone_of(node: Object) -> str:
     region = labels.get("topology.kubernetes.io/region", labels.get("failure-domain.beta.kubernetes.io/region", ""))
     zone = labels.get("topology.kubernetes.io/zone", labels.get("failure-domain.beta.kubernetes.io/zone", ""))
     return f"{region}:\x00:{zone}" if region or zone else ""
+
+
+_NO_DISRUPTION = "node.kubernetes.io/exclude-disruption"
+
+
+def counts_for_zone(node: Object) -> bool:
+    """Whether the node's silence tells of its zone's state."""
+    return _NO_DISRUPTION not in labels_of(node)
 
 
 def zone_state(nodes: Iterable[Object], threshold: float) -> ZoneState:

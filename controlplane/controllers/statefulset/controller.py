@@ -93,7 +93,6 @@ class StatefulSetReconciler:
 
     async def _carry_out(self, owner: Object, plan: SetPlan) -> NavarchError | None:
         """Make, mend and delete pods; the first error, if any."""
-        self.recorder.tell(owner, plan.events)
         for pod in plan.need_claims:
             await self._make_claims(owner, pod)
         made = await slow_start(len(plan.create), lambda i: self._create(owner, plan.create[i]))
@@ -170,6 +169,7 @@ class StatefulSetReconciler:
             except AlreadyExists:
                 continue
             except NavarchError as exc:
+                told = f"create Claim {name_of(claim)} for Pod {name_of(pod)} in StatefulSet {name_of(owner)}"
                 self.recorder.warning(owner, "FailedCreate", f"{told} failed error: {exc}")
                 raise
             self.recorder.normal(owner, "SuccessfulCreate", f"{told} success")

@@ -25,7 +25,7 @@ from controlplane.controllers.statefulset.identity import (
     with_labels,
 )
 from machinery.api.intstr import scaled
-from machinery.api.meta import Object, is_deleting, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, is_deleting, name_of, uid_of
 
 
 @dataclass
@@ -39,9 +39,6 @@ class SetPlan:
     """Pods whose labels must be mended."""
 
     delete: list[Object] = field(default_factory=list)
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    """(type, reason, message)"""
-
     need_claims: list[Object] = field(default_factory=list)
     """Pending pods, whose claims may be missing."""
 
@@ -133,7 +130,6 @@ def _tend(owner: Object, pod: Object, plan: SetPlan) -> bool:
     if phase_of(pod) in ("Failed", "Succeeded"):
         # Whatever ended it, the pod is made again once it is gone.
         if not is_deleting(pod):
-            plan.events.append(_recreation(owner, pod))
             plan.delete.append(pod)
         return True
     if phase_of(pod) == "Pending":
@@ -143,20 +139,6 @@ def _tend(owner: Object, pod: Object, plan: SetPlan) -> bool:
     return False
 
 
-def _recreation(owner: Object, pod: Object) -> tuple[str, str, str]:
-    whose = f"StatefulSet {namespace_of(owner)}/{name_of(owner)}"
-    if phase_of(pod) == "Failed":
-        return "Warning", "RecreatingFailedPod", f"{whose} is recreating failed Pod {name_of(pod)}"
-    return "Normal", "RecreatingTerminatedPod", f"{whose} is recreating terminated Pod {name_of(pod)}"
-
-
-def max_unavailable(owner: Object) -> int:
-    """How many pods of the set an update may take at a time, at least 1."""
-    rolling = (owner["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
-    value: Any = rolling.get("maxUnavailable")
-    return 1 if value is None else max(1, scaled(value, replicas_of(owner), round_up=True))
-
-
 def _roll(
     owner: Object, update: Object, replicas: list[Object], plan: SetPlan, unavailable: Callable[[Object], bool]
 ) -> None:
@@ -164,20 +146,31 @@ def _roll(
     strategy = owner["spec"].get("updateStrategy") or {}
     if strategy.get("type") == "OnDelete":
         return
-    lowest = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+    rolling = strategy.get("rollingUpdate") or {}
+    rolled = replicas[int(rolling.get("partition") or 0) :][::-1]
+    limit: Any = rolling.get("maxUnavailable")
+
+    def is_old(pod: Object) -> bool:
+        staying = is_created(pod) and not is_deleting(pod) and pod not in plan.delete
+        return staying and revision_label(pod) != name_of(update)
+
+    if limit is None:
+        # One at a time, and only those above it count; as upstream without the gate MaxUnavailableStatefulSet.
+        for pod in rolled:
+            if is_old(pod):
+                plan.delete.append(pod)
+                return
+            if is_deleting(pod) or unavailable(pod):
+                return
+        return
     down = sum(is_deleting(pod) or unavailable(pod) for pod in replicas)
-    budget = max_unavailable(owner) - down
-    for index in range(len(replicas) - 1, lowest - 1, -1):
-        pod = replicas[index]
-        if not is_created(pod) or is_deleting(pod) or pod in plan.delete:
-            continue
-        if revision_label(pod) == name_of(update):
-            continue
+    budget = max(1, scaled(limit, replicas_of(owner), round_up=True)) - down
+    for pod in filter(is_old, rolled):
         if not unavailable(pod):
             if budget <= 0:
-                return
+                continue  # one that is down already costs nothing, wherever it stands
             budget -= 1
-        plan.delete.append(pod)  # one that is down already costs nothing
+        plan.delete.append(pod)
 
 
 def _status(
@@ -191,7 +184,7 @@ def _status(
 ) -> Object:
     old = owner.get("status") or {}
     min_ready = int(owner["spec"].get("minReadySeconds") or 0)
-    existing = [*pods, *plan.create]
+    existing = list(pods)  # those planned are counted when they are seen: a quota may forbid them
     leaving = {uid_of(pod) for pod in plan.delete if in_range(owner, ordinal_of(pod))}
     ready = [p for p in existing if is_created(p) and is_running_ready(p)]
     status: Object = {

@@ -18,7 +18,7 @@ from controlplane.controllers.volumes.attachments import (
     other_users,
     plan_node,
 )
-from controlplane.controllers.volumes.protection import claims_used
+from controlplane.controllers.volumes.protection import CLAIM_INDEX, claim_keys, claims_used
 from machinery.api.catalogue import (
     CSIDRIVERS,
     CSINODES,
@@ -38,12 +38,6 @@ from machinery.events import EventRecorder
 from machinery.periodic import every
 
 ACCOUNT = "attachdetach-controller"
-CLAIM_INDEX = "claim"
-
-
-def claim_keys(pod: Object) -> list[str]:
-    """The index of pods: by the keys of the claims they use."""
-    return [f"{namespace_of(pod)}/{name}" for name in claims_used(pod)]
 
 
 @dataclass(frozen=True)

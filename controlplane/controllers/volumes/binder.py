@@ -8,21 +8,32 @@ Source: k8s.io/kubernetes/pkg/controller/volume/persistentvolume/pv_controller.g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.freshness import Written
+from controlplane.controllers.volumes.bindings import (
+    awaited,
+    bound_status,
+    default_class,
+    pointed,
+    reserved,
+    waits_for_consumer,
+    with_annotations,
+)
 from controlplane.controllers.volumes.matching import (
     BIND_COMPLETED,
     BOUND_BY_CONTROLLER,
     PROVISIONED_BY,
-    SELECTED_NODE,
     best_volume,
     class_of,
     mismatch,
     refers_to,
 )
-from machinery.api.catalogue import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES
+from controlplane.controllers.volumes.protection import CLAIM_INDEX, claim_keys
+from machinery.api.catalogue import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
 from machinery.api.meta import (
     Object,
     annotations_of,
@@ -30,7 +41,6 @@ from machinery.api.meta import (
     is_deleting,
     key_of,
     name_of,
-    namespace_of,
     uid_of,
 )
 from machinery.cache.informer import Informer
@@ -44,72 +54,7 @@ from machinery.periodic import every
 ACCOUNT = "persistent-volume-binder"
 _PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 _OLD_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
-
-
-def waits_for_consumer(claim: Object, storage_class: Object | None) -> bool:
-    """Whether binding is left to the scheduler until a pod needs the claim."""
-    if storage_class is None or storage_class.get("volumeBindingMode") != "WaitForFirstConsumer":
-        return False
-    return SELECTED_NODE not in annotations_of(claim)
-
-
-def default_class(classes: list[Object]) -> str:
-    """The default storage class: the youngest of those marked so; "" if there is none."""
-    marked = [c for c in classes if annotations_of(c).get(_DEFAULT_CLASS) == "true"]
-    marked.sort(key=lambda c: (c["metadata"].get("creationTimestamp") or "", name_of(c)))
-    return name_of(marked[-1]) if marked else ""
-
-
-def with_annotations(obj: Object, **changes: str | None) -> Object:
-    """The object with annotations set, or (None) taken away; names come with dots and slashes from a dict."""
-    annotations = {**annotations_of(obj)}
-    for name, value in changes.items():
-        if value is None:
-            annotations.pop(name, None)
-        else:
-            annotations[name] = value
-    return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
-
-
-def reserved(volume: Object, claim: Object) -> Object:
-    """The volume with a claimRef to this very claim."""
-    if (volume["spec"].get("claimRef") or {}).get("uid") == uid_of(claim):
-        return volume
-    chosen_by_user = bool(volume["spec"].get("claimRef"))
-    reference = {
-        "kind": "PersistentVolumeClaim",
-        "apiVersion": "v1",
-        "namespace": namespace_of(claim),
-        "name": name_of(claim),
-        "uid": uid_of(claim),
-        "resourceVersion": claim["metadata"].get("resourceVersion", ""),
-    }
-    made = {**volume, "spec": {**volume["spec"], "claimRef": reference}}
-    return made if chosen_by_user else with_annotations(made, **{BOUND_BY_CONTROLLER: "yes"})
-
-
-def pointed(claim: Object, volume: Object) -> Object:
-    """The claim that names its volume and is marked as bound."""
-    if claim["spec"].get("volumeName") == name_of(volume) and BIND_COMPLETED in annotations_of(claim):
-        return claim
-    marks = {BIND_COMPLETED: "yes"}
-    if claim["spec"].get("volumeName") != name_of(volume):
-        marks[BOUND_BY_CONTROLLER] = "yes"
-    return with_annotations({**claim, "spec": {**claim["spec"], "volumeName": name_of(volume)}}, **marks)
-
-
-def bound_status(claim: Object, volume: Object) -> Object:
-    """The status of a bound claim."""
-    status = {**(claim.get("status") or {}), "phase": "Bound"}
-    status["accessModes"] = volume["spec"].get("accessModes") or []
-    if not status.get("capacity") or (claim.get("status") or {}).get("phase") != "Bound":
-        status["capacity"] = volume["spec"].get("capacity") or {}
-    attributes = volume["spec"].get("volumeAttributesClassName")
-    if attributes:
-        status["currentVolumeAttributesClassName"] = attributes
-    return status
 
 
 @dataclass(frozen=True)
@@ -122,6 +67,9 @@ class VolumeBinder:
     client: Client
     recorder: EventRecorder
     clock: Clock
+    consumers: Callable[[Object], list[Object]]
+    """The pods that use a claim."""
+
     written_claims: Written = field(default_factory=Written)
     written_volumes: Written = field(default_factory=Written)
 
@@ -205,8 +153,7 @@ class VolumeBinder:
     async def _explain(self, claim: Object, storage_class: Object | None, *, waits: bool) -> Object:
         """Say what the claim waits for, and ask its provisioner for a volume."""
         if waits:
-            told = "waiting for first consumer to be created before binding"
-            self.recorder.normal(claim, "WaitForFirstConsumer", told)
+            self.recorder.normal(claim, *awaited(self.consumers(claim)))
             return claim
         name = class_of(claim)
         if not name:
@@ -353,7 +300,17 @@ def build(env: Environment) -> list[Controller]:
     claims, volumes = env.informer(PERSISTENTVOLUMECLAIMS), env.informer(PERSISTENTVOLUMES)
     classes = env.informer(STORAGECLASSES)
     recorder = env.recorder("persistentvolume-controller", ACCOUNT)
-    binder = VolumeBinder(claims, volumes, classes, env.client_for(ACCOUNT), recorder, env.clock)
+    pods = env.informer(PODS)
+    pods.add_index(CLAIM_INDEX, claim_keys)
+    binder = VolumeBinder(
+        claims,
+        volumes,
+        classes,
+        env.client_for(ACCOUNT),
+        recorder,
+        env.clock,
+        lambda claim: pods.by_index(CLAIM_INDEX, key_of(claim)),
+    )
     # One worker each: two claims must not be offered the same volume at once.
     binding = Controller("claims", binder.reconcile_claim, workers=1)
     reclaiming = Controller("volumes", binder.reconcile_volume, workers=1)
@@ -380,6 +337,7 @@ def build(env: Environment) -> list[Controller]:
     async def again() -> None:
         pending()
 
+    metrics.VOLUMES.claims, metrics.VOLUMES.volumes = claims.list, volumes.list
     claims.on_change(claim_changed)
     volumes.on_change(volume_changed)
     classes.on_change(lambda old, new: pending())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlplane.controllers import metrics
 from controlplane.controllers.environment import Environment
 from controlplane.controllers.pods import is_finished
 from machinery.api.catalogue import PERSISTENTVOLUMECLAIMS, PODS
@@ -74,10 +75,15 @@ class EphemeralVolumes:
         present = self.claims.get(key_of(claim))
         try:
             if present is None:
+                metrics.EPHEMERAL_CREATES.inc()
                 try:
                     await self.client.create(PERSISTENTVOLUMECLAIMS, claim)
                 except AlreadyExists:
+                    metrics.EPHEMERAL_FAILURES.inc()
                     raise Conflict(f"PVC {key_of(claim)} exists and is not yet in the cache") from None
+                except NavarchError:
+                    metrics.EPHEMERAL_FAILURES.inc()
+                    raise
                 return
             owner = controller_of(present)
             if owner is None or owner.get("uid") != uid_of(pod):

@@ -24,6 +24,11 @@ def class_of(obj: Object) -> str:
     return str(annotated if annotated is not None else obj["spec"].get("storageClassName") or "")
 
 
+def attributes_of(obj: Object) -> str:
+    """The volume attributes class of a claim or a volume; "" for none."""
+    return str(obj["spec"].get("volumeAttributesClassName") or "")
+
+
 def requested(claim: Object) -> Quantity:
     """How much the claim asks for."""
     amount = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
@@ -55,6 +60,8 @@ def mismatch(volume: Object, claim: Object) -> str:
         return "requested PV is too small"
     if class_of(claim) != class_of(volume):
         return "storageClassName does not match"
+    if attributes_of(claim) != attributes_of(volume):
+        return "volumeAttributesClassName does not match"
     if mode(claim) != mode(volume):
         return "incompatible volumeMode"
     if not set(claim["spec"].get("accessModes") or ()) <= set(volume["spec"].get("accessModes") or ()):
@@ -87,8 +94,7 @@ def best_volume(claim: Object, volumes: Iterable[Object], *, only_reserved: bool
             continue
         if (volume.get("status") or {}).get("phase") not in ("Available", "Pending", None):
             continue
-        vac = "volumeAttributesClassName"
-        if (volume["spec"].get(vac) or "") != (claim["spec"].get(vac) or "") or not _selects(claim, volume):
+        if attributes_of(volume) != attributes_of(claim) or not _selects(claim, volume):
             continue
         if best is None or capacity(volume) < capacity(best):
             best = volume

@@ -35,6 +35,14 @@ def claims_used(pod: Object) -> set[str]:
     return names
 
 
+CLAIM_INDEX = "claim"
+
+
+def claim_keys(pod: Object) -> list[str]:
+    """The index of pods: by the keys of the claims they use."""
+    return [f"{namespace_of(pod)}/{name}" for name in claims_used(pod)]
+
+
 def uses_claim(pods: Iterable[Object], name: str) -> bool:
     """Whether one of the pods, bound to a node, has the claim as a volume: an unbound one will never start with it."""
     return any(pod["spec"].get("nodeName") and name in claims_used(pod) for pod in pods)

@@ -6,13 +6,14 @@ k8s.io/dynamic-resource-allocation/structured.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.scheduler.dynamic import selectors
 from controlplane.scheduler.dynamic.inventory import Device, InUse
-from machinery.api.meta import Object
+from machinery.api.meta import Object, key_of
 from machinery.errors import NavarchError
 
 _MOST_RESULTS = 32
@@ -126,10 +127,20 @@ class Search:
 
     devices: Sequence[Device]
     in_use: InUse
+    updating: Sequence[Device] = ()
     steps: int = field(default=0)
 
     def run(self, needs: Sequence[Need]) -> list[Chosen] | None:
         """What each claim gets, or None. Raises AllocationFailed."""
+        if self.updating:
+            pool = f"{self.updating[0].driver}/{self.updating[0].pool}"
+            for need in needs:
+                for request in itertools.chain.from_iterable(need.requests):
+                    if request.everything:
+                        raise AllocationFailed(
+                            f"claim {key_of(need.claim)}, request {request.name}: asks for all devices, but resource "
+                            f"pool {pool} is currently being updated"
+                        )
         return self._claims(needs, (), self.in_use)
 
     def _claims(self, needs: Sequence[Need], done: tuple[Chosen, ...], in_use: InUse) -> list[Chosen] | None:
@@ -179,6 +190,8 @@ class Search:
                 raise AllocationFailed("filter operation was aborted: too many combinations of devices")
             device = fitting[index]
             left = _taking(request, device, in_use)
+            if any(device.id == other.id for _, other in chosen):
+                continue  # not even an administrator has a device twice in a claim
             if left is None or not all(each.allows(chosen, request, device) for each in claim.constraints):
                 continue
             yield from self._devices(

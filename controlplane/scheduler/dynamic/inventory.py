@@ -85,6 +85,8 @@ class Inventory:
 
     devices: Sequence[Device] = ()
     counters: Counters = field(default_factory=dict)
+    updating: Sequence[Device] = ()
+    """Of pools that are not published whole: not to be had, but they may not be passed over by who wants all."""
 
     @classmethod
     def of(cls, slices: Iterable[Object]) -> Inventory:
@@ -94,11 +96,16 @@ class Inventory:
             pool = each["spec"]["pool"]
             pools.setdefault((each["spec"]["driver"], pool["name"]), []).append(each)
         devices: list[Device] = []
+        updating: list[Device] = []
         counters: dict[tuple[str, str, str, str], int] = {}
         for (driver, pool), parts in sorted(pools.items()):
             newest = max(part["spec"]["pool"].get("generation", 0) for part in parts)
             current = [part for part in parts if part["spec"]["pool"].get("generation", 0) == newest]
             if len(current) < current[0]["spec"]["pool"].get("resourceSliceCount", 1):
+                for part in current:
+                    spec = part["spec"]
+                    places = spec.get("devices") or () if spec.get("perDeviceNodeSelection") else (spec,)
+                    updating += [Device(driver, pool, {}, place) for place in places]
                 continue
             for part in sorted(current, key=lambda part: str(part["metadata"]["name"])):
                 spec = part["spec"]
@@ -107,7 +114,7 @@ class Inventory:
                 for shared in spec.get("sharedCounters") or ():
                     for name, counter in (shared.get("counters") or {}).items():
                         counters[driver, pool, shared["name"], name] = quantity.parse(counter["value"]).nanos
-        return cls(devices, counters)
+        return cls(devices, counters, updating)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from controlplane.scheduler.columns import Mask
 from controlplane.scheduler.dynamic import allocator
 from controlplane.scheduler.dynamic.inventory import InUse, Inventory
-from controlplane.scheduler.framework import PodUnschedulable, Reject, Remedy, Scope
+from controlplane.scheduler.framework import PodUnschedulable, Reject, Remedy, Scope, Scores, normalized
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.plugins.node import matches_terms
 from controlplane.scheduler.pod import Pod
@@ -30,6 +30,7 @@ log = get_logger(__name__)
 
 _FINALIZER = "resource.kubernetes.io/delete-protection"
 _MOST_USERS = 256
+_MOST_ALTERNATIVES = 8
 _TRIES = 5
 
 
@@ -38,6 +39,7 @@ class DynamicResources:
 
     name = "DynamicResources"
     scope = Scope.CLUSTER
+    score_scope = Scope.CLUSTER
 
     def __init__(self, informers: Informers, client: Client, nodes: NodeTable) -> None:
         self.claims = informers.of(RESOURCECLAIMS)
@@ -131,7 +133,8 @@ class DynamicResources:
         inventory = Inventory.of(self.slices.list())
         in_use = InUse.of(inventory, self._allocations())
         needs = [allocator.need(claim, self._classes()) for claim in claims]
-        reach = np.array([device.rows(rows) for device in inventory.devices], np.bool_)
+        reach = np.array([d.rows(rows) for d in (*inventory.devices, *inventory.updating)], np.bool_)
+        known = len(inventory.devices)
         possible = rows.none()
         found = self._found.setdefault(pod.key, {})
         alike: dict[bytes, list[allocator.Chosen] | None] = {}  # nodes that reach the same devices get the same answer
@@ -139,14 +142,32 @@ class DynamicResources:
             here = reach[:, place] if len(reach) else np.zeros(0, np.bool_)
             same = here.tobytes()
             if same not in alike:
-                devices = [inventory.devices[i] for i in np.flatnonzero(here).tolist()]
-                alike[same] = allocator.Search(devices, in_use).run(needs)
+                devices = [inventory.devices[i] for i in np.flatnonzero(here[:known]).tolist()]
+                updating = [inventory.updating[i] for i in np.flatnonzero(here[known:]).tolist()]
+                alike[same] = allocator.Search(devices, in_use, updating).run(needs)
             chosen = alike[same]
             if chosen is not None:
                 possible[place] = True
                 row = place if isinstance(rows.index, slice) else int(rows.index[place])
                 found[row] = chosen
         return possible
+
+    # -- scores ------------------------------------------------------------------------------------------------------
+
+    def score(self, pod: Pod, rows: Rows) -> Scores | None:
+        """Where requests with alternatives get better ones."""
+        found = self._found.get(pod.key)
+        if not found or isinstance(rows.index, slice):
+            return None
+        waiting = [claim for claim in self._claims_of(pod) if not (claim.get("status") or {}).get("allocation")]
+        worth = [_worth(claim) for claim in waiting]
+        if not any(worth):
+            return None
+        scores: Scores = np.zeros(len(rows), np.int64)
+        for place, row in enumerate(rows.index.tolist()):
+            for values, chosen in zip(worth, found.get(row, ()), strict=False):
+                scores[place] += sum(values.get(name, 0) for name in {request.name for request, _ in chosen})
+        return normalized(scores)
 
     def _classes(self) -> dict[str, Object]:
         return {name_of(each): each for each in self.classes.list()}
@@ -253,6 +274,15 @@ class DynamicResources:
 
 def _reserved_for(claim: Object, pod: Pod) -> bool:
     return any(user.get("uid") == pod.uid for user in (claim.get("status") or {}).get("reservedFor") or ())
+
+
+def _worth(claim: Object) -> dict[str, int]:
+    """Alternative → what it is worth: the most for the first of a request."""
+    return {
+        f"{request['name']}/{sub['name']}": _MOST_ALTERNATIVES - rank
+        for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ()
+        for rank, sub in enumerate(request.get("firstAvailable") or ())
+    }
 
 
 def _class_names(claim: Object) -> Iterable[tuple[str, str]]:

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from agent.kubelet.node import conditions
 from agent.kubelet.node.lease import NodeLease
-from agent.kubelet.version import KUBERNETES_VERSION
 from lab.dev.hollow.pods import Place, plan
 from machinery.api import meta
 from machinery.api.catalogue import NODES, PODS
@@ -29,6 +28,7 @@ from machinery.controller import Controller
 from machinery.errors import AlreadyExists, Conflict, NavarchError, NotFound
 from machinery.log import get_logger
 from machinery.serving import HealthServer, self_signed_tls
+from machinery.version import KUBERNETES_VERSION
 
 log = get_logger(__name__)
 

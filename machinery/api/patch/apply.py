@@ -16,7 +16,7 @@ import orjson
 
 from machinery.api import jsontext
 from machinery.api.meta import Object, annotations_of, name_of, namespace_of, uid_of
-from machinery.api.patch import errors, fieldset, managers, reset, typed
+from machinery.api.patch import errors, fieldset, managers, newness, reset, typed
 from machinery.api.patch.fieldset import FieldSet
 from machinery.api.patch.managers import APPLY, UPDATE, ManagerId, Managers, Owned
 from machinery.api.patch.typed import Difference, ElementError
@@ -53,6 +53,11 @@ def update_managers(
         reset_fields = _reset_fields(kind_schema, subresource)
     name = managers.manager_id(manager, UPDATE, api_version, subresource)
     try:
+        if old is None and not known:
+            fields = fieldset.recursive_difference(
+                newness.fields_of_new(kind_schema, _without_managers(new)), reset_fields
+            )
+            return managers.encode(managers.first(name, fields, api_version, now))
         changed = _ignoring(_compare(kind_schema, old, new), reset_fields)
     except ElementError:
         return []

@@ -102,6 +102,12 @@ def decode(entries: Iterable[Any] | None) -> Managers:
     return managers
 
 
+def first(name: ManagerId, fields: FieldSet, version: str, time: str) -> Managers:
+    """The managers of an object that only one has ever written."""
+    fields = fieldset.difference(fields, STRIPPED)
+    return {name: Owned(fields, version, time)} if fields else {}
+
+
 def encode(managers: Managers) -> list[dict[str, Any]]:
     """metadata.managedFields of these managers, in upstream's order."""
     entries = []

@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from machinery import pki
+from machinery.api.meta import Object
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 from machinery.errors import StatusError, TransportError
@@ -51,6 +52,14 @@ async def leads(program: Program) -> bool:
 async def stands_by(program: Program) -> bool:
     """Whether this manager is a candidate, or leads."""
     return await metric(program, "leader_election_master_status", "kube-controller-manager") is not None
+
+
+def deployment(name: str, replicas: int = 1) -> Object:
+    """A Deployment of pods that no node is asked to run."""
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
 async def until(done: Callable[[], Awaitable[object]], seconds: float) -> None:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from controlplane.apiserver.admission import factory as admission
 from controlplane.apiserver.authn import factory as authn
 from controlplane.apiserver.authz import factory as authz
@@ -198,6 +200,11 @@ def _settings(directory: Path) -> Settings:
     )
 
 
+def counted(metric: str, **labels: str) -> float:
+    """What a metric of this process stands at."""
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+
 @asynccontextmanager
 async def running_cluster() -> AsyncIterator[Cluster]:
     """An API server with authentication, RBAC and admission."""
@@ -219,16 +226,23 @@ def _arguments(cluster: Cluster, controllers: str, flags: dict[str, Any]) -> lis
 
 
 @asynccontextmanager
-async def running_manager(
+async def cluster_manager(
     cluster: Cluster, controllers: str, clock: Clock | None = None, **flags: Any
 ) -> AsyncIterator[Manager]:
-    """The manager with these controllers, each acting as its own ServiceAccount."""
+    """The manager with these controllers, each to act as its own ServiceAccount; not yet running."""
     config = ClientConfig(cluster.server.url, ca_data=cluster.server.ca, token=_MANAGER_TOKEN)
     clock = clock or SystemClock()
     async with ManagerClients(config, clock, own_accounts=True) as clients:
-        manager = assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
-        async with background(manager.run()):
-            yield manager
+        yield assemble(parse(_arguments(cluster, controllers, flags)), clients, clock)
+
+
+@asynccontextmanager
+async def running_manager(
+    cluster: Cluster, controllers: str, clock: Clock | None = None, **flags: Any
+) -> AsyncIterator[Manager]:
+    """The manager with these controllers, running."""
+    async with cluster_manager(cluster, controllers, clock, **flags) as manager, background(manager.run()):
+        yield manager
 
 
 @asynccontextmanager

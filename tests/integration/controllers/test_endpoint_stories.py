@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controllers_cluster import Cluster, pod_template, story
+from controllers_cluster import Cluster, counted, pod_template, story
 
 from machinery.api.catalogue import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICEACCOUNTS, SERVICES
 from machinery.api.meta import Object, annotations_of, labels_of, name_of, uid_of
@@ -33,7 +33,10 @@ async def pod(cluster: Cluster, name: str, **labels: str) -> Object:
 
 
 async def test_endpoints_and_slices_follow_pods() -> None:
+    figures = [f"endpoint_slice_controller_endpoints_{what}_per_sync_sum" for what in ("added", "removed")]
+    before = list(map(counted, figures))
     async with story(ALL) as cluster:
+        await cluster.node("n1")
         spec = {"selector": {"app": "web"}, "ports": [{"name": "a", "port": 80, "targetPort": "http"}]}
         await cluster.admin.create(SERVICES, {"metadata": {"name": "web"}, "spec": spec}, "default")
         (empty,) = await cluster.until(ENDPOINTSLICES, of_service("web", 0), "default")
@@ -64,10 +67,12 @@ async def test_endpoints_and_slices_follow_pods() -> None:
         await cluster.admin.delete(SERVICES, "web", "default")
         await cluster.until(ENDPOINTSLICES, lambda found: not found, "default")
         await cluster.gone(ENDPOINTS, "web")
+    assert [counted(name) - start for name, start in zip(figures, before, strict=True)] == [1, 1]
 
 
 async def test_what_somebody_changes_in_a_slice_is_put_right() -> None:
     async with story(ALL) as cluster:
+        await cluster.node("n1")
         spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
         await cluster.admin.create(SERVICES, {"metadata": {"name": "web"}, "spec": spec}, "default")
         await pod(cluster, "p1", app="web")

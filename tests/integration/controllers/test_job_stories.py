@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from controllers_cluster import Cluster, HollowNode, LateClock, background, running_cluster, running_manager
+from controllers_cluster import Cluster, HollowNode, LateClock, background, counted, running_cluster, running_manager
 
 from machinery.api.catalogue import CRONJOBS, JOBS, PODS
 from machinery.api.meta import Object, annotations_of, condition, controller_of, labels_of, name_of, uid_of
@@ -45,7 +45,19 @@ def index_of(pod: Object) -> int:
     return int(annotations_of(pod).get(INDEX, "-1"))
 
 
+def job_figures() -> list[float]:
+    """Jobs that succeeded, their pods that did, pods made, Jobs deleted when their time was up."""
+    mode = {"completion_mode": "NonIndexed", "result": "succeeded"}
+    return [
+        counted("job_controller_jobs_finished_total", reason="CompletionsReached", **mode),
+        counted("job_controller_job_pods_finished_total", **mode),
+        counted("job_controller_job_pods_creation_total", reason="new", status="succeeded"),
+        counted("ttl_after_finished_controller_job_deletion_duration_seconds_count"),
+    ]
+
+
 async def test_a_job_runs_to_completion_and_is_removed_after_its_time() -> None:
+    before = job_figures()
     async with jobs(lambda _: "Succeeded") as cluster:
         await cluster.admin.create(JOBS, job(completions=4, parallelism=2))
         done = await cluster.object(JOBS, "work", ended("Complete"))
@@ -64,6 +76,7 @@ async def test_a_job_runs_to_completion_and_is_removed_after_its_time() -> None:
         await cluster.admin.patch(JOBS, "work", {"spec": {"ttlSecondsAfterFinished": 0}}, "default")
         await cluster.gone(JOBS, "work")
         await cluster.until(PODS, lambda found: not found)
+    assert [after - start for start, after in zip(before, job_figures(), strict=True)] == [1, 4, 4, 1]
 
 
 async def test_an_indexed_job_goes_on_despite_indexes_that_fail() -> None:

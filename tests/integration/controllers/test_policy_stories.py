@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from controllers_cluster import pod_template, story, workload
+from controllers_cluster import counted, pod_template, story, workload
 
 from machinery.api.catalogue import (
     DEPLOYMENTS,
@@ -110,6 +110,8 @@ async def test_an_autoscaler_keeps_bounds_and_tells_of_missing_metrics() -> None
         await cluster.object(DEPLOYMENTS, "web", lambda d: d["spec"]["replicas"] == 3)
         event = await cluster.event("SuccessfulRescale")
         assert event["message"] == "New size: 3; reason: Current number of replicas below Spec.MinReplicas"
+        looks = "horizontal_pod_autoscaler_controller_reconciliations_total"
+        assert counted(looks, action="scale_up", error="none") == 1
         await admin.patch(HORIZONTALPODAUTOSCALERS, "h", {"spec": {"minReplicas": 2}}, "default")
         told = await cluster.object(
             HORIZONTALPODAUTOSCALERS, "h", lambda h: condition(h["status"].get("conditions"), "ScalingActive")
@@ -117,8 +119,22 @@ async def test_an_autoscaler_keeps_bounds_and_tells_of_missing_metrics() -> None
         active = condition(told["status"]["conditions"], "ScalingActive")
         assert active is not None
         assert (active["status"], active["reason"]) == ("False", "FailedGetResourceMetric")
-        assert active["message"].startswith("the HPA was unable to compute the replica count: ")
-        await cluster.event("FailedComputeMetricsReplicas")
+        why = "failed to get cpu utilization: unable to get metrics for resource cpu: "
+        assert active["message"].startswith(f"the HPA was unable to compute the replica count: {why}")
+        event = await cluster.event("FailedComputeMetricsReplicas")
+        assert event["message"].startswith(
+            f"invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {why}"
+        )
+        assert told["status"]["currentMetrics"] == [{"type": ""}]
+        metric = "horizontal_pod_autoscaler_controller_metric_computation_duration_seconds_count"
+        assert counted(metric, action="none", error="internal", metric_type="Resource") >= 1
+        # A second one for the same pods: neither may act.
+        await admin.create(HORIZONTALPODAUTOSCALERS, {"metadata": {"name": "rival"}, "spec": spec}, "default")
+        event = await cluster.event("AmbiguousSelector")
+        assert (
+            event["message"]
+            == "pods by selector app=web are controlled by multiple HPAs: [{h default} {rival default}]"
+        )
 
 
 async def test_a_policys_expressions_are_checked_against_the_types_they_are_about() -> None:

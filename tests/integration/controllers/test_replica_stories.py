@@ -151,3 +151,30 @@ async def test_controllerrevisions_live_as_conformance_has_them() -> None:
         await cluster.until(
             PODS, lambda found: [p["spec"]["terminationGracePeriodSeconds"] for p in found] == [1], "default"
         )
+
+
+async def test_revisions_of_the_same_content_become_one() -> None:
+    async with story("daemonset,serviceaccount,nodelifecycle") as cluster:
+        await cluster.node("n1")
+        owner = await cluster.admin.create(DAEMONSETS, daemon())
+        await cluster.object(DAEMONSETS, "d", lambda d: (d.get("status") or {}).get("numberAvailable") == 1)
+        (first,) = (await cluster.admin.list(CONTROLLERREVISIONS, "default")).items
+        (pod,) = (await cluster.admin.list(PODS)).items
+        twin = {
+            "metadata": {
+                "name": "d-twin",
+                "labels": {"app": "web"},
+                "ownerReferences": [owner_reference(owner, DAEMONSETS)],
+            },
+            "data": first["data"],
+            "revision": first["revision"] + 1,
+        }
+        await cluster.admin.create(CONTROLLERREVISIONS, twin, "default")
+        # The next look at the DaemonSet, whatever leads to it, finds the twin.
+        await cluster.admin.patch(DAEMONSETS, "d", {"metadata": {"labels": {"looked": "at"}}}, "default")
+        (kept,) = await cluster.until(CONTROLLERREVISIONS, lambda found: len(found) == 1, "default")
+        assert name_of(kept) == labels_of(kept)["controller-revision-hash"] == "d-twin"
+        same = await cluster.object(PODS, name_of(pod), lambda p: labels_of(p)["controller-revision-hash"] == "d-twin")
+        assert same["metadata"]["uid"] == pod["metadata"]["uid"]
+        status = (await cluster.admin.get(DAEMONSETS, "d", "default"))["status"]
+        assert status["updatedNumberScheduled"] == 1

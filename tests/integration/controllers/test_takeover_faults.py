@@ -13,10 +13,10 @@ import time
 from collections import Counter
 
 import pytest
-from controller_programs import Plane, leads, running_plane, stands_by, until
+from controller_programs import Plane, deployment, leads, running_plane, stands_by, until
 
 from machinery.api.catalogue import DEPLOYMENTS, PODS, REPLICASETS
-from machinery.api.meta import Object, controller_of, is_deleting, labels_of, name_of, uid_of
+from machinery.api.meta import controller_of, is_deleting, labels_of, name_of, uid_of
 from machinery.client.rest import Client
 from machinery.errors import NavarchError, NotFound
 from machinery.testing.programs import Program
@@ -30,13 +30,6 @@ FLAGS = (
 )
 CHURN_SECONDS = 25.0
 NAMES = [f"d{number}" for number in range(8)]
-
-
-def deployment(name: str, replicas: int = 1) -> Object:
-    labels = {"app": name}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
-    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
 async def acted_on(client: Client, name: str, seconds: float) -> float:

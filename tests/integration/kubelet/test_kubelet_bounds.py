@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 _SMALL = """
 containerLogMaxSize: 20Ki
 containerLogMaxFiles: 3
-containerLogMonitorInterval: 1s
+containerLogMonitorInterval: 3s
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 shutdownGracePeriod: 20s
 shutdownGracePeriodCriticalPods: 10s

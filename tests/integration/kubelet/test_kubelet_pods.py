@@ -43,7 +43,7 @@ async def test_node_is_registered_with_what_it_is_and_has(node: TestNode) -> Non
         "PIDPressure": "False",
         "Ready": "True",
     }
-    assert status["declaredFeatures"] == ["RestartAllContainersOnContainerExits"]
+    assert status["declaredFeatures"] == ["GuaranteedQoSPodCPUResize", "RestartAllContainersOnContainerExits"]
 
 
 async def test_what_another_writes_over_a_pods_readiness_is_put_right(node: TestNode) -> None:

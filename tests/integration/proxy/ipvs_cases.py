@@ -72,11 +72,11 @@ async def test_modes_take_over_from_each_other(hosts: Hosts, backend: IpvsBacken
     other = make_backend("iptables", settings("iptables"))
     await other.replace(WEB)
     await backend.replace(WEB)
-    assert "KUBE-SVC" not in held(hosts)
+    assert "-j DNAT" not in held(hosts)
     assert set(await hosts.servers("pod3", IP, 80, 8)) == {"pod1", "pod2"}
     await other.replace(WEB)
     await clean_up(["ipvs"])
-    assert "KUBE-SVC" in held(hosts)
+    assert "-j DNAT" in held(hosts)
     assert "kube-ipvs0" not in held(hosts)
     assert set(await hosts.servers("pod3", IP, 80, 12)) == {"pod1", "pod2"}
     await other.cleanup()
@@ -114,6 +114,17 @@ async def test_the_scheduler_is_the_configured_one(hosts: Hosts, backend: IpvsBa
     backend.configure(settings("ipvs", ipvs_scheduler=scheduler))
     await backend.replace(WEB)
     assert f" {scheduler} " in hosts.spaces.run("node", "cat", "/proc/net/ip_vs")
+
+
+async def test_connections_are_remembered_for_as_long_as_configured(hosts: Hosts, backend: IpvsBackend) -> None:
+    backend.configure(settings("ipvs", ipvs_timeouts=(777, 0, 33), ipvs_strict_arp=True))
+    await backend.replace(everything(service(pods=("pod1",)), service("dns", protocol="udp", pods=("pod1",))))
+    with contextlib.closing(hosts.spaces.socket("pod3", socket.SOCK_DGRAM)) as client:
+        await hosts.ask_udp(client, IP, 80)
+    lines = hosts.spaces.run("node", "cat", "/proc/net/ip_vs_conn").splitlines()
+    (expires,) = (int(line.split()[-1]) for line in lines if line.startswith("UDP"))
+    assert 0 < expires <= 33
+    assert hosts.spaces.run("node", "cat", "/proc/sys/net/ipv4/conf/all/arp_announce").strip() == "2"
 
 
 async def test_virtual_servers_of_others_stay(hosts: Hosts, backend: IpvsBackend) -> None:

@@ -193,7 +193,9 @@ class Hosts:
     def _make_router(self, name: str) -> None:
         settings = (
             "ipv4/ip_forward=1 ipv6/conf/all/forwarding=1 bridge/bridge-nf-call-iptables=1 "
-            "bridge/bridge-nf-call-ip6tables=1 ipv4/conf/all/route_localnet=1"
+            "bridge/bridge-nf-call-ip6tables=1 ipv4/conf/all/route_localnet=1 "
+            # Redirects are taken from the same budget as ICMP's refusals, which tests wait for.
+            "ipv4/conf/all/send_redirects=0 ipv4/conf/eth0/send_redirects=0"
         )
         for setting in settings.split():
             file, _, value = setting.partition("=")

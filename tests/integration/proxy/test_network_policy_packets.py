@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from proxy_hosts import NODE_IP, OUTSIDE_IP, PODS, PORT, Hosts, eventually
+from sctp_packets import ask_sctp, sctp_servers
 from test_proxy_packets import IP, everything, service, settings
 
 from agent.network.policy import enforcer
@@ -144,6 +145,45 @@ async def test_the_way_out_is_closed_too_and_services_are_judged_by_who_answers(
         assert await policies.reaches("pod3", "pod1")
     finally:
         await backend.cleanup()
+
+
+async def test_sctp_is_judged_apart_from_tcp(hosts: Hosts, policies: Policies) -> None:
+    async def associates(port: int = PORT) -> bool:
+        try:
+            await ask_sctp(hosts, "pod2", PODS["pod1"], port, SILENCE_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    with sctp_servers(hosts):
+        assert await associates()
+        sctp = [{"protocol": "SCTP", "port": PORT - 5, "endPort": PORT}]
+        await policies.apply("a", podSelector=only("pod1"), ingress=[{"ports": sctp}])
+        await policies.becomes(False, "pod2", "pod1")
+        assert await associates()
+        await policies.apply("a", podSelector=only("pod1"), ingress=[{"ports": [{"port": "web"}]}])
+        await policies.becomes(True, "pod2", "pod1")
+        assert not await associates()
+
+
+async def test_one_policy_for_both_directions_closes_both(policies: Policies) -> None:
+    web = [{"protocol": "TCP", "port": PORT}]
+    await policies.apply(
+        "both",
+        podSelector=only("pod1"),
+        policyTypes=["Ingress", "Egress"],
+        ingress=[{"from": [{"podSelector": only("pod2")}], "ports": web}],
+        egress=[{"to": [{"podSelector": only("far")}], "ports": web}],
+    )
+    await policies.becomes(False, "pod3", "pod1")
+    assert await policies.reaches("pod2", "pod1")
+    assert not await policies.reaches("pod1", "pod2")
+    assert await policies.reaches("pod1", "far")
+    # Both ends are asked: pod2 lets nobody in any more, though pod1 may go there.
+    await policies.apply("b", podSelector=only("pod2"), policyTypes=["Ingress"])
+    await policies.apply("c", podSelector=only("pod1"), policyTypes=["Egress"], egress=[{}])
+    await policies.becomes(True, "pod1", "pod3")
+    assert not await policies.reaches("pod1", "pod2")
 
 
 async def test_ranges_of_addresses_decide_about_those_outside(policies: Policies) -> None:

@@ -26,6 +26,7 @@ from machinery.api.catalogue import ENDPOINTSLICES, EVENTS, NODES, SERVICECIDRS,
 from machinery.api.meta import Object
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
+from machinery.errors import SettingsError
 
 pytest_plugins = ["wired_hosts"]
 
@@ -113,16 +114,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _flags(cluster: Cluster, mode: str) -> list[str]:
+    """What every proxy of these tests is told."""
+    return [
+        f"--kubeconfig={cluster.kubeconfig}",
+        f"--proxy-mode={mode}",
+        "--hostname-override=node",
+        "--conntrack-max-per-core=0",
+        "--oom-score-adj=0",
+    ]
+
+
 @pytest.mark.parametrize("mode", ["nftables", "iptables"])
 async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) -> None:
     healthz, metrics = free_port(), free_port()
     flags = [
-        f"--kubeconfig={cluster.kubeconfig}",
-        f"--proxy-mode={mode}",
-        "--hostname-override=node",
+        *_flags(cluster, mode),
         "--cluster-cidr=10.244.0.0/16",
-        "--conntrack-max-per-core=0",
-        "--oom-score-adj=0",
         "--iptables-sync-period=300ms",
         f"--healthz-bind-address=127.0.0.1:{healthz}",
         f"--metrics-bind-address=127.0.0.1:{metrics}",
@@ -179,15 +187,36 @@ async def test_the_life_of_a_service(hosts: Hosts, cluster: Cluster, mode: str) 
     assert "kube-proxy" not in hosts.spaces.run("node", "nft", "list", "tables")
 
 
+async def test_a_port_that_is_taken_ends_the_proxy_only_where_that_is_wanted(hosts: Hosts, cluster: Cluster) -> None:
+    with contextlib.closing(hosts.spaces.call("node", socket.socket)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        flags = [
+            *_flags(cluster, "nftables"),
+            "--healthz-port=0",
+            f"--metrics-bind-address=127.0.0.1:{taken.getsockname()[1]}",
+        ]
+
+        async def has_rules() -> bool:
+            return "10.96.0.60" in hosts.spaces.run("node", "nft", "list", "ruleset")
+
+        await cluster.add_service("web", clusterIP="10.96.0.60")
+        try:
+            with pytest.raises(ExceptionGroup) as failed:
+                await assembly.run(parse([*flags, "--bind-address-hard-fail=true"]))
+            assert failed.group_contains(SettingsError, match="cannot listen on 127.0.0.1")
+            async with running(assembly.run(parse(flags))) as proxy:
+                await eventually(has_rules, "the rules are there")
+                assert not proxy.done()
+        finally:
+            await assembly.run(parse(["--cleanup"]))
+
+
 async def test_load_balancers_learn_where_endpoints_are_and_bad_endpoints_are_told(
     hosts: Hosts, cluster: Cluster
 ) -> None:
     flags = [
-        f"--kubeconfig={cluster.kubeconfig}",
-        "--proxy-mode=nftables",
-        "--hostname-override=node",
-        "--conntrack-max-per-core=0",
-        "--oom-score-adj=0",
+        *_flags(cluster, "nftables"),
         "--healthz-bind-address=127.0.0.1:0",
         "--metrics-bind-address=127.0.0.1:0",
         "--nodeport-addresses=127.0.0.0/8",

@@ -9,6 +9,7 @@ from scheduler_lab import add_node, api_client, placement, pod, reason, scheduli
 from machinery.api import meta
 from machinery.api.catalogue import (
     DEVICECLASSES,
+    EVENTS_K8S_IO,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
@@ -113,6 +114,29 @@ async def test_a_provisioner_is_told_the_node(client: Client) -> None:
         await seen(client, PODS, lambda pods: placement(pods) == {"p": node_name})
 
 
+async def test_a_pod_that_waits_for_its_volume_makes_room_without_an_end(client: Client) -> None:
+    """Only what is bound already has to be deleted."""
+    await storage_class(client, "example.com/disks")
+    await claim(client, "data", "1Gi")
+    async with scheduling(client):
+        low = pod("low", cpu="2", volumes=with_claims("low", "data")["spec"]["volumes"])
+        await client.create(PODS, low)
+        selected = "volume.kubernetes.io/selected-node"
+        claims = await seen(client, PERSISTENTVOLUMECLAIMS, lambda found: selected in meta.annotations_of(found[0]))
+        node_name = meta.annotations_of(claims[0])[selected]
+        chosen = {"kubernetes.io/hostname": node_name}
+        await client.create(PODS, pod("high", cpu="2", priority=100, nodeSelector=chosen))
+        pods = await seen(client, PODS, lambda pods: placement(pods).get("high") == node_name)
+        assert placement(pods) == {"high": node_name, "low": ""}
+        assert not any(meta.is_deleting(each) for each in pods)
+        events = await seen(client, EVENTS_K8S_IO, lambda found: any(e["reason"] == "Preempted" for e in found))
+        assert next(e for e in events if e["reason"] == "Preempted")["regarding"]["name"] == "low"
+        other = "b" if node_name == "a" else "a"
+        await volume(client, "made", "1Gi", other)
+        await bind_claim(client, "data", "made")
+        await seen(client, PODS, lambda pods: placement(pods) == {"high": node_name, "low": other})
+
+
 # -- devices ----------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +201,29 @@ async def test_a_device_is_allocated_and_reserved_before_the_pod_is_bound(client
         assert reason(pods, "q").startswith("0/2 nodes are available: 2 cannot allocate all claims.")
         await devices(client, "a", "big2")
         await seen(client, PODS, lambda pods: placement(pods) == {"p": "b", "q": "a"})
+
+
+async def test_the_node_with_the_better_alternative_is_chosen(client: Client) -> None:
+    await device_class(client)
+    await devices(client, "a", "small1")
+    await devices(client, "b", "big1")
+
+    def model(name: str) -> Object:
+        expression = f'device.attributes["gpu.example.com"].model == "{name}"'
+        return {"name": name, "deviceClassName": "gpu", "selectors": [{"cel": {"expression": expression}}]}
+
+    async with scheduling(client):
+        for number, first in enumerate(("big", "small"), 1):
+            last = "small" if first == "big" else "big"
+            body = {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaim",
+                "metadata": {"name": f"c{number}", "namespace": "default"},
+                "spec": {"devices": {"requests": [{"name": "r", "firstAvailable": [model(first), model(last)]}]}},
+            }
+            await client.create(RESOURCECLAIMS, body)
+            await client.create(PODS, using(f"p{number}", f"c{number}"))
+        await seen(client, PODS, lambda pods: placement(pods) == {"p1": "b", "p2": "a"})
 
 
 async def test_a_pod_waits_for_its_claim_without_a_word(client: Client) -> None:

@@ -157,5 +157,5 @@ def test_finalizers_of_namespaces_are_names() -> None:
     new = {"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes", "odd"]}}
     (error,) = rules.validate(new, new)
     assert str(error) == (
-        'spec.finalizers: Invalid value: "odd": name is neither a standard finalizer name nor is it fully qualified'
+        'spec.finalizers[1]: Invalid value: "odd": name is neither a standard finalizer name nor is it fully qualified'
     )

@@ -103,8 +103,8 @@ def test_report_about_a_claim() -> None:
     }
     assert told(claims.claim_status(new, claim())) == [
         'status.allocatedResourceStatus: Unsupported value: "cpu": supported values: "storage"',
-        'status.allocatedResourceStatus: Unsupported value: "storage": supported values: "ControllerResizeFailed", '
-        '"ControllerResizeInProgress", "NodeResizeFailed", "NodeResizeInProgress", "NodeResizePending"',
+        'status.allocatedResourceStatus: Unsupported value: "storage": supported values: "ControllerResizeInProgress", '
+        '"ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"',
         'status.allocatedResources: Unsupported value: "memory": supported values: "storage"',
     ]
 

@@ -169,3 +169,15 @@ def updates(resource: ResourceType, new: Object, old: Object, user: User = ADMIN
 async def everybody_may(user: User, request: RequestInfo) -> tuple[bool, str]:
     """The authoriser of those who test something else."""
     return True, ""
+
+
+HARDENED: dict[str, Any] = {
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [
+        {
+            "name": "c",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+    ],
+}
+"""The spec of a pod that the strictest of the standards lets pass."""

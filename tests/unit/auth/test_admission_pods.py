@@ -49,7 +49,8 @@ def with_accounts() -> ServiceAccount:
     quiet = named("quiet", "x", automountServiceAccountToken=False, imagePullSecrets=[{"name": "reg"}])
     store.put(SERVICEACCOUNTS, quiet)
     enforcing = named("strict", "x", secrets=[{"name": "ok"}], automountServiceAccountToken=False)
-    enforcing["metadata"]["annotations"] = {"kubernetes.io/enforce-mountable-secrets": "true"}
+    enforcing["imagePullSecrets"] = [{"name": "reg"}]
+    enforcing["metadata"]["annotations"] = {"kubernetes.io/enforce-mountable-secrets": "T"}
     store.put(SERVICEACCOUNTS, enforcing)
     return ServiceAccount(store)
 
@@ -107,11 +108,52 @@ async def test_an_account_may_restrict_secrets() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
+        (
+            {"imagePullSecrets": [{"name": "reg"}, {"name": "other"}]},
+            r'imagePullSecrets\[1\].name="other" is not allowed because service account strict does not reference',
+        ),
+        (
+            {"initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "other"}}]}]},
+            'init container i with envFrom referencing secret.secretName="other" is not allowed',
+        ),
+        (
+            {
+                "containers": [
+                    {"name": "c", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "o", "key": "k"}}}]}
+                ],
+                "imagePullSecrets": [{"name": "other"}],
+            },
+            'container c with envVar E referencing secret.secretName="o" is not allowed',
+        ),
+    ],
+)
+async def test_what_an_account_does_not_list_is_named(spec: Object, told: str) -> None:
+    with pytest.raises(Forbidden, match=told):
+        await admitted(with_accounts(), pod(serviceAccountName="strict", **spec))
+
+
+async def test_the_default_account_is_waited_for() -> None:
+    store, pauses = Store(), list[float]()
+
+    async def later(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            store.put(SERVICEACCOUNTS, named("default", "x"))
+
+    spec = await admitted(ServiceAccount(store, later), pod())
+    assert spec["serviceAccountName"] == "default"
+    assert len(pauses) == 3
+    assert 0.1 <= pauses[0] <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
         ({"serviceAccountName": "default"}, "a mirror pod may not reference service accounts"),
         ({"imagePullSecrets": [{"name": "s"}]}, "a mirror pod may not reference secrets"),
         (
             {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {}}]}}]},
-            "a mirror pod may not use service account token volume projections",
+            "a mirror pod may not use ServiceAccountToken volume projections",
         ),
     ],
 )

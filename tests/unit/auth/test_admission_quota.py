@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from auth_store import Api, Store, creates, named, updates
 
 from controlplane.apiserver.admission.resourcequota import ResourceQuota
+from machinery.api import quantity
 from machinery.api.catalogue import CONFIGMAPS, DEPLOYMENTS, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
 from machinery.api.meta import Object
 from machinery.api.quotausage import in_scope, usage
-from machinery.errors import Forbidden
+from machinery.api.resource import ResourceType
+from machinery.errors import Forbidden, StatusError
 
 
 def pod(name: str = "p", requests: dict[str, str] | None = None, limits: dict[str, str] | None = None) -> Object:
@@ -151,6 +154,38 @@ def test_what_a_pod_counts_for() -> None:
     }
 
 
+def test_a_pod_that_has_ended_is_only_an_object() -> None:
+    one = {"count/pods": quantity.of(1)}
+    made = pod(requests={"cpu": "1"})
+    assert usage(PODS, made | {"status": {"phase": "Succeeded"}}) == one
+    gone = {"deletionTimestamp": "2030-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+    lost = made | {"metadata": made["metadata"] | gone}
+    assert "pods" in usage(PODS, lost, datetime(2030, 1, 1, 0, 0, 30, tzinfo=UTC))
+    assert usage(PODS, lost, datetime(2030, 1, 1, 0, 0, 31, tzinfo=UTC)) == one
+
+
+def test_a_claim_counts_for_what_is_being_allocated() -> None:
+    claim = named("c", "x", spec={"resources": {"requests": {"storage": "1500m"}}})
+    assert usage(PERSISTENTVOLUMECLAIMS, claim)["requests.storage"] == quantity.of(2)
+    claim["status"] = {"allocatedResources": {"storage": "3"}}
+    assert usage(PERSISTENTVOLUMECLAIMS, claim)["requests.storage"] == quantity.of(3)
+
+
+@pytest.mark.parametrize(
+    ("claim", "included"),
+    [
+        ({"spec": {"volumeAttributesClassName": "gold"}}, True),
+        ({"spec": {"volumeAttributesClassName": "x"}, "status": {"currentVolumeAttributesClassName": "gold"}}, True),
+        ({"status": {"modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"}}}, True),
+        ({}, False),
+    ],
+)
+def test_a_claim_is_in_the_scope_of_each_of_its_attributes_classes(claim: Object, included: bool) -> None:
+    expression = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}
+    selecting = named("q", spec={"scopeSelector": {"matchExpressions": [expression]}})
+    assert in_scope(selecting, PERSISTENTVOLUMECLAIMS, claim) is included
+
+
 @pytest.mark.parametrize(
     ("spec", "scopes", "included"),
     [
@@ -184,3 +219,38 @@ def test_a_scope_can_be_a_priority_class(operator: str, values: list[str], name:
     expression = {"scopeName": "PriorityClass", "operator": operator, "values": values}
     selector = {"scopeSelector": {"matchExpressions": [expression]}}
     assert in_scope(named("q", spec=selector), PODS, named("p", spec={"priorityClassName": name})) is included
+
+
+CRITICAL: Object = {"scopeName": "PriorityClass", "operator": "In", "values": ["high", "higher"]}
+LIMITED: list[Object] = [
+    {"resource": "pods", "matchScopes": [CRITICAL]},
+    {"resource": "persistentvolumeclaims", "matchContains": ["gold.storageclass.storage.k8s.io/requests.storage"]},
+]
+
+
+async def test_some_things_may_be_used_within_a_quota_only() -> None:
+    store = Store()
+    plugin = ResourceQuota(store, Api(store), LIMITED)
+    await plugin.validate(creates(PODS, pod()))
+    high = pod()
+    high["spec"]["priorityClassName"] = "high"
+    with pytest.raises(StatusError) as failed:
+        await plugin.validate(creates(PODS, high))
+    assert failed.value.message == (
+        "insufficient quota to match these scopes: [{PriorityClass In [high higher]}]"  # as upstream: no 403
+    )
+    claim = named("c", "x", spec={"storageClassName": "gold", "resources": {"requests": {"storage": "1"}}})
+    assert await refusal_of(plugin, PERSISTENTVOLUMECLAIMS, claim) == (
+        'persistentvolumeclaims "c" is forbidden: insufficient quota to consume: '
+        "gold.storageclass.storage.k8s.io/requests.storage"
+    )
+    store.put(RESOURCEQUOTAS, quota({"pods": "1"}, name="of-pods", scopeSelector={"matchExpressions": [CRITICAL]}))
+    store.put(RESOURCEQUOTAS, quota({"gold.storageclass.storage.k8s.io/requests.storage": "1"}, name="gold"))
+    await plugin.validate(creates(PODS, high))
+    await plugin.validate(creates(PERSISTENTVOLUMECLAIMS, claim))
+
+
+async def refusal_of(plugin: ResourceQuota, resource: ResourceType, obj: Object) -> str:
+    with pytest.raises(Forbidden) as refused:
+        await plugin.validate(creates(resource, obj))
+    return refused.value.message

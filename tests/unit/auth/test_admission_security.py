@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from auth_store import ADMIN, Store, creates, everybody_may, named, updates
+from auth_store import ADMIN, HARDENED, Store, creates, everybody_may, named, updates
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.noderestriction import NodeRestriction, forbidden_labels
@@ -31,16 +31,6 @@ from machinery.api.catalogue import (
 )
 from machinery.api.meta import Object
 from machinery.errors import Forbidden, Invalid
-
-HARDENED: dict[str, Any] = {
-    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-    "containers": [
-        {
-            "name": "c",
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        }
-    ],
-}
 
 
 def container(**context: Any) -> dict[str, Any]:
@@ -145,17 +135,6 @@ def test_an_annotation_can_be_a_profile() -> None:
 )
 def test_the_restricted_level(spec: dict[str, Any], told: str) -> None:
     assert details(findings(Standard(RESTRICTED), {}, spec)) == told
-
-
-def test_versions_pin_the_checks() -> None:
-    sysctl = {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem"}]}}
-    assert findings(Standard(BASELINE, 31), {}, sysctl)
-    assert not findings(Standard(BASELINE, 32), {}, sysctl)
-    assert not findings(
-        Standard(BASELINE, 33), {}, {"containers": [{"name": "c", "startupProbe": {"tcpSocket": {"host": "x"}}}]}
-    )
-    windows = {"os": {"name": "windows"}, "securityContext": {"runAsNonRoot": True}, "containers": [{"name": "c"}]}
-    assert not findings(Standard(RESTRICTED), {}, windows)
 
 
 def test_labels_make_the_policy() -> None:

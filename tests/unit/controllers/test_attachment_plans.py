@@ -119,6 +119,8 @@ def test_the_claims_of_a_pod() -> None:
     assert claim_names(pod) == {"named": "shared", "made": "p-made-x", "missing": ""}
     long = make_claim({**pod, "metadata": metadata("p" * 60)}, "c" * 60, {"spec": {}})
     assert long["metadata"]["generateName"] == "p" * 28 + "-" + "c" * 28 + "-"
+    uneven = make_claim({**pod, "metadata": metadata("p" * 90)}, "c" * 9, {"spec": {}})
+    assert uneven["metadata"]["generateName"] == "p" * 51 + "-" + "c" * 5 + "-"
 
 
 def test_users_of_a_claim_that_are_gone_or_done() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from controller_objects import ago, metadata, pod, template
 
-from controlplane.controllers.daemonset.controller import FailureBackoff
+from controlplane.controllers.daemonset.controller import FailureBackoff, retired
 from controlplane.controllers.daemonset.nodes import make_pod, should_run, target_node
 from controlplane.controllers.daemonset.plan import DaemonPlan, plan_daemons
 from machinery.api.meta import Object
@@ -127,14 +127,33 @@ def test_failed_daemons_are_replaced_with_a_pause() -> None:
 async def test_the_pause_doubles() -> None:
     clock = FakeClock()
     backoff = FailureBackoff(clock)
-    assert backoff.wait("u", "n1") == 0.0
-    assert backoff.wait("u", "n1") == 1.0
+    assert backoff.wait("u", 1, "n1") == 0.0
+    assert backoff.wait("u", 1, "n1") == 1.0
     await clock.advance(1)
-    assert backoff.wait("u", "n1") == 0.0
-    assert backoff.wait("u", "n1") == 2.0
-    assert backoff.wait("u", "n2") == 0.0
+    assert backoff.wait("u", 1, "n1") == 0.0
+    assert backoff.wait("u", 1, "n1") == 2.0
+    assert backoff.wait("u", 1, "n2") == 0.0
+    assert backoff.wait("u", 2, "n1") == 0.0  # another template may be better
     backoff.forget("u")
-    assert backoff.wait("u", "n1") == 0.0
+    assert backoff.wait("u", 1, "n1") == 0.0
+
+
+def test_a_daemon_that_has_ended_and_only_waits_for_finalizers_is_replaced() -> None:
+    gone = daemon("n1", phase="Failed", deletionTimestamp=ago(5), finalizers=["example.com/keep"])
+    made = plan(ds(), N[:1], gone)
+    assert made.create == ["n1"]
+    assert made.status["currentNumberScheduled"] == 0
+    running = daemon("n1", deletionTimestamp=ago(5))
+    assert plan(ds(), N[:1], running).create == []
+
+
+def test_the_generation_counts_as_observed_once_it_is_acted_upon() -> None:
+    owner = ds()
+    assert "observedGeneration" not in plan_daemons(owner, N, [], "new", 0, EPOCH, settled=False).status
+    owner["metadata"]["generation"] = 7
+    owner["status"] = {"observedGeneration": 6}
+    assert plan_daemons(owner, N, [], "new", 0, EPOCH, settled=False).status["observedGeneration"] == 6
+    assert plan(owner, N).status["observedGeneration"] == 7
 
 
 def test_pods_waiting_for_a_node_that_is_gone_go() -> None:
@@ -151,10 +170,17 @@ def test_pods_waiting_for_a_node_that_is_gone_go() -> None:
         ({"maxUnavailable": 1}, [("n1", "new", False), ("n2", "old", True), ("n3", "old", True)], 0),
         ({"maxUnavailable": 1}, [("n1", "old", False), ("n2", "old", False), ("n3", "old", True)], 2),
         ({"maxUnavailable": 1}, [("n1", "new", True), ("n2", "new", True), ("n3", "old", True)], 1),
+        # a node that is hostile by now: what may stay there is updated like any other
+        (
+            {"maxUnavailable": 2},
+            [("n1", "new", True), ("n2", "new", True), ("n3", "old", True), ("n4", "old", True)],
+            2,
+        ),
     ],
 )
 def test_rolling_in_place(rolling: Object, pods: list[tuple[str, str, bool]], deleted: int) -> None:
-    made = plan(ds(rolling=rolling), N, *(daemon(n, d, ready=r) for n, d, r in pods))
+    nodes = [*N, node("n4", ("x", "NoSchedule"))]
+    made = plan(ds(rolling=rolling), nodes, *(daemon(n, d, ready=r) for n, d, r in pods))
     assert len(made.delete) == deleted
     assert made.create == []
 
@@ -168,6 +194,45 @@ def test_rolling_with_surge() -> None:
     assert (waiting.create, waiting.delete) == ([], [])
     ready = plan(owner, N, *olds, daemon("n1"))
     assert names(ready.delete) == ["agent-n1-old"]
+
+
+SURGE = {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize(
+    ("pods", "created", "deleted"),
+    [
+        # neither serves: only the new one stays
+        ([daemon("n1", "old", ready=False), daemon("n1", ready=False)], [], ["agent-n1-old"]),
+        # a node whose daemon is being deleted gets another at once
+        ([daemon("n1", deletionTimestamp=ago(1))], ["n1"], []),
+        # an old daemon that does not serve is replaced beyond the surge
+        ([daemon("n1", "old", ready=False)], ["n1"], []),
+    ],
+)
+def test_surge_on_one_node(pods: list[Object], created: list[str], deleted: list[str]) -> None:
+    made = plan(ds(rolling=SURGE), N[:1], *pods)
+    assert (made.create, names(made.delete)) == (created, deleted)
+
+
+def test_surge_leaves_a_node_only_when_enough_others_serve() -> None:
+    """The daemon of a node that got a taint serves until the others do; one that does not serve goes."""
+    owner, nodes = ds(rolling=SURGE), [node("n1"), node("n2", ("x", "NoSchedule"))]
+    starting = plan(owner, nodes, daemon("n1", ready=False), daemon("n2", "old"))
+    assert names(starting.delete) == []
+    serving = plan(owner, nodes, daemon("n1"), daemon("n2", "old"))
+    assert names(serving.delete) == ["agent-n2-old"]
+    useless = plan(owner, nodes, daemon("n1", ready=False), daemon("n2", "old", ready=False))
+    assert names(useless.delete) == ["agent-n2-old"]
+
+
+def test_former_revisions_are_kept_up_to_the_limit_and_while_pods_are_of_them() -> None:
+    former = [
+        {"metadata": metadata(f"r{n}", labels={"controller-revision-hash": f"h{n}"}), "revision": n} for n in range(4)
+    ]
+    assert names(retired(former, set(), 2)) == ["r0", "r1"]
+    assert names(retired(former, {"h0"}, 2)) == ["r1", "r2"]
+    assert names(retired(former, {"h0", "h1", "h2", "h3"}, 0)) == []
 
 
 def test_on_delete_waits_for_the_user() -> None:

@@ -240,6 +240,17 @@ def test_a_replica_sets_failure_shows_in_the_deployment() -> None:
     assert (found["reason"], found["message"]) == ("FailedCreate", "exceeded quota")
 
 
+def test_pods_that_go_are_summed_up_once_every_set_tells_of_its_own() -> None:
+    d = deployment(3)
+    new, old = replica_set(d, "v1", 2), replica_set(d, "v0", 1)
+    assert "terminatingReplicas" not in plan(d, new, old).status
+    new["status"]["terminatingReplicas"] = 2
+    assert "terminatingReplicas" not in plan(d, new, old).status
+    old["status"] = {"replicas": 0}  # one that its controller has not looked at yet has none
+    assert plan(d, new, old).status["terminatingReplicas"] == 2
+    assert plan(deployment(3)).status["terminatingReplicas"] == 0
+
+
 def test_a_deployment_being_deleted_only_counts() -> None:
     d = deployment(5)
     d["metadata"]["deletionTimestamp"] = ago(1)

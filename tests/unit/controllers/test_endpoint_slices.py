@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def maker(svc: Object) -> SliceMaker:
 
 
 def desired(svc: Object, *pods: Object) -> dict[PortSet, list[Object]]:
-    return desired_endpoints(svc, pods, lambda _: None, "IPv4")
+    return desired_endpoints(svc, pods, node, "IPv4")
 
 
 def pods(count: int) -> list[Object]:
@@ -96,7 +97,15 @@ def test_a_named_port_may_differ_from_pod_to_pod() -> None:
         return pod(name, ip=f"10.1.0.{port}", spec={"containers": containers})
 
     found = desired(svc, offering("a", 1), offering("b", 2), pod("none", ip="10.1.0.9"))
-    assert sorted(ports.ports[0]["port"] for ports in found) == [1, 2]
+    assert sorted(ports.ports[0]["port"] for ports in found if ports.ports) == [1, 2]
+    # a pod without the port is an endpoint all the same: it has an address, and names lead to it
+    assert [e["targetRef"]["name"] for e in found[PortSet.of([])]] == ["none"]
+
+
+def test_a_pod_of_a_node_that_is_not_there_is_no_endpoint_yet() -> None:
+    for publish, count in ((False, 0), (True, 1)):
+        svc = service(publishNotReadyAddresses=publish)
+        assert len(desired_endpoints(svc, [pod("p", ip="10.1.0.1")], lambda _: None, "IPv4")) == count
 
 
 def test_a_service_without_pods_has_an_empty_slice_that_stands() -> None:
@@ -177,6 +186,30 @@ def test_hints_keep_traffic_near() -> None:
         assert sorted(e["hints"]["forZones"][0]["name"] for e in endpoints) == ["z1"] * 3 + ["z2"] * 3
     for endpoints in with_hints(found, "Auto", lambda: [zones["n1"]]).values():
         assert all("hints" not in e for e in endpoints)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "present", "hinted"),
+    [
+        ({"a": 4, "b": 4}, {"a": 2, "b": 2}, {"a": 2, "b": 2}),
+        ({"a": 4, "b": 4}, {"a": 5, "b": 1}, {"a": 3, "b": 3}),
+        ({"a": 4, "b": 4}, {"a": 1, "b": 0}, {}),  # fewer endpoints than zones
+        ({"a": 4, "b": 4}, {"a": 2, "b": 1}, {}),  # two for one zone would leave the other too few
+        ({"a": 6, "b": 2}, {"a": 4, "b": 4}, {"a": 6, "b": 2}),
+        ({"a": 4, "b": 4, "c": 4}, {"a": 4, "b": 4, "c": 4}, {"a": 4, "b": 4, "c": 4}),
+        ({"a": 4, "b": 4, "c": 4}, {"a": 9, "b": 2, "c": 1}, {"a": 4, "b": 4, "c": 4}),
+        ({"a": 8}, {"a": 3}, {}),  # one zone needs no hints
+    ],
+)
+def test_hints_by_the_zones_shares_of_cpu(cpu: dict[str, int], present: dict[str, int], hinted: dict[str, int]) -> None:
+    nodes = [node(f"n-{zone}", zone, str(cores)) for zone, cores in cpu.items()]
+    endpoints = [
+        {"addresses": [f"{zone}{n}"], "zone": zone, "conditions": {"ready": True}}
+        for zone, count in present.items()
+        for n in range(count)
+    ]
+    (made,) = with_hints({PortSet.of([]): endpoints}, "Auto", lambda: nodes).values()
+    assert Counter(e["hints"]["forZones"][0]["name"] for e in made if "hints" in e) == hinted
 
 
 def test_endpoints_are_packed_by_port_and_sorted() -> None:

@@ -9,9 +9,10 @@ import pytest
 from controller_objects import ago, metadata, pod, template
 
 from controlplane.controllers.job.indexes import format_indexes, parse_indexes
-from controlplane.controllers.job.plan import JobPlan, count_up, finished, is_finished, plan_job
+from controlplane.controllers.job.plan import JobPlan, plan_job
 from controlplane.controllers.job.pod import make_pod
-from controlplane.controllers.job.tally import TRACKING, backoff_seconds
+from controlplane.controllers.job.status import count_up, finished, is_finished
+from controlplane.controllers.job.tally import TRACKING, backoff_seconds, ended_at
 from controlplane.controllers.ttlafterfinished import seconds_left
 from machinery.api.meta import Object, condition
 from machinery.testing.clock import EPOCH
@@ -135,6 +136,8 @@ def test_too_many_failures_end_the_job_and_its_pods() -> None:
     assert reason(made, "FailureTarget") == "BackoffLimitExceeded"
     assert [p["metadata"]["name"] for p in made.delete] == ["b"]
     assert not made.delete_uncounted
+    # what the end of the Job cuts short counts as failed, whatever becomes of it
+    assert len(made.status["uncountedTerminatedPods"]["failed"]) == len(made.release) == 2
     assert made.finish is None
     # once they are gone it has failed, with the same words
     gone = {"failed": 3, "conditions": made.status["conditions"]}
@@ -222,6 +225,12 @@ def test_duplicates_and_strays_go() -> None:
     assert sorted(p["metadata"]["name"] for p in made.delete) == ["b", "c"]
 
 
+def test_the_index_stays_in_a_long_name() -> None:
+    j = indexed()
+    j["metadata"]["name"] = "j" * 63
+    assert make_pod(j, 12)["metadata"]["generateName"] == "j" * 54 + "-12-"
+
+
 def test_an_indexed_pod() -> None:
     j = indexed()
     made = make_pod(j, 3)
@@ -250,6 +259,44 @@ def test_a_limit_for_each_index() -> None:
     assert reason(ended, "FailureTarget") == "FailedIndexes"
 
 
+def test_ignored_failures_of_an_index_are_told_to_the_next_pod() -> None:
+    ignore = policy("Ignore", onExitCodes={"operator": "In", "values": [3]})
+    j = indexed(completions=2, backoffLimitPerIndex=1, backoffLimit=2**31 - 1, podFailurePolicy=ignore)
+    known = {"batch.kubernetes.io/job-index-ignored-failure-count": "1"}
+    last = worker("a", "Failed", 0, ended=15, annotations=known)
+    told = make_pod(j, 0, last)["metadata"]["annotations"]
+    assert told["batch.kubernetes.io/job-index-failure-count"] == "0"
+    assert told["batch.kubernetes.io/job-index-ignored-failure-count"] == "2"
+    made = plan(j, worker("c", "Failed", 0, ended=40), last, worker("b", index=1))
+    assert (made.create, made.wait_seconds) == ((), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "seconds"),
+    [
+        ({"containerStatuses": [{"state": {"terminated": {"finishedAt": ago(7)}}}]}, 7),
+        # one container of two still runs: the loss of readiness tells more
+        (
+            {
+                "containerStatuses": [{"state": {"terminated": {"finishedAt": ago(9)}}}, {"state": {"running": {}}}],
+                "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": ago(4)}],
+            },
+            4,
+        ),
+        ({}, 100),
+    ],
+)
+def test_when_a_pod_ended(change: Object, seconds: int) -> None:
+    p = worker("a", "Failed")
+    p["status"] = {"phase": "Failed", **change}
+    assert ended_at(p) == EPOCH - timedelta(seconds=seconds)
+
+
+def test_a_deletion_was_asked_for_before_its_grace() -> None:
+    p = worker("a", phase="Pending", deletionTimestamp=ago(0), deletionGracePeriodSeconds=30)
+    assert ended_at(p) == EPOCH - timedelta(seconds=30)
+
+
 def test_success_policy() -> None:
     rules = {"rules": [{"succeededIndexes": "0,2-3", "succeededCount": 2}]}
     j = indexed(successPolicy=rules)
@@ -257,6 +304,16 @@ def test_success_policy() -> None:
     made = plan(j, worker("a", "Succeeded", 0), worker("b", "Succeeded", 2), worker("c", index=1))
     assert reason(made, "SuccessCriteriaMet") == "SuccessPolicy"
     assert [p["metadata"]["name"] for p in made.delete] == ["c"]
+    # what is not needed any more is no failure
+    assert len(made.release) == 3
+    assert made.status["uncountedTerminatedPods"] == {}
+    assert (made.status["completedIndexes"], made.status["succeeded"]) == ("0,2", 2)
+
+
+def test_a_job_is_over_only_when_all_it_made_is_seen() -> None:
+    made = plan(job({"failed": 2}, backoffLimit=2), worker("a", "Failed"), worker("b"), settled=False)
+    assert [p["metadata"]["name"] for p in made.release] == ["a"]
+    assert made.delete == ()
 
 
 # -- podFailurePolicy ----------------------------------------------------------------------------------------------
@@ -286,7 +343,7 @@ def test_ignored_failures_do_not_count() -> None:
     assert made.status["uncountedTerminatedPods"] == {}
     assert made.release == (ignored,)
     assert reason(made, "FailureTarget") == ""
-    assert len(made.create) == 2
+    assert (made.create, made.wait_seconds) == ((), 9.0)  # but the next pod waits as after any failure
 
 
 def test_conditions_of_pods_match_too() -> None:

@@ -17,9 +17,11 @@ from controlplane.controllers.nodelifecycle.plan import (
     EvictionRates,
     Heartbeat,
     ZoneState,
+    counts_for_zone,
     no_execute_taints,
     no_schedule_taints,
     observe,
+    older_labels,
     silent_conditions,
     stay_of,
     tolerates,
@@ -151,6 +153,21 @@ def test_no_execute_taints_follow_the_ready_condition() -> None:
 )
 def test_zones(ready: str, state: ZoneState) -> None:
     assert zone_state([node("True" if r == "T" else "Unknown") for r in ready], 0.55) is state
+
+
+def test_nodes_that_are_known_to_come_and_go_tell_nothing_of_their_zone() -> None:
+    silent = node("False")
+    assert counts_for_zone(silent)
+    silent["metadata"]["labels"] = {"node.kubernetes.io/exclude-disruption": ""}
+    assert not counts_for_zone(silent)
+
+
+def test_the_older_labels_of_a_node_follow_the_newer() -> None:
+    machine = node()
+    assert older_labels(machine) == {}
+    machine["metadata"]["labels"] = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64"}
+    machine["metadata"]["labels"]["beta.kubernetes.io/os"] = "plan9"
+    assert older_labels(machine) == {"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "arm64"}
 
 
 def test_eviction_slows_down_when_it_may_be_the_network() -> None:

@@ -102,6 +102,7 @@ def test_quotas_count_what_is_there() -> None:
     used = count(quota, [(PODS, pods), (CONFIGMAPS, [{"metadata": metadata("cm")}])])
     status = plan_status(quota, used, {"pods", "requests.cpu", "count/configmaps"})
     assert status["used"]["requests.cpu"] == "500m"
+    assert status["used"]["pods"] == "2"  # what has ended is an object, but no pod any more
     assert status["used"]["count/configmaps"] == "1"
     assert status["used"]["count/deployments.apps"] == "7"  # nobody counts it here: what was charged stands
     assert same_amounts(status, {"hard": {**hard, "requests.cpu": "2000m"}, "used": status["used"]})
@@ -149,6 +150,18 @@ def test_pods_without_a_measurement_never_make_the_answer_bolder() -> None:
 def test_missing_requests_are_told() -> None:
     with pytest.raises(NoReplicas, match="missing request for cpu in container c of Pod a"):
         requests_of([pod("a")], "cpu")
+    # what the pod as a whole asks for stands for its containers
+    whole = {"resources": {"requests": {"cpu": "300m"}}}
+    assert requests_of([pod("a", spec=whole)], "cpu") == {"a": 300}
+
+
+def test_a_measurement_of_nobody_says_nothing() -> None:
+    for judge in (
+        lambda: by_average(1, 1000, [], measured(a=5), "", TOLERANCE, PERIODS, EPOCH),
+        lambda: utilization(1, [], measured(a=5)),
+    ):
+        with pytest.raises(NoReplicas, match="no pods returned by selector while calculating replica count"):
+            judge()
 
 
 def test_averages_and_values() -> None:
@@ -171,7 +184,8 @@ def hpa(**behavior: Any) -> Object:
     [
         (5, 7, 7, "DesiredWithinRange"),
         (5, 50, 10, "ScaleUpLimit"),
-        (1, 9, 5, "ScaleUpLimit"),
+        (1, 9, 4, "ScaleUpLimit"),
+        (3, 9, 6, "ScaleUpLimit"),
         (15, 50, 20, "TooManyReplicas"),
         (5, 1, 2, "TooFewReplicas"),
     ],
@@ -179,6 +193,16 @@ def hpa(**behavior: Any) -> Object:
 def test_bounds(current: int, desired: int, expected: int, reason: str) -> None:
     verdict = limit(hpa(), current, desired, [], [], 1000.0, 300.0)
     assert (verdict.replicas, verdict.conditions[1][2]) == (expected, reason)
+
+
+def test_behavior_brings_rates_of_its_own() -> None:
+    verdict = limit(hpa(scaleDown={"stabilizationWindowSeconds": 10}), 1, 9, [], [], 1000.0, 300.0)
+    assert (verdict.replicas, verdict.conditions[1][2]) == (5, "ScaleUpLimit")
+    # but no window holds growth back to what was asked for before, nor on to it
+    assert limit(hpa(), 5, 6, [Recommendation(9, 900.0)], [], 1000.0, 300.0).replicas == 9
+    slow = hpa(scaleUp={"stabilizationWindowSeconds": 200})
+    held = limit(slow, 5, 9, [Recommendation(6, 900.0)], [], 1000.0, 300.0)
+    assert (held.replicas, held.conditions[0][2]) == (6, "ScaleUpStabilized")
 
 
 def test_shrinking_waits_for_the_window() -> None:

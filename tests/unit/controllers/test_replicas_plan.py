@@ -55,6 +55,11 @@ def test_more_restarts_go_first() -> None:
     calm, restless = pod("calm"), pod("restless")
     restless["status"]["containerStatuses"] = [{"name": "c", "restartCount": 4}]
     assert deletion_order([calm, restless], EPOCH)[0] is restless
+    # those of a restartable init container break a tie alone
+    sidecar = {"initContainers": [{"name": "s", "image": "i", "restartPolicy": "Always"}]}
+    beside = pod("beside", spec=sidecar)
+    beside["status"]["initContainerStatuses"] = [{"name": "s", "restartCount": 9}]
+    assert deletion_order([calm, beside, restless], EPOCH) == [restless, beside, calm]
 
 
 def test_the_status_counts_what_the_pods_are() -> None:

@@ -118,6 +118,12 @@ def test_ended_pods_are_replaced() -> None:
     assert made.create == []
 
 
+def test_a_pod_counts_when_it_is_seen() -> None:
+    """A quota may forbid what is planned."""
+    assert plan(sts(podManagementPolicy="Parallel")).status["replicas"] == 0
+    assert plan(sts(), member(0)).status["replicas"] == 1
+
+
 def test_lost_labels_are_mended() -> None:
     bare = member(0)
     del bare["metadata"]["labels"]["apps.kubernetes.io/pod-index"]
@@ -143,8 +149,30 @@ def test_lost_labels_are_mended() -> None:
             {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%"}}},
             ["db-2", "db-1"],
         ),
-        # what is down anyway is replaced without waiting, where the order does not forbid it
+        # without maxUnavailable: one at a time, whatever is down below it
         ([member(0), member(1), member(2, ready=False)], {"podManagementPolicy": "Parallel"}, ["db-2"]),
+        ([member(0), member(1, ready=False), member(2)], {"podManagementPolicy": "Parallel"}, ["db-2"]),
+        ([member(0), member(1, ready=False), member(2, V2, ready=False)], {"podManagementPolicy": "Parallel"}, []),
+        # with it: what is down anyway is replaced without waiting, where the order does not forbid it
+        ([member(0), member(1), member(2, deletionTimestamp=ago(1))], {"podManagementPolicy": "Parallel"}, []),
+        (
+            [member(0, ready=False), member(1, ready=False), member(2), member(3), member(4)],
+            {
+                "replicas": 5,
+                "podManagementPolicy": "Parallel",
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 3}},
+            },
+            ["db-4", "db-1", "db-0"],
+        ),
+        (
+            [member(0), member(1, ready=False), member(2), member(3), member(4)],
+            {
+                "replicas": 5,
+                "podManagementPolicy": "Parallel",
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2, "maxUnavailable": 1}},
+            },
+            [],
+        ),
     ],
 )
 def test_updates_go_from_the_last_to_the_first(pods: list[Object], spec: dict[str, Any], deleted: list[str]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from controller_objects import ago, metadata, pod
 
-from controlplane.controllers.volumes.binder import (
+from controlplane.controllers.volumes.bindings import (
+    awaited,
     bound_status,
     default_class,
     pointed,
@@ -72,6 +73,7 @@ def test_a_volume_reserved_for_the_claim_comes_first() -> None:
         (claim(), ""),
         (claim("2Gi"), "requested PV is too small"),
         (claim(storageClassName="x"), "storageClassName does not match"),
+        (claim(volumeAttributesClassName="gold"), "volumeAttributesClassName does not match"),
         (claim(volumeMode="Block"), "incompatible volumeMode"),
         (claim(accessModes=["ReadWriteMany"]), "incompatible accessMode"),
     ],
@@ -107,6 +109,24 @@ def test_waiting_for_the_first_consumer() -> None:
     chosen = claim()
     chosen["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "n1"}
     assert not waits_for_consumer(chosen, late)
+
+
+@pytest.mark.parametrize(
+    ("pods", "told"),
+    [
+        ([], ("WaitForFirstConsumer", "waiting for first consumer to be created before binding")),
+        ([pod("done", node="", phase="Failed"), pod("bound")], ("WaitForFirstConsumer", "")),
+        ([pod("a", node="", phase="Pending")], ("WaitForPodScheduled", "waiting for pod a to be scheduled")),
+        (
+            [pod("b", node="", phase="Pending"), pod("a", node="", phase="Pending")],
+            ("WaitForPodScheduled", "waiting for pods a,b to be scheduled"),
+        ),
+    ],
+)
+def test_what_a_claim_waits_for(pods: list[Object], told: tuple[str, str]) -> None:
+    reason, message = awaited(pods)
+    assert reason == told[0]
+    assert told[1] in message
 
 
 def test_the_youngest_default_class_counts() -> None:

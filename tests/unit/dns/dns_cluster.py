@@ -55,6 +55,7 @@ def cluster() -> ClusterState:
         service("db", ports=[HTTP]),
         service("empty", ports=[HTTP]),
         service("elsewhere", type="ExternalName", externalName="example.COM.", clusterIP=""),
+        service("numbered", type="ExternalName", externalName="192.0.2.1", clusterIP=""),
         service("inside", type="ExternalName", externalName="web.default.svc.cluster.local", clusterIP=""),
         service("round", type="ExternalName", externalName="round.default.svc.cluster.local", clusterIP=""),
     ):

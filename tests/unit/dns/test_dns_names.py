@@ -17,9 +17,12 @@ SVC = "svc.cluster.local"
         (f"web.default.{SVC}", "A", ["10.96.0.20"]),
         (f"WEB.Default.{SVC}", "A", ["10.96.0.20"]),
         (f"web.default.{SVC}", "AAAA", ["fd00:96::20"]),
-        (f"_http._tcp.web.default.{SVC}", "SRV", [f"0 100 80 web.default.{SVC}."]),
-        (f"_dns._udp.web.default.{SVC}", "SRV", [f"0 100 53 web.default.{SVC}."]),
-        (f"web.default.{SVC}", "SRV", [f"0 50 80 web.default.{SVC}.", f"0 50 53 web.default.{SVC}."]),
+        (f"_http._tcp.web.default.{SVC}", "SRV", [f"0 50 80 web.default.{SVC}."]),
+        (f"_dns._udp.web.default.{SVC}", "SRV", [f"0 50 53 web.default.{SVC}."]),
+        (f"_http._tcp.old.default.{SVC}", "SRV", [f"0 100 80 old.default.{SVC}."]),
+        (f"http.tcp.old.default.{SVC}", "SRV", [f"0 100 80 old.default.{SVC}."]),
+        (f"_http._tcp.old.default.{SVC}", "A", ["10.96.0.21"]),
+        (f"web.default.{SVC}", "SRV", [f"0 25 80 web.default.{SVC}.", f"0 25 53 web.default.{SVC}."]),
         (f"db.default.{SVC}", "A", ["10.244.1.5", "10.244.2.6"]),
         (f"db.default.{SVC}", "AAAA", ["fd00:244::5"]),
         (f"db-0.db.default.{SVC}", "A", ["10.244.1.5"]),
@@ -27,7 +30,7 @@ SVC = "svc.cluster.local"
         (
             f"_http._tcp.db.default.{SVC}",
             "SRV",
-            [f"0 50 8080 db-0.db.default.{SVC}.", f"0 50 8080 10-244-2-6.db.default.{SVC}."],
+            [f"0 33 8080 db-0.db.default.{SVC}.", f"0 33 8080 10-244-2-6.db.default.{SVC}."],
         ),
         (f"elsewhere.default.{SVC}", "CNAME", ["example.com."]),
         (f"inside.default.{SVC}", "A", [f"web.default.{SVC}.", "10.96.0.20"]),
@@ -38,7 +41,7 @@ SVC = "svc.cluster.local"
         ("6.2.244.10.in-addr.arpa", "PTR", [f"10-244-2-6.db.default.{SVC}."]),
         ("0.2.0.0." + "0." * 20 + "6.9.0.0.0.0.d.f.ip6.arpa", "PTR", [f"web.default.{SVC}."]),
         ("dns-version.cluster.local", "TXT", ['"1.1.0"']),
-        ("cluster.local", "NS", ["ns.dns.cluster.local."]),
+        ("cluster.local", "NS", [f"kube-dns.kube-system.{SVC}."]),
         ("ns.dns.cluster.local", "A", ["10.96.0.10"]),
     ],
 )
@@ -46,7 +49,15 @@ def test_a_name_and_a_type_have_these_records(name: str, kind: str, expected: li
     answer = ask(responder(cluster()), name, kind)
     assert (answer.header.rcode, told(answer)) == (RCODE.NOERROR, expected)
     assert answer.header.aa
-    assert {rr.ttl for rr in answer.rr} == {30}
+    assert {rr.ttl for rr in answer.rr} == {28800 if kind == "TXT" else 30}
+
+
+def test_the_zones_server_is_told_with_its_address() -> None:
+    answer = ask(responder(cluster()), "cluster.local", "NS")
+    assert [(str(rr.rname), str(rr.rdata)) for rr in answer.ar] == [(f"kube-dns.kube-system.{SVC}.", "10.96.0.10")]
+    state = cluster()
+    state.service_changed(service("kube-dns", "kube-system"), None)
+    assert told(ask(responder(state), "cluster.local", "NS")) == ["ns.dns.cluster.local."]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +65,10 @@ def test_a_name_and_a_type_have_these_records(name: str, kind: str, expected: li
     [
         (f"old.default.{SVC}", "AAAA"),
         (f"old.default.{SVC}", "MX"),
+        (f"old.default.{SVC}", "ANY"),
+        (f"old.default.{SVC}", "SOA"),
+        (f"elsewhere.default.{SVC}", "SRV"),
+        (f"elsewhere.default.{SVC}", "TXT"),
         (f"db-0.db.default.{SVC}", "TXT"),
         (f"10-244-2-6.db.default.{SVC}", "AAAA"),
         (f"_tcp.db.default.{SVC}", "A"),
@@ -84,6 +99,7 @@ def test_a_name_without_records_of_the_type_is_still_a_name(name: str, kind: str
         f"_other._tcp.db.default.{SVC}",
         f"a.b.c.web.default.{SVC}",
         f"sub.elsewhere.default.{SVC}",
+        f"numbered.default.{SVC}",
         "10-244-1-5.nowhere.pod.cluster.local",
         "not-an-ip.default.pod.cluster.local",
         "10-244-1.default.pod.cluster.local",

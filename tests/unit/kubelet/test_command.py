@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ async def test_slow_program_is_killed() -> None:
 async def test_cancellation_kills_the_program() -> None:
     task = asyncio.create_task(run("/bin/sh", "-c", "exec sleep 60"))
     await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_cancelled_when_the_program_has_just_ended_is_told_so(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    task = asyncio.ensure_future(run("/bin/sh", "-c", f"read line <{fifo}"))
+    await asyncio.sleep(0)  # it has begun …
+    fifo.write_bytes(b"\n")
+    # … and ended, which the event loop has not seen.
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - to keep it from seeing it
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -11,7 +11,7 @@ import pytest
 from kubelet_values import container, pod, sized
 
 from agent.cri import api_pb2 as pb
-from agent.kubelet.backoff import Backoff, show
+from agent.kubelet.backoff import Backoff
 from agent.kubelet.container import (
     credentialproviders,
     dns,
@@ -73,6 +73,8 @@ def test_fields_and_resources_of_a_pod() -> None:
     own = pod(sized(requests={"cpu": "250m", "memory": "32Mi"}), metadata={"labels": {"b": '2"', "a": "1\n"}})
     assert fieldref.pod_field(own, "metadata.labels", facts) == 'a="1\\n"\nb="2\\""'
     assert fieldref.pod_field(own, "metadata.labels['a']", facts) == "1\n"
+    odd = {"metadata": {"annotations": {"a": "\u00a0é\x01\U000e0001"}}, "spec": {}}
+    assert fieldref.pod_field(odd, "metadata.annotations", facts) == 'a="\\u00a0é\\x01\\U000e0001"'
     assert fieldref.pod_field(own, "status.hostIPs", facts) == "192.0.2.1,2001:db8::1"
     with pytest.raises(ValueError, match="unsupported fieldPath"):
         fieldref.pod_field(own, "spec.color", facts)
@@ -98,6 +100,29 @@ def test_resolver_of_each_policy() -> None:
     many = dns.pod_config(pod(dnsPolicy="None", dnsConfig={"nameservers": ["1", "2", "3", "4"]}), host, [], "")
     assert many.servers == ("1", "2", "3")
     assert many.warnings[0][0] == "DNSConfigForming"
+
+
+def test_lines_of_the_hosts_resolver_add_up_and_what_resolvers_can_not_take_is_left_out() -> None:
+    host = dns.parse_resolv_conf("options ndots:1 rotate\nsearch old\nsearch a. .\noptions ndots:2\n")
+    assert (host.options, host.searches) == (("ndots:2", "rotate"), ("a", "."))
+    long = ".".join(["l" * 60] * 5)
+    cut = dns.pod_config(pod(dnsPolicy="None", dnsConfig={"searches": ["a", long, "b"]}), host, [], "")
+    assert cut.searches == ("a", "b")
+    assert cut.warnings[0][1].endswith("the applied search line is: a b")
+
+
+def test_without_a_resolver_of_the_host_clusters_names_are_looked_up_all_the_same() -> None:
+    cluster = dns.pod_config(pod(), dns.host_config(""), ["10.96.0.10"], "c.local")
+    assert cluster.searches == ("default.svc.c.local", "svc.c.local", "c.local")
+    assert dns.pod_config(pod(dnsPolicy="Default"), dns.host_config(""), ["10.96.0.10"], "c.local").searches == (".",)
+    own = pod(dnsPolicy="ClusterFirstWithHostNet", hostNetwork=True)
+    assert dns.pod_config(own, dns.host_config(""), [], "c.local").warnings == (
+        (
+            "MissingClusterDNS",
+            'pod: "p_default(uid-p)". kubelet does not have ClusterDNS IP configured and cannot create Pod using '
+            '"ClusterFirst" policy. Falling back to "Default" policy.',
+        ),
+    )
 
 
 def test_host_names() -> None:
@@ -142,6 +167,24 @@ def test_who_is_killed_first_when_memory_runs_out() -> None:
     sure = sized(requests=both, limits=both)
     assert qos.oom_score_adj(pod(sure), sure, most) == -997
     assert qos.oom_score_adj(pod(best, priority=2_000_001_000), best, most) == -997
+
+
+def test_a_sidecar_is_killed_no_sooner_than_the_first_of_those_that_it_serves() -> None:
+    most = 16 << 30
+    apps = [sized(name, requests={"memory": amount}) for name, amount in (("a", "4Gi"), ("b", "8Gi"))]
+    small, large = (
+        sized(name, requests={"memory": amount}) | {"restartPolicy": "Always"}
+        for name, amount in (("small", "1Gi"), ("large", "12Gi"))
+    )
+    served = pod(*apps, initContainers=[small, large])
+    assert [qos.oom_score_adj(served, c, most) for c in (*apps, small, large)] == [750, 500, 750, 250]
+
+
+def test_what_the_pod_requests_as_a_whole_is_shared_by_its_containers() -> None:
+    most = 16 << 30
+    a, b = sized("a", requests={"memory": "2Gi"}), container("b")
+    whole = pod(a, b, resources={"requests": {"memory": "6Gi"}})
+    assert [qos.oom_score_adj(whole, c, most) for c in (a, b)] == [750, 875]
 
 
 def test_limits_in_the_kernels_terms() -> None:
@@ -343,7 +386,6 @@ def test_pauses_double_and_are_forgotten_after_a_quiet_time() -> None:
     assert backoff.remaining("k", 1000.0) == 100
     now[0] += 1000
     assert backoff.next("k") == 10
-    assert [show(s) for s in (0.512, 10, 80, 300, 3661)] == ["512ms", "10s", "1m20s", "5m0s", "1h1m1s"]
 
 
 def test_only_static_pods_start_before_services_are_known() -> None:

@@ -35,8 +35,23 @@ def test_thresholds_come_from_the_configuration() -> None:
     [
         (Settings(eviction_hard={"memory.free": "1Mi"}), "unsupported eviction signal memory.free"),
         (Settings(eviction_hard={"memory.available": "x"}), "eviction threshold 'x'"),
-        (Settings(eviction_hard={"nodefs.available": "120%"}), "0% to 100%"),
+        (Settings(eviction_hard={"nodefs.available": "120%"}), "threshold nodefs.available must be <= 100%: 120%"),
+        (Settings(eviction_hard={"nodefs.available": "-15%"}), "threshold nodefs.available must be >= 0%: -15%"),
+        (Settings(eviction_hard={"memory.available": "0"}), "threshold memory.available must be positive: 0"),
+        (Settings(eviction_hard={"memory.available": "-150Mi"}), "threshold memory.available must be positive: -150Mi"),
         (Settings(eviction_soft={"memory.available": "1Mi"}), "grace period must be specified"),
+        (
+            Settings(eviction_soft={"memory.available": "1Mi"}, eviction_soft_grace={"memory.available": "-30s"}),
+            "invalid eviction grace period specified: memory.available, must be a positive value",
+        ),
+        (
+            Settings(eviction_minimum_reclaim={"memory.available": "-300Mi"}),
+            "negative eviction minimum reclaim specified for memory.available",
+        ),
+        (
+            Settings(eviction_minimum_reclaim={"memory.available": "-15%"}),
+            "eviction percentage minimum reclaim memory.available must be positive: -15%",
+        ),
     ],
 )
 def test_wrong_thresholds_are_named(settings: Settings, told: str) -> None:
@@ -65,6 +80,9 @@ def test_memory_goes_from_those_over_their_requests_then_low_priority_then_greed
     }
     found = ranking.ranked("memory.available", [modest, important, greedy, greedier], uses)
     assert [p["metadata"]["name"] for p in found] == ["greedier", "greedy", "important", "modest"]
+    del uses["uid-modest"]
+    first = ranking.ranked("memory.available", [modest, important, greedy, greedier], uses)[0]
+    assert first["metadata"]["name"] == "modest", "of whom nothing is known goes first"
 
 
 def test_disk_inodes_and_processes_have_their_own_order() -> None:

@@ -81,7 +81,7 @@ def test_probes(tmp_path: Path, name: str, live: str, ready: str | None, scheme:
         assert "readinessProbe" not in own
     else:
         assert own["readinessProbe"]["httpGet"]["path"] == ready
-        assert own["readinessProbe"]["periodSeconds"] == 1
+        assert own["readinessProbe"]["periodSeconds"] == (5 if name == "etcd" else 1)
 
 
 def test_images_follow_version_repository_and_tag(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Flags and configuration files: upstream's syntax, refusals by name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,25 @@ FLAGS = FlagSet(
 )
 def test_durations(text: str, seconds: float) -> None:
     assert settings.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.512, "512ms"),
+        (1e-5, "10µs"),
+        (1.5, "1.5s"),
+        (10, "10s"),
+        (80, "1m20s"),
+        (300, "5m0s"),
+        (3661, "1h1m1s"),
+        (86400, "24h0m0s"),
+        (-3600, "-1h0m0s"),
+    ],
+)
+def test_durations_as_go_prints_them(seconds: float, text: str) -> None:
+    assert settings.show_duration(seconds) == text
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1m30", "1 s", "abc", "1x"])
@@ -62,6 +82,13 @@ def test_both_spellings_switches_lists_and_maps() -> None:
 
 def test_a_harmless_flag_is_accepted_with_its_value() -> None:
     assert FLAGS.parse(["--qps", "5", "--profiling=false", "--port=2"])["port"] == 2
+
+
+def test_the_version_is_told_as_upstreams_programs_tell_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        FLAGS.parse(["--version"])
+    assert left.value.code == 0
+    assert re.fullmatch(r"Kubernetes v1\.36\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,15 @@ async def test_a_cancelled_getter_passes_its_wake_up_on() -> None:
     assert winner.result() == "a"
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_changes_and_backlog_take_turns() -> None:
+    queue = WorkQueue("t")
+    for key in ("old-1", "old-2", "old-3", "old-4"):
+        queue.add(key)
+    queue.begin()
+    assert len(queue) == 4
+    queue.add("new")
+    queue.add("old-4")  # has changed: no longer backlog
+    assert [await queue.get() for _ in range(5)] == ["new", "old-1", "old-4", "old-2", "old-3"]
+    assert len(queue) == 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from agent.proxy.configuration import ProxyConfiguration, host_port
+from agent.proxy.filewatch import until_written
 from agent.proxy.flags import parse
 from agent.proxy.model import Family, NodeView
 from agent.proxy.thisnode import ThisNode, node_port_ranges, rule_settings
+from agent.proxy.writing import document, write
 from machinery.errors import SettingsError
+from machinery.testing.clock import FakeClock
 
 KUBEADM = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -71,44 +75,218 @@ def test_kubeadms_file_is_read_with_the_modes_own_section(file: Path) -> None:
     assert read.ipvs.scheduler == "rr"
 
 
-def test_given_flags_override_the_file(file: Path) -> None:
+def test_beside_a_file_only_the_hostname_counts_and_the_rest_is_told(file: Path) -> None:
     read = parse(["--config", str(file), "--proxy-mode=iptables", "--hostname-override", "W1", "-v=3"])
-    assert (read.configuration.mode, read.configuration.hostname_override, read.verbosity) == ("iptables", "W1", 3)
-    assert (read.configuration.masquerade_all, read.configuration.masquerade_bit) == (True, 5)
-    assert parse(["--nodeport-addresses=10.0.0.0/8,primary"]).configuration.node_port_addresses == (
-        "10.0.0.0/8",
-        "primary",
-    )
+    made = read.configuration
+    assert (made.mode, made.hostname_override, read.verbosity) == ("nftables", "W1", 3)
+    assert read.warnings == ("--proxy-mode is ignored, because a config file is specified by --config",)
+
+
+def test_flags_alone() -> None:
+    addresses = parse(["--nodeport-addresses=10.0.0.0/8,fd00::/8"]).configuration.node_port_addresses
+    assert addresses == ("10.0.0.0/8", "fd00::/8")
     assert parse(["--ipvs-scheduler=lc"]).configuration.ipvs.scheduler == "lc"
+    with pytest.raises(SettingsError, match="empty hostname-override is invalid"):
+        parse(["--hostname-override", " "])
+
+
+@pytest.mark.parametrize(
+    ("flags", "healthz", "metrics"),
+    [
+        ([], "", ""),
+        (["--healthz-port=0", "--metrics-port=0"], None, None),
+        (["--healthz-bind-address=", "--metrics-bind-address="], None, None),
+        (["--healthz-bind-address=10.0.0.1", "--healthz-port=7"], "10.0.0.1:7", ""),
+        (["--healthz-bind-address=10.0.0.1:8", "--healthz-port=7"], "10.0.0.1:8", ""),
+        (["--healthz-port=7", "--metrics-bind-address=::1"], "", "[::1]:10249"),
+    ],
+)
+def test_where_health_and_metrics_are_served(flags: list[str], healthz: str | None, metrics: str | None) -> None:
+    made = parse(flags).configuration
+    assert (made.healthz_bind_address if made.serves_healthz else None) == healthz
+    assert (made.metrics_bind_address if made.serves_metrics else None) == metrics
+
+
+ROOT = "KubeProxyConfiguration"
+LINUX = f"{ROOT}.KubeProxyLinuxConfiguration"
+CIDRS = f"{ROOT}.DetectLocalConfiguration.ClusterCIDRs"
+PAIR = "must be a either a single CIDR or dual-stack pair of CIDRs (e.g. [10.100.0.0/16, fde4:8dba:82e1::/48]"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("modus: nftables", 'strict decoding error: unknown field "modus"'),
-        ("iptables: {masquerade: true}", 'strict decoding error: unknown field "iptables.masquerade"'),
         ("iptables: 5", "iptables: must be a mapping"),
         ("mode: 5", "mode: Invalid value: 5: must be a string"),
         ("oomScoreAdj: high", "oomScoreAdj: Invalid value: 'high': must be a whole number"),
         ("configSyncPeriod: soon", "configSyncPeriod: Invalid value: 'soon'"),
         ("nodePortAddresses: primary", "nodePortAddresses: Invalid value: 'primary': must be a list of strings"),
-        ("mode: userspace", "mode: Invalid value: 'userspace': must be one of iptables, nftables, ipvs"),
-        ("clusterCIDR: rubbish", "clusterCIDR: Invalid value: 'rubbish'"),
-        ("clusterCIDR: 10.0.0.0/8,10.1.0.0/16", "clusterCIDR: Invalid value"),
-        ("detectLocalMode: Guess", "detectLocalMode: Invalid value: 'Guess'"),
-        ("detectLocalMode: BridgeInterface", "detectLocal.bridgeInterface: Invalid value: ''"),
-        ("iptables: {masqueradeBit: 32}", "masqueradeBit: Invalid value: 32: must be within [0, 31]"),
-        ("iptables: {syncPeriod: 0s}", "syncPeriod: Invalid value: 0.0: must be greater than 0"),
-        ("nodePortAddresses: [10.0.0.1]", "nodePortAddresses: Invalid value: '10.0.0.1'"),
-        ("healthzBindAddress: somewhere:80", "'somewhere:80' is not ADDRESS:PORT"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, line: str, message: str) -> None:
-    path = tmp_path / "config.conf"
-    path.write_text(f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{line}\n")
+def test_what_is_of_the_wrong_type_is_named(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        parse(["--config", str(path)])
+        parse(["--config", str(_file(tmp_path, line))])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "messages"),
+    [
+        (
+            "mode: userspace",
+            [
+                f'{ROOT}.Mode.ProxyMode: Invalid value: "userspace": must be iptables, ipvs, nftables or blank '
+                "(blank means the best-available proxy [currently iptables])"
+            ],
+        ),
+        (
+            "bindAddress: 10.10.12.11:2000",
+            [
+                f'{ROOT}.BindAddress: Invalid value: "10.10.12.11:2000": '
+                "not a valid textual representation of an IP address"
+            ],
+        ),
+        (
+            "healthzBindAddress: somewhere:80",
+            [f'{ROOT}.HealthzBindAddress: Invalid value: "somewhere": must be a valid IP'],
+        ),
+        ("metricsBindAddress: localhost", [f'{ROOT}.MetricsBindAddress: Invalid value: "localhost": must be IP:port']),
+        (
+            "metricsBindAddress: 127.0.0.1:99999",
+            [f'{ROOT}.MetricsBindAddress: Invalid value: "99999": must be a valid port'],
+        ),
+        (
+            "clusterCIDR: rubbish",
+            [
+                f'{CIDRS}[0]: Invalid value: "rubbish": must be a valid CIDR block '
+                "(e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)"
+            ],
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,10.1.0.0/16",
+            [f'{CIDRS}: Invalid value: ["10.0.0.0/8","10.1.0.0/16"]: {PAIR}'],
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,fd00::/64,10.1.0.0/16",
+            [f'{CIDRS}: Invalid value: ["10.0.0.0/8","fd00::/64","10.1.0.0/16"]: {PAIR}'],
+        ),
+        (
+            "detectLocalMode: Guess",
+            [
+                f'{ROOT}.DetectLocalMode: Unsupported value: "Guess": supported values: "ClusterCIDR", "NodeCIDR", '
+                '"BridgeInterface", "InterfaceNamePrefix", ""'
+            ],
+        ),
+        (
+            "detectLocalMode: BridgeInterface",
+            [f'{ROOT}.DetectLocalConfiguration.InterfaceName: Invalid value: "": must not be empty'],
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix",
+            [f'{ROOT}.DetectLocalConfiguration.InterfacePrefix: Invalid value: "": must not be empty'],
+        ),
+        (
+            "iptables: {masqueradeBit: 32}",
+            [
+                f"{ROOT}.KubeProxyIPTablesConfiguration.MasqueradeBit: Invalid value: 32: "
+                "must be within the range [0, 31]"
+            ],
+        ),
+        (
+            "iptables: {syncPeriod: 1s, minSyncPeriod: 1m5s}",
+            [f'{ROOT}.SyncPeriod: Invalid value: "1m5s": must be greater than or equal to {ROOT}.MinSyncPeriod'],
+        ),
+        (
+            "iptables: {minSyncPeriod: -1s}",
+            [f'{ROOT}.MinSyncPeriod: Invalid value: "-1s": must be greater than or equal to 0'],
+        ),
+        (
+            "nodePortAddresses: [10.0.0.1]",
+            [f'{ROOT}.NodePortAddresses[0]: Invalid value: "10.0.0.1": must be a valid CIDR'],
+        ),
+        (
+            "nodePortAddresses: [10.0.0.0/8, primary]",
+            [f"{ROOT}.NodePortAddresses[1]: Invalid value: \"primary\": can't use both 'primary' and CIDRs"],
+        ),
+        (
+            "{oomScoreAdj: 1001, conntrack: {min: -1, udpTimeout: -500ms}, clientConnection: {burst: -5}}",
+            [
+                f"{LINUX}.KubeProxyConntrackConfiguration.Min: Invalid value: -1: must be greater than or equal to 0",
+                f'{LINUX}.KubeProxyConntrackConfiguration.UDPTimeout: Invalid value: "-500ms": '
+                "must be greater than or equal to 0",
+                f"{LINUX}.OOMScoreAdj: Invalid value: 1001: must be within the range [-1000, 1000]",
+                f"{ROOT}.ClientConnection.Burst: Invalid value: -5: must be greater than or equal to 0",
+            ],
+        ),
+        (
+            "{mode: ipvs, ipvs: {tcpTimeout: -1h, excludeCIDRs: [10.0.0.0/8, odd]}}",
+            [
+                f'{ROOT}.KubeProxyIPVSConfiguration.TCPTimeout: Invalid value: "-1h0m0s": '
+                "must be greater than or equal to 0",
+                f'{ROOT}.KubeProxyIPVSConfiguration.ExcludeCidrs[1]: Invalid value: "odd": must be a valid CIDR',
+            ],
+        ),
+    ],
+)
+def test_everything_that_is_wrong_is_told_in_upstreams_words(tmp_path: Path, line: str, messages: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(["--config", str(_file(tmp_path, line))])
+    told = messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
+    assert str(caught.value) == f"failed validate: {told}"
+
+
+def test_fields_that_are_not_known_count_for_nothing(tmp_path: Path) -> None:
+    read = parse(["--config", str(_file(tmp_path, "{modus: nftables, iptables: {odd: 1, syncPeriod: 0s}}"))])
+    assert (read.configuration.mode, read.configuration.sync_seconds) == ("iptables", 30)
+    assert [warning.rpartition(": ")[2] for warning in read.warnings] == [
+        'unknown field "iptables.odd"',
+        'unknown field "modus"',
+    ]
+
+
+def test_what_is_written_reads_the_same(file: Path, tmp_path: Path) -> None:
+    for flags in (
+        ["--config", str(file)],
+        ["--proxy-mode=ipvs", "--ipvs-exclude-cidrs=10.0.0.0/8", "--bind-address=::", "--cluster-cidr=fd00::/64"],
+    ):
+        made = parse(flags).configuration
+        write(made, str(tmp_path / "written"))
+        again = parse(["--config", str(tmp_path / "written")]).configuration
+        assert document(again) == document(made)
+    with pytest.raises(SettingsError, match="cannot write"):
+        write(made, str(tmp_path / "nowhere" / "written"))
+
+
+async def test_a_file_that_is_written_to_ends_the_proxy(file: Path) -> None:
+    clock = FakeClock()
+    task = asyncio.ensure_future(until_written(str(file), clock))
+    await clock.advance(10)
+    assert not task.done()
+    file.write_text(KUBEADM + "\n")
+    await clock.advance(10)
+    with pytest.raises(SettingsError, match="content of the proxy server's configuration file was updated"):
+        await task
+
+
+async def test_a_file_in_the_place_of_the_first_is_no_reason_to_end(file: Path) -> None:
+    clock = FakeClock()
+    task = asyncio.ensure_future(until_written(str(file), clock))
+    await clock.advance(10)
+    other = file.with_name("other")
+    other.write_text("")
+    other.replace(file)
+    await clock.advance(10)
+    await task
+
+
+def _file(folder: Path, line: str) -> Path:
+    path = folder / "config.conf"
+    if line.startswith("{"):
+        text = f"{{apiVersion: kubeproxy.config.k8s.io/v1alpha1, kind: KubeProxyConfiguration, {line[1:]}"
+    else:
+        text = f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{line}\n"
+    path.write_text(text)
+    return path
 
 
 def test_unknown_flags_are_refused_by_name() -> None:
@@ -138,9 +316,8 @@ NODE = ThisNode(NodeView("w1", pod_ranges=("10.244.1.0/24",)), ("10.0.0.1", "fd0
         ("nftables", (), ("10.0.0.1/32",)),
         ("iptables", (), None),
         ("iptables", ("primary",), ("10.0.0.1/32",)),
-        ("nftables", ("all",), None),
         ("nftables", ("0.0.0.0/0",), None),
-        ("iptables", ("localhost", "192.168.1.7/24", "fd00::/8"), ("127.0.0.0/8", "192.168.1.0/24")),
+        ("iptables", ("127.0.0.0/8", "192.168.1.7/24", "fd00::/8"), ("127.0.0.0/8", "192.168.1.0/24")),
         ("iptables", ("fd00::/8",), ()),
     ],
 )
@@ -157,7 +334,7 @@ def test_localhost_serves_node_ports_in_iptables_mode_unless_told_otherwise() ->
     assert served()
     assert not served(localhost_node_ports=False)
     assert not served(node_port_addresses=("primary",))
-    assert served(node_port_addresses=("primary", "localhost"))
+    assert served(node_port_addresses=("10.0.0.0/8", "127.0.0.0/8"))
 
 
 def test_what_a_node_object_tells() -> None:

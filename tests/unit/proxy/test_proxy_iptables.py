@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from agent.proxy.iptables import saved
+from agent.proxy.iptables.counting import rules_written
 from agent.proxy.iptables.rendering import by_address, by_port, chances
 from agent.proxy.iptables.ruleset import Ruleset
 from agent.proxy.iptables.skeleton import JUMPS, NAT_NODEPORTS, NAT_SERVICES, ChainName
@@ -31,17 +33,55 @@ def chains(text: bytes) -> list[str]:
     return [line[1:].split()[0] for line in text.decode().splitlines() if line.startswith(":")]
 
 
-def test_a_new_service_writes_its_chain_and_its_shard() -> None:
+def test_a_new_service_writes_its_shard() -> None:
     neighbour = replace(WEB, name=NAME._replace(name="other"), cluster_ip="10.96.7.1")
     text = fresh(neighbour).change({NAME: WEB})
-    assert chains(text) == ["KUBE-SERVICES-01", f"KUBE-SVC-{port_hash(NAME)}"]
+    assert chains(text) == ["KUBE-SERVICES-01"]
     assert text.decode().splitlines()[-1] == "COMMIT"
     assert b"ns/other:http cluster IP" in text
 
 
+def test_a_cluster_ip_of_few_endpoints_has_its_rules_in_its_shard() -> None:
+    to = "-m tcp -p tcp -d 10.96.0.1 --dport 80"
+    said = '-m comment --comment "ns/web:http cluster IP"'
+    half = "-m statistic --mode random --probability 0.5000000000"
+    assert [line for line in fresh().change({NAME: WEB}).decode().splitlines() if "10.96.0.1" in line] == [
+        f"-A KUBE-SERVICES-01 {said} ! -s 10.244.0.0/16 {to} -j KUBE-MARK-MASQ",
+        f"-A KUBE-SERVICES-01 {to} {half} -j DNAT --to-destination {A}",
+        f"-A KUBE-SERVICES-01 {to} -j DNAT --to-destination {B}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        replace(WEB, node_port=30080),
+        replace(WEB, external_ips=("192.0.2.1",)),
+        replace(WEB, affinity_seconds=10),
+        replace(WEB, cluster=(A,) * 9),
+    ],
+    ids=["node port", "external IP", "affinity", "many endpoints"],
+)
+def test_other_ports_have_a_chain(shared: PortRules) -> None:
+    assert f"KUBE-SVC-{port_hash(NAME)}" in chains(fresh().change({NAME: shared}))
+
+
 def test_a_moved_endpoint_writes_one_chain() -> None:
-    text = fresh(WEB).change({NAME: replace(WEB, cluster=(A,))})
-    assert chains(text) == [f"KUBE-SVC-{port_hash(NAME)}"]
+    assert chains(fresh(WEB).change({NAME: replace(WEB, cluster=(A,))})) == ["KUBE-SERVICES-01"]
+    shared = replace(WEB, node_port=30080)
+    assert chains(fresh(shared).change({NAME: replace(shared, cluster=(A,))})) == [f"KUBE-SVC-{port_hash(NAME)}"]
+
+
+def test_rules_are_counted_without_looking() -> None:
+    written = rules_written(Ruleset(SETTINGS).replace({NAME: WEB}, NOTHING))
+    jumps = Counter(jump.table for jump in JUMPS)
+    made = fresh(WEB)
+    assert made.counts + jumps == written
+    other = replace(WEB, name=NAME._replace(name="other"), cluster_ip="10.96.7.2", node_port=30000)
+    made.change({other.name: other})
+    made.change({NAME: replace(WEB, cluster=(A,))})
+    assert made.counts == fresh(replace(WEB, cluster=(A,)), other).counts
+    assert rules_written(made.change({other.name: None})) == {}
 
 
 def test_a_new_shard_is_led_to() -> None:
@@ -51,7 +91,7 @@ def test_a_new_shard_is_led_to() -> None:
 
 
 def test_a_removed_service_removes_its_chain_and_empties_its_shard() -> None:
-    text = fresh(WEB).change({NAME: None}).decode().splitlines()
+    text = fresh(replace(WEB, cluster=(A,) * 9)).change({NAME: None}).decode().splitlines()
     assert text == [
         "*nat",
         ":KUBE-SERVICES-01 - [0:0]",
@@ -68,7 +108,8 @@ def test_nothing_is_sent_when_nothing_changed() -> None:
 
 
 def test_a_service_that_loses_its_last_endpoint_moves_from_nat_to_filter() -> None:
-    text = fresh(WEB).change({NAME: replace(WEB, cluster=(), internal_refusal="reject")}).decode()
+    many = replace(WEB, cluster=(A,) * 9)
+    text = fresh(many).change({NAME: replace(WEB, cluster=(), internal_refusal="reject")}).decode()
     assert '-A KUBE-SERVICES-01 -m comment --comment "ns/web:http has no endpoints"' in text
     assert "-j REJECT --reject-with tcp-reset" in text
     assert f"-X KUBE-SVC-{port_hash(NAME)}" in text

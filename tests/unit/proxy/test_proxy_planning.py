@@ -136,6 +136,20 @@ def test_external_local_policy_means_nothing_to_a_service_that_only_has_a_cluste
     assert rules.external_refusal == ""
 
 
+def test_udp_flows_may_stay_with_whoever_serves() -> None:
+    ports = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "http", "port": 80, "protocol": "TCP"}]
+    piece = make_slice(
+        endpoint("10.244.1.5", "w1"),
+        endpoint("10.244.1.6", ready=False, serving=True, terminating=True),
+        endpoint("10.244.1.7", ready=False, serving=False, terminating=True),
+        ports=ports,
+    )
+    udp, tcp = plan_service(make_service(ports=ports), [piece], NODE, Family.IPV4).ports
+    assert ips(udp.cluster) == ["10.244.1.5"]
+    assert udp.serving_ips == {"10.244.1.5", "10.244.1.6"}
+    assert tcp.serving_ips == frozenset()
+
+
 def candidate(ip: str, flags: str = "ready serving", zones: str = "", nodes: str = "") -> Candidate:
     return Candidate(
         Endpoint(ip, 80),

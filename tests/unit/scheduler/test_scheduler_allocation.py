@@ -145,6 +145,24 @@ def test_only_whole_pools_of_the_newest_generation_count() -> None:
     assert chosen([old, pool_slice(device("g2"), generation=2, count=2)], claim(exactly())) is None
 
 
+def test_all_devices_are_not_told_from_a_pool_that_is_being_updated() -> None:
+    half = pool_slice(device("h1"), pool="half", count=2)
+    inventory = Inventory.of([THREE, half])
+    assert [each.pool for each in inventory.updating] == ["half"]
+    in_use = InUse.of(inventory, [])
+    search = allocator.Search(inventory.devices, in_use, inventory.updating)
+    assert search.run([allocator.need(claim(exactly()), CLASSES)]) is not None
+    with pytest.raises(allocator.AllocationFailed) as raised:
+        search.run([allocator.need(claim(exactly(allocationMode="All")), CLASSES)])
+    why = f"asks for all devices, but resource pool {DRIVER}/half is currently being updated"
+    assert str(raised.value) == f"claim d/c, request r: {why}"
+
+
+def test_an_administrator_has_no_device_twice_in_a_claim() -> None:
+    both = claim(exactly("a", adminAccess=True, **LARGE), exactly("b", adminAccess=True, **LARGE))
+    assert chosen([THREE], both, held=("g2",)) == [[("a", "g2"), ("b", "g3")]]
+
+
 def test_the_result_carries_configuration_and_where_it_can_be_used() -> None:
     wanted = claim(exactly(), config=[{"requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"b": 2}}}])
     inventory = Inventory.of([THREE])

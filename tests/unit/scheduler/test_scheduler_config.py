@@ -39,6 +39,7 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
         "NodeResourcesFit": 1,
         "PodTopologySpread": 2,
         "InterPodAffinity": 2,
+        "DynamicResources": 2,
         "NodeResourcesBalancedAllocation": 1,
         "ImageLocality": 1,
     }
@@ -63,13 +64,15 @@ def test_the_default_plugins_in_upstreams_order_with_its_weights() -> None:
             },
             0,
             [*(("TaintToleration", 3), ("NodeAffinity", 2), ("NodeResourcesFit", 1), ("PodTopologySpread", 2)),
-             *(("InterPodAffinity", 2), ("NodeResourcesBalancedAllocation", 1), ("ImageLocality", 5))],
+             *(("InterPodAffinity", 2), ("DynamicResources", 2), ("NodeResourcesBalancedAllocation", 1)),
+             ("ImageLocality", 5)],
         ),
         (
             {"score": {"enabled": [{"name": "ImageLocality"}]}},
             14,
             [*(("ImageLocality", 1), ("TaintToleration", 3), ("NodeAffinity", 2), ("NodeResourcesFit", 1)),
-             *(("PodTopologySpread", 2), ("InterPodAffinity", 2), ("NodeResourcesBalancedAllocation", 1))],
+             *(("PodTopologySpread", 2), ("InterPodAffinity", 2), ("DynamicResources", 2)),
+             ("NodeResourcesBalancedAllocation", 1)],
         ),
     ],
 )  # fmt: skip

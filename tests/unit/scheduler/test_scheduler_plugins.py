@@ -71,6 +71,28 @@ def test_a_pod_goes_where_there_is_room_and_is_told_what_is_short() -> None:
     assert cluster.why(pod("p", cpu="2")) == "0/2 nodes are available: 2 Insufficient cpu."
 
 
+@pytest.mark.parametrize(
+    ("status", "left"),
+    [
+        ({}, 3000),
+        ({"resources": {"requests": {"cpu": "3"}}, "allocatedResources": {"cpu": "2"}}, 1000),
+        ({"resources": {"requests": {"cpu": "500m"}}, "allocatedResources": {"cpu": "500m"}}, 3000),
+        (
+            {
+                "resources": {"requests": {"cpu": "500m"}},
+                "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}],
+            },
+            3500,
+        ),
+    ],
+)
+def test_a_pod_resized_as_a_whole_takes_what_it_has_or_wants(status: dict[str, Any], left: int) -> None:
+    cluster = Cluster(node("a", cpu="4"))
+    cluster.put({**pod("p", resources={"requests": {"cpu": "1"}}), "status": status}, "a")
+    assert cluster.where(pod("fits", cpu=f"{left}m")) == {"a"}
+    assert cluster.where(pod("does-not", cpu=f"{left + 1}m")) == set()
+
+
 def test_room_comes_back_when_pods_and_nodes_go() -> None:
     cluster = Cluster(node("a"))
     cluster.put(pod("first", cpu="4"), "a")

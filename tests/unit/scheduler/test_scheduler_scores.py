@@ -87,7 +87,12 @@ def test_extended_resources_count_for_pods_that_ask_for_them() -> None:
 
 def test_balance_counts_what_is_asked_for_and_leaves_pods_alone_that_ask_for_nothing() -> None:
     cluster = Cluster(node("a"))
-    assert scores(cluster, asking("2", "2Gi"), "NodeResourcesBalancedAllocation") == {"a": int((1 - 0.125) * 100)}
+    # a half of the CPU and a quarter of the memory: 87 after 100 before
+    assert scores(cluster, asking("2", "2Gi"), "NodeResourcesBalancedAllocation") == {"a": 50 + (50 + 87 - 100) // 2}
+    assert scores(cluster, asking("2", "4Gi"), "NodeResourcesBalancedAllocation") == {"a": 75}
+    cluster.put(asking("3", "2Gi"), "a")
+    # what makes the node evener is worth more than what leaves it as it is: 75 before
+    assert scores(cluster, asking("0", "4Gi"), "NodeResourcesBalancedAllocation") == {"a": 50 + (50 + 100 - 75) // 2}
     bare = pod("p")
     bare["spec"]["containers"][0]["resources"] = {}
     assert scores(cluster, bare, "NodeResourcesBalancedAllocation") == {}
@@ -104,6 +109,10 @@ def test_images_that_are_there_already() -> None:
     expected = 100 * (size // 2 - low) // (1000 * 1024 * 1024 - low)
     assert scores(cluster, wants, "ImageLocality") == {"a": expected, "b": 0}
     assert scores(cluster, pod("other"), "ImageLocality") == {}
+    # images that are volumes count as well
+    mounts = pod("mounts", volumes=[{"name": "v", "image": {"reference": "registry/i"}}])
+    expected = 100 * (size // 2 - low) // (2 * 1000 * 1024 * 1024 - low)
+    assert scores(cluster, mounts, "ImageLocality") == {"a": expected, "b": 0}
 
 
 def test_preferred_affinity_of_both_sides_and_the_weight_of_required_ones() -> None:

@@ -53,6 +53,7 @@ _SELINUX_TYPES = frozenset({"", "container_t", "container_init_t", "container_kv
 _SELINUX_ENGINE_SINCE = 31
 _HOST_PROBES_SINCE = 34
 _SECCOMP_FIELDS_SINCE = 19
+_USER_NAMESPACES_SINCE = 35
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
 
@@ -183,7 +184,17 @@ def privileged(metadata: Object, spec: Object, minor: int) -> Finding:
     return ("privileged", f"{several(names)} must not set securityContext.privileged=true") if names else None
 
 
+def in_user_namespace(spec: Object, minor: int) -> bool:
+    """Whether root in the pod is nobody on the node, and is that taken into account."""
+    return minor >= _USER_NAMESPACES_SINCE and spec.get("hostUsers") is False
+
+
 def proc_mount(metadata: Object, spec: Object, minor: int) -> Finding:
+    """/proc masked as usual, unless the pod's root is not the node's."""
+    return None if in_user_namespace(spec, minor) else masked_proc(metadata, spec, minor)
+
+
+def masked_proc(metadata: Object, spec: Object, minor: int) -> Finding:
     """/proc masked as usual."""
     kinds = {c["name"]: context(c).get("procMount") for c in containers(spec)}
     bad = {name: kind for name, kind in kinds.items() if kind not in (None, "Default")}

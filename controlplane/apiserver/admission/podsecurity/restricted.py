@@ -15,6 +15,8 @@ from controlplane.apiserver.admission.podsecurity.baseline import (
     Finding,
     containers,
     context,
+    in_user_namespace,
+    masked_proc,
     quoted,
     setters,
     several,
@@ -95,7 +97,9 @@ def volumes(metadata: Object, spec: Object, minor: int) -> Finding:
 
 
 def run_as_non_root(metadata: Object, spec: Object, minor: int) -> Finding:
-    """Somebody says that nothing runs as root."""
+    """Somebody says that nothing runs as root, unless the pod's root is not the node's."""
+    if in_user_namespace(spec, minor):
+        return None
     wish = context(spec).get("runAsNonRoot")
     explicit = [c["name"] for c in containers(spec) if context(c).get("runAsNonRoot") is False]
     reason = "runAsNonRoot != true"
@@ -108,8 +112,8 @@ def run_as_non_root(metadata: Object, spec: Object, minor: int) -> Finding:
 
 
 def run_as_user(metadata: Object, spec: Object, minor: int) -> Finding:
-    """Nobody says that something runs as root."""
-    if minor < 23:
+    """Nobody says that something runs as root, unless the pod's root is not the node's."""
+    if minor < 23 or in_user_namespace(spec, minor):
         return None
     pod = context(spec).get("runAsUser") == 0
     names = [c["name"] for c in containers(spec) if context(c).get("runAsUser") == 0]
@@ -145,6 +149,7 @@ def seccomp(metadata: Object, spec: Object, minor: int) -> Finding:
 _OWN: dict[str, tuple[Check, str, int]] = {
     "allowPrivilegeEscalation": (allow_privilege_escalation, "", 0),
     "capabilities_restricted": (capabilities, "capabilities_baseline", 22),
+    "procMount_restricted": (masked_proc, "procMount", 35),
     "restrictedVolumes": (volumes, "hostPathVolumes", 0),
     "runAsNonRoot": (run_as_non_root, "", 0),
     "runAsUser": (run_as_user, "", 0),
@@ -157,4 +162,4 @@ def checks(minor: int) -> list[Check]:
     """The checks of the restricted level: those of baseline that are not replaced, then its own."""
     replaced = {old for _, old, since in _OWN.values() if minor >= since}
     kept = [check for name, check in BASELINE.items() if name not in replaced]
-    return [*kept, *(check for check, _, _ in _OWN.values())]
+    return [*kept, *(check for check, _, since in _OWN.values() if minor >= since)]

@@ -79,23 +79,32 @@ def is_pod_level(name: str) -> bool:
 
 
 def _default_pod_level(spec: Object) -> None:
-    """What the pod as a whole requests, where only its containers or its limits say so."""
+    """What the pod as a whole requests, where only its containers or its limits say so.
+
+    Huge pages are limited as the containers' are, and requested as they are limited: they can't be overcommitted.
+    """
     resources = child(spec, "resources")
-    limits = sub(resources, "limits")
-    requests = dict(sub(resources, "requests"))
-    for name, amount in sum_of_requests(spec).items():
-        if is_pod_level(name) and name not in requests and not (name.startswith("hugepages-") and name not in limits):
-            requests[name] = str(amount)
+    limits, requests = dict(sub(resources, "limits")), dict(sub(resources, "requests"))
+    if limits or requests:
+        for name, amount in sum_of(spec, "limits").items():
+            if name.startswith("hugepages-") and name not in requests:
+                limits.setdefault(name, str(amount))
+    if not limits:
+        return
+    resources["limits"] = limits
+    for name, amount in sum_of(spec, "requests").items():
+        if name in _POD_LEVEL:
+            requests.setdefault(name, str(amount))
     for name, amount in limits.items():
-        if is_pod_level(name) and name not in requests:
-            requests[name] = amount
+        if is_pod_level(name):
+            requests.setdefault(name, amount)
     if requests:
         resources["requests"] = requests
 
 
-def _amounts(container: Object) -> dict[str, Quantity]:
+def _amounts(container: Object, which: str) -> dict[str, Quantity]:
     found = {}
-    for name, amount in sub(container, "resources", "requests").items():
+    for name, amount in sub(container, "resources", which).items():
         try:
             found[name] = quantity.parse(amount)
         except (ValueError, TypeError):
@@ -103,8 +112,11 @@ def _amounts(container: Object) -> dict[str, Quantity]:
     return found
 
 
-def sum_of_requests(spec: Object) -> dict[str, Quantity]:
-    """What the containers need together: those that run at once, or the greatest init container with its sidecars."""
+def sum_of(spec: Object, which: str) -> dict[str, Quantity]:
+    """What the containers request, or are limited to, together.
+
+    That is what runs at once, or the greatest init container with the sidecars before it.
+    """
     total: dict[str, Quantity] = {}
 
     def add(amounts: dict[str, Quantity], into: dict[str, Quantity]) -> None:
@@ -112,11 +124,11 @@ def sum_of_requests(spec: Object) -> dict[str, Quantity]:
             into[name] = into[name] + amount if name in into else amount
 
     for container in items(spec, "containers"):
-        add(_amounts(container), total)
+        add(_amounts(container, which), total)
     sidecars: dict[str, Quantity] = {}
     greatest: dict[str, Quantity] = {}
     for container in items(spec, "initContainers"):
-        amounts = _amounts(container)
+        amounts = _amounts(container, which)
         if text(container, "restartPolicy") == "Always":
             add(amounts, total)
             add(amounts, sidecars)

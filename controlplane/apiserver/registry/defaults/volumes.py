@@ -76,11 +76,6 @@ def default_source(holder: Object) -> None:
 def default_claim_spec(spec: Object) -> None:
     """The spec of a PersistentVolumeClaim, of its own or in a template."""
     put_absent(spec, volumeMode="Filesystem")
-    reference, source = spec.get("dataSourceRef"), spec.get("dataSource")
-    if source and not reference:
-        spec["dataSourceRef"] = dict(source)
-    elif reference and not source and "namespace" not in reference:
-        spec["dataSource"] = dict(reference)
     for amounts in ("limits", "requests"):
         round_amounts(sub(spec, "resources", amounts))
 

@@ -16,8 +16,9 @@ from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import configuration as rules
 from controlplane.apiserver.registry.validation import endpoints, quotas
 from controlplane.apiserver.registry.warnings import others as warnings
+from controlplane.apiserver.registry.warnings import secrets
 from machinery.api import catalogue, names
-from machinery.api.meta import Object
+from machinery.api.meta import Object, random_uuid
 from machinery.api.resource import ResourceType
 
 _PLAIN = Strategy(prepare_create=prepare_create(), prepare_update=prepare_update())
@@ -38,6 +39,13 @@ def _keep_names_of_secrets(account: Object) -> None:
         account["secrets"] = [{"name": s["name"]} if s.get("name") else {} for s in items(account, "secrets")]
 
 
+def _create_limit_range(limit_range: Object, context: Context) -> None:
+    _PLAIN.prepare_create(limit_range, context)
+    metadata = child(limit_range, "metadata")
+    if not metadata.get("name"):
+        metadata["name"] = random_uuid()  # the one kind that needs no name
+
+
 def _create_namespace(namespace: Object, context: Context) -> None:
     prepare_create(status={"phase": "Active"})(namespace, context)
     default_namespace(namespace)  # once more: a generated name is known only now
@@ -55,6 +63,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.CONFIGMAPS: replace(_PLAIN, validate=rules.config_map, validate_update=rules.config_map_update),
     catalogue.SECRETS: Strategy(
         default=default_secret,
+        warnings=secrets.secret,
         validate=rules.secret,
         validate_update=rules.secret_update,
         prepare_create=prepare_create(),
@@ -71,7 +80,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         default=default_limit_range,
         validate=quotas.limit_range,
         validate_update=lambda new, old: quotas.limit_range(new),
-        prepare_create=prepare_create(),
+        prepare_create=_create_limit_range,
         prepare_update=prepare_update(),
         allow_create_on_update=True,
     ),

@@ -18,6 +18,7 @@ from controlplane.apiserver.registry.rules import (
 )
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.registry.validation import pods
+from controlplane.apiserver.registry.validation.pod_status import validate_status_update
 from controlplane.apiserver.registry.validation.workloads import pod_template_object
 from controlplane.apiserver.registry.warnings import others as other_warnings
 from controlplane.apiserver.registry.warnings import pods as pod_warnings
@@ -30,7 +31,7 @@ def _prepare_create(pod: Object, context: Context) -> None:
     pod["status"] = new_status(pod)
     child(pod, "metadata")["generation"] = 1
     apply_label_keys(pod)
-    apply_app_armor(pod)
+    context.warnings.extend(apply_app_armor(pod))
     seconds = integer(pod, "spec", "terminationGracePeriodSeconds")
     if seconds is not None and seconds < 0:
         pod["spec"]["terminationGracePeriodSeconds"] = 1
@@ -68,10 +69,6 @@ def _keep_observed_generations(status: Object, before: Object) -> None:
             condition["observedGeneration"] = generation
 
 
-def _pod_ips(pod: Object) -> str:
-    return ",".join(text(ip, "ip") for ip in items(pod, "status", "podIPs"))
-
-
 STRATEGIES: dict[ResourceType, Strategy] = {
     catalogue.PODS: Strategy(
         default=default_pod,
@@ -81,17 +78,18 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         prepare_status_update=_prepare_status_update,
         validate=pods.validate,
         validate_update=pods.validate_update,
-        validate_status_update=pods.validate_status_update,
+        validate_status_update=validate_status_update,
         has_status=True,
         fields={
             "spec.nodeName": lambda pod: text(pod, "spec", "nodeName"),
+            "spec.host": lambda pod: text(pod, "spec", "nodeName"),  # its name long ago
             "spec.restartPolicy": lambda pod: text(pod, "spec", "restartPolicy"),
             "spec.schedulerName": lambda pod: text(pod, "spec", "schedulerName"),
             "spec.serviceAccountName": lambda pod: text(pod, "spec", "serviceAccountName"),
             "spec.hostNetwork": lambda pod: "true" if flag(pod, "spec", "hostNetwork") else "false",
             "status.phase": lambda pod: text(pod, "status", "phase"),
             "status.podIP": lambda pod: text(pod, "status", "podIP"),
-            "status.podIPs": _pod_ips,
+            "status.podIPs": lambda pod: "",  # accepted, but upstream's pods have no such field to select by
             "status.nominatedNodeName": lambda pod: text(pod, "status", "nominatedNodeName"),
         },
         default_grace_seconds=grace_seconds,

@@ -61,6 +61,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
     ),
     catalogue.ENDPOINTS: Strategy(
         default=default_endpoints,
+        warnings=warnings.endpoints,
         deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         validate=endpoints.endpoints,
         validate_update=lambda new, old: endpoints.endpoints(new),

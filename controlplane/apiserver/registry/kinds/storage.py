@@ -10,7 +10,7 @@ from controlplane.apiserver.registry.defaults.volumes import (
     default_persistent_volume,
     default_storage_class,
 )
-from controlplane.apiserver.registry.objects import set_or_drop
+from controlplane.apiserver.registry.objects import child, set_or_drop, sub
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
     keep_generation,
@@ -27,6 +27,7 @@ from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
 
 _PLAIN = Strategy(prepare_create=prepare_create(), prepare_update=prepare_update())
+_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
 
 
 def _create_volume(volume: Object, context: Context) -> None:
@@ -40,6 +41,31 @@ def _volume_status(new: Object, old: Object, context: Context) -> None:
     moved = status.get("phase") != before.get("phase")
     if moved and status.get("lastPhaseTransitionTime") in (None, before.get("lastPhaseTransitionTime")):
         status["lastPhaseTransitionTime"] = context.now
+
+
+def _create_claim(claim: Object, context: Context) -> None:
+    prepare_create(status={"phase": "Pending"})(claim, context)
+    _settle_sources(claim, {})
+
+
+def _update_claim(new: Object, old: Object, context: Context) -> None:
+    prepare_update(status=True)(new, old, context)
+    _settle_sources(new, old)
+
+
+def _settle_sources(claim: Object, old: Object) -> None:
+    """`dataSource` names claims and snapshots only; it and `dataSourceRef` say the same where only one is given."""
+    spec = child(claim, "spec")
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source and not reference and not sub(old, "spec").get("dataSource"):
+        kind = (source.get("apiGroup") or "", source.get("kind"))
+        if kind not in _SOURCES:
+            del spec["dataSource"]
+            source = None
+    if source and not reference:
+        spec["dataSourceRef"] = dict(source)
+    elif reference and not source and not reference.get("namespace"):
+        spec["dataSource"] = {key: value for key, value in reference.items() if key != "namespace"}
 
 
 _FIXED = replace(_PLAIN, allow_unconditional_update=False)
@@ -62,8 +88,8 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate=claims.claim,
         validate_update=claims.claim_update,
         validate_status_update=claims.claim_status,
-        prepare_create=prepare_create(status={"phase": "Pending"}),
-        prepare_update=prepare_update(status=True),
+        prepare_create=_create_claim,
+        prepare_update=_update_claim,
         prepare_status_update=prepare_status_update(),
         has_status=True,
     ),

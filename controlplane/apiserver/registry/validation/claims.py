@@ -33,7 +33,7 @@ def access_modes(at: str, modes: list[object], detail: str = "at least 1 access 
     if not modes:
         errors.append(required(at, detail))
     errors += [unsupported(at, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES]
-    if "ReadWriteOncePod" in modes and len(set(map(str, modes))) > 1:
+    if "ReadWriteOncePod" in modes and any(m in ACCESS_MODES and m != "ReadWriteOncePod" for m in modes):
         errors.append(forbidden(at, "may not use ReadWriteOncePod with other access modes"))
     return errors
 
@@ -49,10 +49,7 @@ def claim_spec(spec: Object, at: str) -> list[FieldError]:
         size = parse(requests["storage"])
         if size is not None and size.nanos <= 0:
             errors.append(invalid(f"{at}.resources[storage]", str(requests["storage"]), POSITIVE))
-    for key in ("storageClassName", "volumeAttributesClassName"):
-        name = spec.get(key)
-        if isinstance(name, str) and name:
-            errors += check_names(f"{at}.{key}", name, names.dns1123_subdomain)
+    errors += _class_name(at, spec, "storageClassName")
     mode = spec.get("volumeMode")
     if isinstance(mode, str) and mode not in VOLUME_MODES:
         errors.append(unsupported(f"{at}.volumeMode", mode, VOLUME_MODES))
@@ -66,7 +63,12 @@ def claim_spec(spec: Object, at: str) -> list[FieldError]:
             errors.append(invalid(at, _A_PATH, "may not be specified when dataSourceRef.namespace is specified"))
     elif source is not None and reference is not None and not _alike(source, reference):
         errors.append(invalid(at, _A_PATH, "must match dataSourceRef"))
-    return errors
+    return errors + _class_name(at, spec, "volumeAttributesClassName")
+
+
+def _class_name(at: str, spec: Object, key: str) -> list[FieldError]:
+    name = text(spec, key)
+    return check_names(f"{at}.{key}", name, names.dns1123_subdomain) if name else []
 
 
 _DEFAULT_GROUP = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
@@ -160,10 +162,10 @@ def _attributes(new: Object, old: Object) -> list[FieldError]:
 
 
 _RESIZE_STATES = (
-    "ControllerResizeFailed",
     "ControllerResizeInProgress",
-    "NodeResizeFailed",
+    "ControllerResizeInfeasible",
     "NodeResizeInProgress",
+    "NodeResizeInfeasible",
     "NodeResizePending",
 )
 

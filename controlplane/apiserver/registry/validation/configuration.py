@@ -27,7 +27,7 @@ from controlplane.apiserver.registry.validation.resources import resource_value
 from controlplane.apiserver.registry.validation.scheduling import TAINT_EFFECTS
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
-from machinery.api.jsontext import syntax_error
+from machinery.api.jsontext import loads, syntax_error
 from machinery.api.meta import Object, is_deleting
 
 MOST_BYTES = 1024 * 1024
@@ -110,10 +110,17 @@ def _json_key(data: Object, key: str) -> list[FieldError]:
     if key not in data:
         return [required(f"data[{key}]")]
     content = _bytes(data[key])
-    wrong = syntax_error(content)
-    if wrong:
-        return [invalid(f"data[{key}]", _REDACTED, wrong)]
-    return []
+    wrong = syntax_error(content) or _no_object(content)
+    return [invalid(f"data[{key}]", _REDACTED, wrong)] if wrong else []
+
+
+_GO_KINDS = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
+
+
+def _no_object(content: bytes) -> str:
+    """What Go says of JSON that is to be an object, or null, and is none."""
+    kind = _GO_KINDS.get(loads(content)[0].__class__)
+    return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}" if kind else ""
 
 
 def secret_update(new: Object, old: Object) -> list[FieldError]:
@@ -130,7 +137,7 @@ _FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 def finalizer_name(at: str, name: str) -> list[FieldError]:
     """A finalizer: one of the API's own, or with a domain."""
     errors = check_names(at, name, names.qualified_name)
-    if not errors and "/" not in name and name not in _FINALIZERS:
+    if "/" not in name and name not in _FINALIZERS:
         detail = "name is neither a standard finalizer name nor is it fully qualified"
         errors.append(invalid(at, name, detail))
     return errors
@@ -144,7 +151,8 @@ def namespace(obj: Object) -> list[FieldError]:
 
 def namespace_finalizers(new: Object, old: Object) -> list[FieldError]:
     """A change of what a Namespace waits for."""
-    return namespace(new)
+    found = [f for f in values(new, "spec", "finalizers") if isinstance(f, str)]
+    return [e for index, name in enumerate(found) for e in finalizer_name(f"spec.finalizers[{index}]", name)]
 
 
 def namespace_status(new: Object, old: Object) -> list[FieldError]:

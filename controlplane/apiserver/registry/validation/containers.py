@@ -50,7 +50,7 @@ def containers(at: str, found: list[Object], around: Surroundings, names_before:
         where = f"{at}[{index}]"
         errors += common(where, container, around)
         name = text(container, "name")
-        if name in seen and name:
+        if name in seen:
             errors.append(repeated(f"{where}.name", name))
         seen.add(name)
         errors += lifecycle(f"{where}.lifecycle", dictionary(container, "lifecycle"), around.grace_seconds, around.os)
@@ -115,7 +115,7 @@ def init_containers(
             errors.append(required(f"{where}.restartPolicy", "must specify restartPolicy when restart rules are used"))
         errors += _restart_rules(f"{where}.restartPolicyRules", rules)
         name = text(container, "name")
-        if name and (name in seen or name in others):
+        if name in seen or name in others:
             errors.append(repeated(f"{where}.name", name))
         elif name:
             seen.add(name)
@@ -145,6 +145,10 @@ _NOT_FOR_EPHEMERAL = (
 )
 
 
+_POINTERS = frozenset(("livenessProbe", "readinessProbe", "startupProbe", "lifecycle"))
+"""What is there even if there is nothing in it."""
+
+
 def ephemeral_containers(at: str, found: list[Object], spec: Object, around: Surroundings) -> list[FieldError]:
     """Containers that are added to a running pod for a look inside."""
     if not found:
@@ -168,7 +172,7 @@ def ephemeral_containers(at: str, found: list[Object], spec: Object, around: Sur
         errors += [
             forbidden(f"{where}.{key}", "cannot be set for an Ephemeral Container")
             for key in _NOT_FOR_EPHEMERAL
-            if container.get(key)
+            if container.get(key) or (key in _POINTERS and container.get(key) is not None)
         ]
         for position, mount in enumerate(items(container, "volumeMounts")):
             for key in ("subPath", "subPathExpr"):
@@ -275,6 +279,8 @@ def volume_mounts(
             errors.append(invalid(f"{at}.name", name, "must not already exist in volumeDevices"))
         if path in devices.values():
             errors.append(invalid(f"{at}.mountPath", path, "must not already exist as a path in volumeDevices"))
+        if isinstance(around.volumes.get(name, {}).get("image"), dict) and (inner := text(mount, "subPathExpr")):
+            errors.append(invalid(f"{at}.subPathExpr", inner, "not allowed in image volume sources"))
         if inner := text(mount, "subPath"):
             errors += local_path(f"{where}.subPath", inner)
         if inner := text(mount, "subPathExpr"):
@@ -283,8 +289,6 @@ def volume_mounts(
             errors += local_path(f"{where}.subPathExpr", inner)
         errors += _propagation(f"{where}.mountPropagation", mount, container)
         errors += _recursive_read_only(f"{where}.recursiveReadOnly", mount)
-        if isinstance(around.volumes.get(name, {}).get("image"), dict) and text(mount, "subPathExpr"):
-            errors.append(forbidden(f"{at}.subPathExpr", "not allowed in image volume sources"))
     return errors
 
 
@@ -347,10 +351,10 @@ def _volume_devices(where: str, devices: list[Object], around: Surroundings, con
             seen_paths.add(path)
         if name in mounted:
             errors.append(invalid(f"{at}.name", name, "must not already exist in volumeMounts"))
-        elif name:
-            seen_names.add(name)
-        if path and path in mounted.values():
+        if path in mounted.values():
             errors.append(invalid(f"{at}.devicePath", path, "must not already exist as a path in volumeMounts"))
+        if name:
+            seen_names.add(name)
     return errors
 
 

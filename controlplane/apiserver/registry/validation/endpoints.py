@@ -49,7 +49,7 @@ def _address(at: str, address: Object) -> list[FieldError]:
     node = address.get("nodeName")
     if isinstance(node, str):
         errors += check_names(f"{at}.nodeName", node, names.dns1123_subdomain)
-    return errors or unspecial_address(f"{at}.ip", text(address, "ip"))
+    return errors + unspecial_address(f"{at}.ip", text(address, "ip"))
 
 
 def _port(at: str, port: Object, *, needs_name: bool) -> list[FieldError]:

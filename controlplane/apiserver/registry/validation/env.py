@@ -125,15 +125,14 @@ def field_reference(field: str, reference: Object, allowed: tuple[str, ...]) -> 
 
 def resource_reference(field: str, reference: Object, *, volume: bool) -> list[FieldError]:
     """`resourceFieldRef`: what a container requests, or may use."""
-    if volume and not text(reference, "containerName"):
-        return [required(f"{field}.containerName")]
     resource = text(reference, "resource")
+    known = resource in ENV_RESOURCES or resource.startswith(("limits.hugepages-", "requests.hugepages-"))
+    errors = _divisor(f"{field}.divisor", resource, reference.get("divisor")) if known else []
+    if volume and not text(reference, "containerName"):
+        return [required(f"{field}.containerName"), *errors]
     if not resource:
         return [required(f"{field}.resource")]
-    huge = resource.startswith(("limits.hugepages-", "requests.hugepages-"))
-    if resource not in ENV_RESOURCES and not huge:
-        return [unsupported(f"{field}.resource", resource, ENV_RESOURCES)]
-    return _divisor(f"{field}.divisor", resource, reference.get("divisor"))
+    return errors if known else [unsupported(f"{field}.resource", resource, ENV_RESOURCES)]
 
 
 _DIVISORS = {
@@ -210,6 +209,11 @@ def local_file_path(field: str, path: str) -> list[FieldError]:
     return errors
 
 
+def _beginning(name: str) -> list[str]:
+    """Upstream holds these names against the rule for generateName: a dash may be last."""
+    return names.dns1123_subdomain(name[:-2] + "a" if len(name) > 1 and name.endswith("-") else name)
+
+
 def environment_from(field: str, sources: list[Object]) -> list[FieldError]:
     """`envFrom` of a container."""
     errors: list[FieldError] = []
@@ -222,7 +226,7 @@ def environment_from(field: str, sources: list[Object]) -> list[FieldError]:
             if isinstance(source.get(key), dict):
                 count += 1
                 name, at = text(sub(source, key), "name"), f"{field}[{index}].{key}.name"
-                errors += check_names(at, name, names.dns1123_subdomain) if name else [required(at)]
+                errors += check_names(at, name, _beginning) if name else [required(at)]
         if count == 0:
             errors.append(invalid(field, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif count > 1:

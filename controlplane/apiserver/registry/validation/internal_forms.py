@@ -188,10 +188,10 @@ volume_source: Form = _form(
     },
 )
 _NODE_REQUIREMENT = _form("Key:s Operator:s Values")
-_NODE_TERM = _form(
+node_term: Form = _form(
     "MatchExpressions MatchFields", {"MatchExpressions": _NODE_REQUIREMENT, "MatchFields": _NODE_REQUIREMENT}
 )
-volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": _NODE_TERM})})
+volume_affinity: Form = _form("Required", {"Required": _form("NodeSelectorTerms", {"NodeSelectorTerms": node_term})})
 volume_claim_spec: Form = _form(
     "AccessModes Selector Resources VolumeName:s StorageClassName VolumeMode DataSource DataSourceRef "
     "VolumeAttributesClassName",

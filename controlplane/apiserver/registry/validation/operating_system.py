@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from controlplane.apiserver.registry.objects import flag, items, sub, text
 from controlplane.apiserver.registry.validation.parts import unsupported
-from machinery.api.fielderror import FieldError, forbidden, required
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
 from machinery.api.meta import Object
 
 SYSTEMS = ("linux", "windows")
@@ -27,6 +27,7 @@ _POD_CONTEXT = (
     "runAsGroup",
     "supplementalGroups",
     "supplementalGroupsPolicy",
+    "seLinuxChangePolicy",
 )
 _BESIDE_CONTEXT = ("hostUsers", "hostPID", "hostIPC", "shareProcessNamespace")
 _CONTAINER_CONTEXT = (
@@ -98,13 +99,17 @@ def _windows(at: str, spec: Object) -> list[FieldError]:
 def host_process(at: str, spec: Object) -> list[FieldError]:
     """If one container is a host process of Windows, all are, on the host's network."""
     of_pod = sub(spec, "securityContext", "windowsOptions").get("hostProcess")
-    wanted = [
-        sub(container, "securityContext", "windowsOptions").get("hostProcess", of_pod) is True
-        for _, container in _containers(spec)
-    ]
-    if not any(wanted):
-        return []
     errors: list[FieldError] = []
+    wanted: list[bool] = []
+    for where, container in _containers(spec):
+        own = sub(container, "securityContext", "windowsOptions").get("hostProcess")
+        if own is not None and of_pod is not None and own != of_pod:
+            at_own = f"{at}.{where}.securityContext.windowsOptions.hostProcess"
+            told = f"pod hostProcess value must be identical if both are specified, was {show(of_pod)}"
+            errors.append(invalid(at_own, own, told))
+        wanted.append((own if own is not None else of_pod) is True)
+    if not any(wanted):
+        return errors
     if not all(wanted):
         errors.append(
             FieldError(

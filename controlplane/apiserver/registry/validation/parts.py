@@ -12,7 +12,7 @@ from typing import Any
 
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
 from machinery.api import labels, names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, show, too_long
 from machinery.api.meta import Object
 
 IMMUTABLE = "field is immutable"
@@ -72,6 +72,20 @@ def label_map(field: str, values_: dict[str, str]) -> list[FieldError]:
     for key, value in sorted(values_.items()):
         errors += check_names(field, key, names.qualified_name)
         errors += check_names(field, value, names.label_value)
+    return errors
+
+
+MOST_ANNOTATION_BYTES = 256 * 1024
+
+
+def annotation_map(field: str, found: dict[str, str]) -> list[FieldError]:
+    """Annotations of a template; those of objects are checked with the rest of their metadata."""
+    errors: list[FieldError] = []
+    for key in sorted(found):
+        errors += [invalid(field, key, message) for message in names.qualified_name(key.lower())]
+    size = sum(len(part.encode("utf-8", "surrogatepass")) for pair in found.items() for part in pair)
+    if size > MOST_ANNOTATION_BYTES:
+        errors.append(too_long(field, MOST_ANNOTATION_BYTES))
     return errors
 
 
@@ -221,11 +235,38 @@ def check_interface(field: str, value: str) -> list[FieldError]:
     return [] if value == canonical else [invalid(field, value, f"must be in canonical form ({show(canonical)})")]
 
 
+def address_warnings(field: str, value: str) -> list[str]:
+    """What may be taken, but is better written in another way."""
+    address = parse_address(value)
+    if address is None:
+        return []
+    usual: Address = address
+    if _without_leading_zeros(value) != value or _is_mapped(address):
+        usual = getattr(address, "ipv4_mapped", None) or address
+        told = "non-standard IP address {} will be considered invalid in a future Kubernetes release: use {}"
+    elif str(address) != value:
+        told = "IPv6 address {} should be in RFC 5952 canonical format ({})"
+    else:
+        return []
+    return [f"{field}: {told.format(show(value), show(str(usual)))}"]
+
+
+def network_warnings(field: str, value: str) -> list[str]:
+    """What may be taken as a range, but is better written in another way."""
+    network = parse_network(value)
+    if network is None or network.version == 4 or value.startswith(str(network.network_address)):
+        return []
+    told = f"IPv6 CIDR value {show(value)} should be in RFC 5952 canonical format ({show(str(network))})"
+    return [f"{field}: {told}"]
+
+
 def unspecial_address(field: str, value: str) -> list[FieldError]:
     """An address that packets from elsewhere can have: not unspecified, loopback, link-local."""
     address = parse_address(value)
     if address is None:
         return [invalid(field, value, "must be a valid IP address")]
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     errors = []
     if address.is_unspecified:
         errors.append(invalid(field, value, f"may not be unspecified ({value})"))

@@ -27,7 +27,7 @@ def _is_mirror(pod: Object) -> bool:
 def ephemeral_update(new: Object, old: Object) -> list[FieldError]:
     """Ephemeral containers are added, and neither changed nor removed."""
     if _is_mirror(old):
-        return [forbidden("", "static pods do not support ephemeral containers")]
+        return [forbidden("[]", "static pods do not support ephemeral containers")]
     errors = whole_pod(new) + annotation_updates(new, old)
     wanted = {text(c, "name"): c for c in items(new, "spec", "ephemeralContainers")}
     at = "spec.ephemeralContainers"
@@ -46,9 +46,9 @@ def ephemeral_update(new: Object, old: Object) -> list[FieldError]:
 def resize(new: Object, old: Object) -> list[FieldError]:
     """Only cpu and memory of containers that run may change, and only so that the pod stays what it is."""
     if _is_mirror(old):
-        return [forbidden("", "static pods cannot be resized")]
+        return [forbidden("[]", "static pods cannot be resized")]
     if text(old, "spec", "os", "name") == "windows":
-        return [forbidden("", "windows pods cannot be resized")]
+        return [forbidden("[]", "windows pods cannot be resized")]
     errors = whole_pod(new)
     after, before = sub(new, "spec"), sub(old, "spec")
     was = text(old, "status", "qosClass") or quality_of_service(before)
@@ -63,8 +63,7 @@ def resize(new: Object, old: Object) -> list[FieldError]:
     for kind in ("initContainers", "containers"):
         for index, (now, then) in enumerate(zip(items(after, kind), items(before, kind), strict=True)):
             at = f"spec.{kind}[{index}].resources"
-            if kind == "containers" or is_sidecar(then):
-                errors += _nothing_removed(at, sub(now, "resources"), sub(then, "resources"), "resource")
+            errors += _nothing_removed(at, sub(now, "resources"), sub(then, "resources"), "resource")
     return errors + _nothing_else(after, before)
 
 
@@ -106,18 +105,20 @@ def _nothing_removed(at: str, new: Object, old: Object, what: str) -> list[Field
 
 def _nothing_else(after: Object, before: Object) -> list[FieldError]:
     """What is not cpu or memory stays."""
-    errors: list[FieldError] = []
-    for kind in ("containers", "initContainers"):
-        for now, then in zip(items(after, kind), items(before, kind), strict=True):
-            if kind == "initContainers" and not is_sidecar(then):
-                told = "resources for non-sidecar init containers are immutable"
-                changed = not same(now, then)
-            else:
-                of_sidecars = " for sidecar containers" if kind == "initContainers" else ""
-                told = f"only cpu and memory resources{of_sidecars} are mutable"
-                changed = _with_old_amounts(now, then) != then
-            if changed:
-                errors.append(forbidden("spec", told))
+    errors = [
+        forbidden("spec", "only cpu and memory resources are mutable")
+        for now, then in zip(items(after, "containers"), items(before, "containers"), strict=True)
+        if _with_old_amounts(now, then) != then
+    ]
+    pairs = zip(items(after, "initContainers"), items(before, "initContainers"), strict=True)
+    for index, (now, then) in enumerate(pairs):
+        at = f"spec.initContainers[{index}]"
+        if _with_old_amounts(now, then) != then:
+            errors.append(forbidden(at, "only cpu and memory resources for init or sidecar containers are mutable"))
+        restarts = any(text(policy, "restartPolicy") == "RestartContainer" for policy in items(now, "resizePolicy"))
+        if restarts and not is_sidecar(now) and not same(now, then):
+            told = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized"
+            errors.append(forbidden(at, told))
     return errors
 
 

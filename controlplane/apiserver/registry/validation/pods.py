@@ -10,20 +10,16 @@ import copy
 from controlplane.apiserver.registry.objects import integer, items, strings, sub, text
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.parts import (
-    IMMUTABLE,
-    check_address,
-    check_names,
-    parse_address,
-    repeated,
+    ordered,
     same,
 )
 from controlplane.apiserver.registry.validation.podspec import pod_annotations, pod_spec
+from controlplane.apiserver.registry.validation.profiles import agreement
 from controlplane.apiserver.registry.validation.scheduling import tolerations
-from controlplane.apiserver.registry.validation.security import app_armor_agreement
-from controlplane.apiserver.registry.validation.terminated import came_back
+from controlplane.apiserver.registry.validation.volumes import claim_names
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid
-from machinery.api.meta import Object
+from machinery.api.fielderror import FieldError, forbidden, invalid, required
+from machinery.api.meta import Object, name_of
 
 _CHANGEABLE = (
     "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
@@ -41,14 +37,14 @@ def validate(pod: Object) -> list[FieldError]:
         errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if text(spec, "nodeName") and items(spec, "schedulingGates"):
         errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
-    return errors + app_armor_agreement(pod)
+    return errors + agreement("spec", pod)
 
 
 def whole_pod(pod: Object) -> list[FieldError]:
     """What every pod must be, new or changed."""
     spec = sub(pod, "spec")
     errors = pod_annotations("metadata.annotations", pod)
-    errors += pod_spec("spec", spec)
+    errors += pod_spec("spec", spec) + claim_names("spec.volumes", name_of(pod), items(spec, "volumes"))
     if not text(spec, "serviceAccountName"):
         for index, volume in enumerate(items(spec, "volumes")):
             for position, source in enumerate(items(volume, "projected", "sources")):
@@ -68,18 +64,15 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a pod: little may change."""
     errors = whole_pod(new) + annotation_updates(new, old)
     after, before = sub(new, "spec"), sub(old, "spec")
-    for kind, word in (("containers", "containers"), ("initContainers", "containers")):
+    for kind in ("containers", "initContainers"):
         if len(items(after, kind)) != len(items(before, kind)):
-            return [*errors, forbidden(f"spec.{kind}", f"pod updates may not add or remove {word}")]
-        for index, container in enumerate(items(after, kind)):
-            image = text(container, "image")
-            if image != image.strip() and not errors:
-                errors.append(
-                    invalid(f"spec.{kind}[{index}].image", image, "must not have leading or trailing whitespace")
-                )
-    wrong = _deadline(integer(after, "activeDeadlineSeconds"), integer(before, "activeDeadlineSeconds"))
-    if wrong:
-        return [*errors, wrong]
+            return [*errors, forbidden(f"spec.{kind}", "pod updates may not add or remove containers")]
+        errors += _images(kind, after)  # once more
+    deadline, earlier = integer(after, "activeDeadlineSeconds"), integer(before, "activeDeadlineSeconds")
+    if wrong := _deadline(deadline, earlier):
+        errors.append(wrong)
+        if deadline is not None:
+            return errors
     errors += _tolerations(items(after, "tolerations"), items(before, "tolerations"))
     errors += _gates(items(after, "schedulingGates"), items(before, "schedulingGates"))
     if after == before:
@@ -88,6 +81,17 @@ def validate_update(new: Object, old: Object) -> list[FieldError]:
     if items(before, "schedulingGates"):
         errors += _gated(munged, before)
     return errors + other_changes(munged, before, _CHANGEABLE)
+
+
+def _images(kind: str, spec: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for index, container in enumerate(items(spec, kind)):
+        at, image = f"spec.{kind}[{index}].image", text(container, "image")
+        if not image:
+            errors.append(required(at))
+        if image != image.strip():
+            errors.append(invalid(at, image, "must not have leading or trailing whitespace"))
+    return errors
 
 
 def other_changes(munged: Object, before: Object, changeable: str) -> list[FieldError]:
@@ -156,13 +160,15 @@ def _gated(munged: Object, before: Object) -> list[FieldError]:
     selector, earlier = strings(munged, "nodeSelector"), strings(before, "nodeSelector")
     if selector != earlier:
         if any(selector.get(k) != v for k, v in earlier.items()):
-            detail = "only additions are allowed (no mutations or deletions)"
-            errors.append(invalid("spec.nodeSelector", selector, detail))
+            detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+            errors.append(invalid("spec.nodeSelector", ordered(selector), detail))
         _restore(munged, before, "nodeSelector")
     affinity, was = sub(munged, "affinity"), sub(before, "affinity")
     if affinity.get("nodeAffinity") != was.get("nodeAffinity"):
         errors += _narrowed(sub(affinity, "nodeAffinity"), sub(was, "nodeAffinity"))
-        if not was and set(affinity) <= {"nodeAffinity"}:
+        if "affinity" not in munged:
+            munged["affinity"] = {"nodeAffinity": was["nodeAffinity"]}
+        elif "affinity" not in before and set(affinity) <= {"nodeAffinity"}:
             _restore(munged, before, "affinity")
         else:
             _restore(affinity, was, "nodeAffinity")
@@ -187,20 +193,24 @@ def _narrowed(new: Object, old: Object) -> list[FieldError]:
         return []
     if len(terms) != len(earlier):
         detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
-        return [invalid(at, terms, detail)]
-    for index, (term, was) in enumerate(zip(terms, earlier, strict=True)):
-        for kind in ("matchExpressions", "matchFields"):
-            kept = items(was, kind)
-            if items(term, kind)[: len(kept)] != kept or not (
-                items(was, "matchExpressions") or items(was, "matchFields")
-            ):
-                detail = "only additions are allowed (no mutations or deletions)"
-                return [invalid(f"{at}[{index}]", term, detail)]
-    return []
+        return [invalid(at, [internal_forms.node_term(term) for term in terms] or None, detail)]
+    detail = "only additions are allowed (no mutations or deletions)"
+    return [
+        invalid(f"{at}[{index}]", internal_forms.node_term(term), detail)
+        for index, (term, was) in enumerate(zip(terms, earlier, strict=True))
+        if not _only_added(term, was)
+    ]
+
+
+def _only_added(term: Object, was: Object) -> bool:
+    kinds = ("matchExpressions", "matchFields")
+    if not any(items(was, kind) for kind in kinds):
+        return not any(items(term, kind) for kind in kinds)
+    return all(items(term, kind)[: len(items(was, kind))] == items(was, kind) for kind in kinds)
 
 
 def annotation_updates(new: Object, old: Object) -> list[FieldError]:
-    """Annotations that nodes read may not change under them."""
+    """Annotations that nodes read may not change under them; what they must be is told again."""
     errors: list[FieldError] = []
     after, before = strings(new, "metadata", "annotations"), strings(old, "metadata", "annotations")
     mirror = "kubernetes.io/config.mirror"
@@ -226,53 +236,4 @@ def annotation_updates(new: Object, old: Object) -> list[FieldError]:
                     else "may not add AppArmor annotations",
                 )
             )
-    return errors
-
-
-_SYSTEM_CONDITIONS = frozenset(
-    (
-        "PodScheduled",
-        "Ready",
-        "Initialized",
-        "ContainersReady",
-        "DisruptionTarget",
-        "PodReadyToStartContainers",
-        "PodResizePending",
-        "PodResizeInProgress",
-    )
-)
-
-
-def validate_status_update(new: Object, old: Object) -> list[FieldError]:
-    """A report about a pod."""
-    errors = annotation_updates(new, old)
-    status, before = sub(new, "status"), sub(old, "status")
-    for index, condition in enumerate(items(status, "conditions")):
-        kind = text(condition, "type")
-        if kind not in _SYSTEM_CONDITIONS:
-            errors += check_names(f"metadata.conditions[{index}].Type", kind, names.qualified_name)
-    name = text(status, "nominatedNodeName")
-    if name and name != text(before, "nominatedNodeName"):
-        errors += check_names("status.nominatedNodeName", name, names.dns1123_subdomain)
-    if not same(status.get("qosClass"), before.get("qosClass")):
-        errors.append(invalid("status.qosClass", text(status, "qosClass"), IMMUTABLE))
-    errors += came_back(status, before, sub(old, "spec"))
-    errors += _addresses("status.hostIPs", items(status, "hostIPs"))
-    return errors + _addresses("status.podIPs", items(status, "podIPs"))
-
-
-def _addresses(at: str, found: list[Object]) -> list[FieldError]:
-    errors: list[FieldError] = []
-    seen: set[str] = set()
-    for index, entry in enumerate(found):
-        errors += check_address(f"{at}[{index}]", text(entry, "ip"))
-    if len(found) > 1:
-        versions = {a.version for e in found if (a := parse_address(text(e, "ip")))}
-        if len(found) > 2 or len(versions) != 2:
-            shown = [{"IP": text(e, "ip")} for e in found]
-            errors.append(invalid(at, shown, "may specify no more than one IP for each IP family"))
-        for index, entry in enumerate(found):
-            if text(entry, "ip") in seen:
-                errors.append(repeated(f"{at}[{index}]", text(entry, "ip")))
-            seen.add(text(entry, "ip"))
-    return errors
+    return errors + pod_annotations("metadata.annotations", new)

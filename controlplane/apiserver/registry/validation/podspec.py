@@ -15,6 +15,7 @@ from controlplane.apiserver.registry.validation import containers as container_r
 from controlplane.apiserver.registry.validation.claims import claim_spec
 from controlplane.apiserver.registry.validation.operating_system import host_process, operating_system
 from controlplane.apiserver.registry.validation.parts import (
+    annotation_map,
     check_address,
     check_names,
     dictionary,
@@ -24,10 +25,15 @@ from controlplane.apiserver.registry.validation.parts import (
     unsupported,
 )
 from controlplane.apiserver.registry.validation.pod_resources import pod_resources
-from controlplane.apiserver.registry.validation.resources import container_resource_name, resource_value
+from controlplane.apiserver.registry.validation.profiles import (
+    agreement,
+    app_armor_annotations,
+    seccomp_annotations,
+    toleration_annotations,
+)
+from controlplane.apiserver.registry.validation.resources import container_resources
 from controlplane.apiserver.registry.validation.scheduling import affinity, scheduling_gates, spread, tolerations
 from controlplane.apiserver.registry.validation.security import (
-    app_armor_annotations,
     host_namespaces,
     host_users,
     pod_security,
@@ -39,7 +45,6 @@ from machinery.api.meta import Object
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
-_MAX_ANNOTATIONS = 256 * 1024
 
 
 _REMEMBERED = 8192
@@ -52,7 +57,7 @@ def pod_spec(at: str, spec: Object) -> list[FieldError]:
     Most writes of pods bring a spec that was looked at before: patches of metadata and status, pods of one template.
     """
     try:
-        digest = hashlib.blake2b(orjson.dumps(spec), digest_size=16).digest()
+        digest = hashlib.blake2b(orjson.dumps([at == "spec", spec]), digest_size=16).digest()
     except TypeError:  # integers beyond 64 bits
         return _pod_spec(at, spec)
     if digest in _sound:
@@ -148,10 +153,7 @@ def _class_names(at: str, spec: Object) -> list[FieldError]:
             if not policy
             else [unsupported(f"{at}.preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))]
         )
-    for name, amount in sorted(sub(spec, "overhead").items()):
-        where = f"{at}.overhead[{name}]"
-        errors += container_resource_name(where, name) + resource_value(where, name, amount)
-    return errors
+    return errors + container_resources(f"{at}.overhead", {"limits": sub(spec, "overhead")}, frozenset())
 
 
 def _resource_claims(at: str, claims: list[Object]) -> list[FieldError]:
@@ -228,19 +230,6 @@ def _host_aliases(at: str, aliases: list[Object]) -> list[FieldError]:
     return errors
 
 
-def template_annotations(at: str, found: dict[str, str]) -> list[FieldError]:
-    """Annotations of a template; those of objects are checked with the rest of their metadata."""
-    errors: list[FieldError] = []
-    for key in sorted(found):
-        errors += [invalid(at, key, message) for message in names.qualified_name(key.lower())]
-    size = sum(
-        len(k.encode("utf-8", "surrogatepass")) + len(v.encode("utf-8", "surrogatepass")) for k, v in found.items()
-    )
-    if size > _MAX_ANNOTATIONS:
-        errors.append(FieldError("FieldValueTooLong", at, f"Too long: may not be more than {_MAX_ANNOTATIONS} bytes"))
-    return errors
-
-
 def pod_annotations(at: str, holder: Object) -> list[FieldError]:
     """Annotations that mean something for pods; `holder` has metadata and spec."""
     found, spec = strings(holder, "metadata", "annotations"), sub(holder, "spec")
@@ -249,11 +238,11 @@ def pod_annotations(at: str, holder: Object) -> list[FieldError]:
     if mirror in found and not text(spec, "nodeName"):
         detail = "must set spec.nodeName if mirror pod annotation is set"
         errors.append(invalid(f"{at}[{mirror}]", found[mirror], detail))
-    errors += app_armor_annotations(at, holder)
+    errors += toleration_annotations(at, found)
     cost = "controller.kubernetes.io/pod-deletion-cost"
     if cost in found and not _is_int32(found[cost]):
         errors.append(invalid(f"{at}[{cost}]", found[cost], "must be a 32bit integer"))
-    return errors
+    return errors + seccomp_annotations(at, found) + app_armor_annotations(at, holder)
 
 
 def _is_int32(value: str) -> bool:
@@ -266,9 +255,9 @@ def template(at: str, found: Any) -> list[FieldError]:
     """A pod template."""
     holder = found if isinstance(found, dict) else {}
     errors = label_map(f"{at}.labels", strings(holder, "metadata", "labels"))
-    errors += template_annotations(f"{at}.annotations", strings(holder, "metadata", "annotations"))
+    errors += annotation_map(f"{at}.annotations", strings(holder, "metadata", "annotations"))
     errors += pod_annotations(f"{at}.annotations", holder)
-    errors += pod_spec(f"{at}.spec", sub(holder, "spec"))
+    errors += pod_spec(f"{at}.spec", sub(holder, "spec")) + agreement(f"{at}.spec", holder)
     if items(holder, "spec", "ephemeralContainers"):
         errors.append(forbidden(f"{at}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
     return errors

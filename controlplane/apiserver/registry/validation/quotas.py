@@ -193,7 +193,7 @@ def _scopes(at: str, spec: Object) -> list[FieldError]:
 
 _PLAIN_SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity")
 _MUST_EXIST = (
-    "must be 'Exist' when scope is any of "
+    "must be 'Exists' when scope is any of "
     + ", ".join(f"ResourceQuotaScope{scope}" for scope in _PLAIN_SCOPES[:-1])
     + f" or ResourceQuotaScope{_PLAIN_SCOPES[-1]}"
 )

@@ -128,6 +128,8 @@ def container_resources(
 ) -> list[FieldError]:
     """Requests, limits and claims of a container; or of a pod as a whole."""
     errors: list[FieldError] = []
+    if pod_level and items(resources, "claims"):
+        errors.append(forbidden(f"{field}.claims", "claims cannot be set for Resources at pod-level"))
     limits, requests = sub(resources, "limits"), sub(resources, "requests")
     plain, huge = False, False
     for name, amount in sorted(limits.items()):
@@ -149,10 +151,6 @@ def container_resources(
             plain = True
     if huge and not plain:
         errors.append(forbidden(field, "HugePages require cpu or memory"))
-    if pod_level:
-        if items(resources, "claims"):
-            errors.append(forbidden(f"{field}.claims", "claims may not be set for Resources at pod-level"))
-        return errors
     return errors + _claims(f"{field}.claims", items(resources, "claims"), claims)
 
 
@@ -169,9 +167,9 @@ def _resource(field: str, name: str, amount: Any, pod_level: bool) -> list[Field
 
 def _huge_page_size(field: str, name: str, amount: Any) -> list[FieldError]:
     size, asked = parse(name.removeprefix("hugepages-")), parse(amount)
-    if size is None or asked is None:
+    if asked is None:
         return []
-    if size.nanos <= 0 or asked.nanos % size.nanos:
+    if size is None or size.nanos <= 0 or not size.is_integer() or asked.nanos % size.nanos:
         return [invalid(field, str(amount), f"{amount} is not positive integer multiple of {name}")]
     return []
 
@@ -199,16 +197,19 @@ def _claims(field: str, claims: list[Object], known: frozenset[str]) -> list[Fie
         name, request = text(claim, "name"), text(claim, "request")
         at = f"{field}[{index}]"
         if not name:
-            errors.append(required(f"{at}.name"))
+            errors.append(required(at))
             continue
-        pair = (name, request)
-        if pair in seen:
-            errors.append(repeated(at, f"{name}/{request}" if request else name))
-        elif (not request and any(n == name for n, _ in seen)) or (request and (name, "") in seen):
+        if (name, "") in seen:
             errors.append(repeated(at, name))
         else:
-            seen.add(pair)
+            if request:
+                errors += check_names(f"{at}.request", request, names.dns1123_label)
+            if (name, request) in seen:
+                errors.append(repeated(at, f"{name}/{request}"))
+            elif not request:
+                errors += [repeated(at, name) for other, _ in seen if other == name]
+            seen.add((name, request))
         if name not in known:
-            detail = "must be one of the names in pod.spec.resourceClaims"
-            errors.append(missing(at, name, detail if known else f"{detail} which is empty"))
+            told = f": {', '.join(sorted(known))}" if known else " which is empty"
+            errors.append(missing(at, name, f"must be one of the names in pod.spec.resourceClaims{told}"))
     return errors

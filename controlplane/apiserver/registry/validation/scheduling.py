@@ -23,7 +23,7 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def node_selector_requirement(at: str, requirement: Object) -> list[FieldError]:
+def node_selector_requirement(at: str, requirement: Object, *, any_value: bool = False) -> list[FieldError]:
     """An expression on the labels of a node."""
     errors: list[FieldError] = []
     operator, wanted = text(requirement, "operator"), values(requirement, "values")
@@ -42,7 +42,7 @@ def node_selector_requirement(at: str, requirement: Object) -> list[FieldError]:
         errors.append(invalid(f"{at}.operator", operator, "not a valid selector operator"))
     errors += qualified_key(f"{at}.key", text(requirement, "key"))
     for index, value in enumerate(wanted):
-        if isinstance(value, str):
+        if isinstance(value, str) and not any_value:
             errors += check_names(f"{at}.values[{index}]", value, names.label_value)
     return errors
 
@@ -64,11 +64,11 @@ def _field_requirement(at: str, requirement: Object) -> list[FieldError]:
     return errors
 
 
-def node_selector_term(at: str, term: Object) -> list[FieldError]:
-    """A term of a node selector."""
+def node_selector_term(at: str, term: Object, *, any_value: bool = False) -> list[FieldError]:
+    """A term of a node selector; where it is but a preference, `any_value` that no label can have will do."""
     errors: list[FieldError] = []
     for index, requirement in enumerate(items(term, "matchExpressions")):
-        errors += node_selector_requirement(f"{at}.matchExpressions[{index}]", requirement)
+        errors += node_selector_requirement(f"{at}.matchExpressions[{index}]", requirement, any_value=any_value)
     for index, requirement in enumerate(items(term, "matchFields")):
         errors += _field_requirement(f"{at}.matchFields[{index}]", requirement)
     return errors
@@ -93,7 +93,8 @@ def affinity(at: str, found: Object | None) -> list[FieldError]:
             errors += node_selector(f"{where}.{_REQUIRED}", selector)
         for index, term in enumerate(items(node, _PREFERRED)):
             errors += _weight(f"{where}.{_PREFERRED}[{index}].weight", term)
-            errors += node_selector_term(f"{where}.{_PREFERRED}[{index}].preference", sub(term, "preference"))
+            preference = f"{where}.{_PREFERRED}[{index}].preference"
+            errors += node_selector_term(preference, sub(term, "preference"), any_value=True)
     for kind in ("podAffinity", "podAntiAffinity"):
         if (pods := dictionary(found, kind)) is not None:
             errors += _pod_affinity(f"{at}.{kind}", pods)
@@ -122,35 +123,35 @@ def _pod_term(at: str, term: Object) -> list[FieldError]:
     for name in values(term, "namespaces"):
         if isinstance(name, str):
             errors += check_names(f"{at}.namespace", name, names.dns1123_label)
-    errors += _label_keys(at, term, "matchLabelKeys")
-    errors += _label_keys(at, term, "mismatchLabelKeys")
-    both = [k for k in values(term, "mismatchLabelKeys") if k in values(term, "matchLabelKeys")]
-    for key in both:
-        index = values(term, "matchLabelKeys").index(key)
-        detail = "exists in both matchLabelKeys and mismatchLabelKeys"
-        errors.append(invalid(f"{at}.matchLabelKeys[{index}]", key, detail))
+    errors += _label_keys(at, term)
     key = text(term, "topologyKey")
     if not key:
         errors.append(required(f"{at}.topologyKey", "can not be empty"))
     return errors + qualified_key(f"{at}.topologyKey", key)
 
 
-def _label_keys(at: str, term: Object, field: str) -> list[FieldError]:
-    keys = [k for k in values(term, field) if isinstance(k, str)]
-    if not keys:
-        return []
+def _label_keys(at: str, term: Object) -> list[FieldError]:
+    """Keys of labels whose values are those of the pod itself."""
+    keys, others = ([k for k in values(term, f) if isinstance(k, str)] for f in ("matchLabelKeys", "mismatchLabelKeys"))
     selector = dictionary(term, "labelSelector")
-    where = f"{at}.{field}"
-    if selector is None:
-        return [forbidden(where, "must not be specified when labelSelector is not set")]
-    errors: list[FieldError] = []
-    given = [text(e, "key") for e in items(selector, "matchExpressions")]
-    for index, key in enumerate(keys):
-        errors += qualified_key(f"{where}[{index}]", key)
-        # The key itself has been added once when the pod was created.
-        if key in sub(selector, "matchLabels") or given.count(key) > 1:
-            errors.append(invalid(f"{where}[{index}]", key, "exists in both matchLabelKeys and labelSelector"))
-    return errors
+    errors = _named_keys(f"{at}.matchLabelKeys", keys, selector)
+    errors += _named_keys(f"{at}.mismatchLabelKeys", others, selector)
+    if selector is not None:
+        # A key is added to the selector when the pod is made: what is wrong is that it meets another there.
+        seen = set(sub(selector, "matchLabels"))
+        for key in (text(e, "key") for e in items(selector, "matchExpressions")):
+            if key in keys and key in seen:
+                index = len(keys) - 1 - keys[::-1].index(key)
+                errors.append(invalid(f"{at}[{index}]", key, "exists in both matchLabelKeys and labelSelector"))
+            seen.add(key)
+    detail = "exists in both matchLabelKeys and mismatchLabelKeys"
+    return errors + [invalid(f"{at}.matchLabelKeys[{i}]", k, detail) for i, k in enumerate(keys) if k in others]
+
+
+def _named_keys(at: str, keys: list[str], selector: Object | None) -> list[FieldError]:
+    if keys and selector is None:
+        return [forbidden(at, "must not be specified when labelSelector is not set")]
+    return [error for index, key in enumerate(keys) for error in qualified_key(f"{at}[{index}]", key)]
 
 
 def tolerations(at: str, found: list[Object]) -> list[FieldError]:
@@ -191,11 +192,8 @@ def spread(at: str, constraints: list[Object]) -> list[FieldError]:
         if skew <= 0:
             errors.append(invalid(f"{where}.maxSkew", skew, "must be greater than zero"))
         key, action = pairs[index]
-        errors += (
-            qualified_key(f"{where}.topologyKey", key)
-            if key
-            else [required(f"{where}.topologyKey", "can not be empty")]
-        )
+        if not key:
+            errors.append(required(f"{where}.topologyKey", "can not be empty"))
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             errors.append(unsupported(f"{where}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway")))
         errors += _unique_pair(where, pairs, index)
@@ -204,7 +202,7 @@ def spread(at: str, constraints: list[Object]) -> list[FieldError]:
             found = constraint.get(policy)
             if isinstance(found, str) and found not in ("Honor", "Ignore"):
                 errors.append(unsupported(f"{where}.{policy}", found, ("Honor", "Ignore")))
-        errors += _label_keys(where, constraint, "matchLabelKeys")
+        errors += _label_keys(where, constraint)
         errors += label_selector(f"{where}.labelSelector", constraint.get("labelSelector"))
     return errors
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 
-from controlplane.apiserver.registry.objects import flag, integer, items, number, strings, sub, text, values
-from controlplane.apiserver.registry.pod_apparmor import ANNOTATION_PREFIX, annotation_of
+from controlplane.apiserver.registry.objects import flag, integer, items, number, text, values
+from controlplane.apiserver.registry.validation.env import local_path
 from controlplane.apiserver.registry.validation.parts import check_names, dictionary, repeated, unsupported
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, show
+from machinery.api.fielderror import FieldError, forbidden, invalid, required
 from machinery.api.meta import Object
 
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _SYSCTL_TEXT = (
     "must have at most 253 characters and match regex "
-    r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+    r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
 )
 _IDS = (("runAsUser", "runAsUser"), ("runAsGroup", "runAsGroup"), ("fsGroup", "fsGroup"))
 
@@ -92,7 +92,7 @@ def seccomp_profile(field: str, profile: Object | None) -> list[FieldError]:
     if kind == "Localhost":
         if not isinstance(path, str):
             return [required(f"{field}.localhostProfile", "must be set when seccomp type is Localhost")]
-        return _descending_path(f"{field}.localhostProfile", path)
+        return local_path(f"{field}.localhostProfile", path)
     errors: list[FieldError] = []
     if not kind:
         errors.append(required(f"{field}.type", "type is required when seccompProfile is set"))
@@ -101,15 +101,6 @@ def seccomp_profile(field: str, profile: Object | None) -> list[FieldError]:
     if path is not None:
         shown = {"Type": kind, "LocalhostProfile": path}
         errors.append(invalid(f"{field}.localhostProfile", shown, "can only be set when seccomp type is Localhost"))
-    return errors
-
-
-def _descending_path(field: str, path: str) -> list[FieldError]:
-    errors = []
-    if path.startswith("/"):
-        errors.append(invalid(field, path, "must be a relative path"))
-    if ".." in path.split("/"):
-        errors.append(invalid(field, path, "must not contain '..'"))
     return errors
 
 
@@ -138,49 +129,6 @@ def app_armor_profile(field: str, profile: Object | None) -> list[FieldError]:
     return [unsupported(f"{field}.type", kind, ("Localhost", "RuntimeDefault", "Unconfined"))]
 
 
-def app_armor_annotations(field: str, pod: Object) -> list[FieldError]:
-    """Annotations that say which AppArmor profile a container has must name one that can be, and agree with fields."""
-    errors: list[FieldError] = []
-    spec = sub(pod, "spec")
-    containers = [*items(spec, "initContainers"), *items(spec, "containers"), *items(spec, "ephemeralContainers")]
-    known = {text(c, "name") for c in containers}
-    for key, value in sorted(strings(pod, "metadata", "annotations").items()):
-        if not key.startswith(ANNOTATION_PREFIX):
-            continue
-        at = f"{field}[{key}]"
-        name = key.removeprefix(ANNOTATION_PREFIX)
-        if name not in known:
-            errors.append(invalid(at, name, "container not found"))
-        if value not in ("", "runtime/default", "unconfined") and not value.startswith("localhost/"):
-            errors.append(invalid(at, value, f"invalid AppArmor profile name: {show(value)}"))
-    return errors
-
-
-def app_armor_agreement(pod: Object) -> list[FieldError]:
-    """Annotations of a new pod must mean the profiles that its fields name."""
-    errors: list[FieldError] = []
-    spec = sub(pod, "spec")
-    if text(spec, "os", "name") == "windows":
-        return []
-    annotations = strings(pod, "metadata", "annotations")
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
-        for index, container in enumerate(items(spec, kind)):
-            own = sub(container, "securityContext", "appArmorProfile") or sub(
-                spec, "securityContext", "appArmorProfile"
-            )
-            written = annotations.get(ANNOTATION_PREFIX + text(container, "name"))
-            if not own or written is None or written == annotation_of(own):
-                continue
-            at = f"spec.{kind}[{index}].securityContext.appArmorProfile"
-            if text(own, "type") == "Localhost" and written.startswith("localhost/"):
-                errors.append(
-                    forbidden(f"{at}.localhostProfile", "apparmor profile in annotation and field must match")
-                )
-            else:
-                errors.append(forbidden(f"{at}.type", "apparmor type in annotation and field must match"))
-    return errors
-
-
 _GMSA_NAME = "gmsaCredentialSpecName"
 
 
@@ -207,6 +155,11 @@ def windows_options(field: str, options: Object | None) -> list[FieldError]:
     return errors
 
 
+_NET_BIOS = re.compile(r"""[^\\/:*?"<>|.][^\\/:*?"<>|]{0,14}""")
+_WINDOWS_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_WINDOWS_DOMAIN = re.compile(rf"{_WINDOWS_LABEL}(?:\.{_WINDOWS_LABEL})*")
+
+
 def _windows_user(field: str, user: str) -> list[FieldError]:
     if not user:
         return [invalid(field, user, "runAsUserName cannot be an empty string")]
@@ -218,14 +171,14 @@ def _windows_user(field: str, user: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if len(parts) == 2:
         domain = parts[0]
-        if not domain:
-            errors.append(invalid(field, user, "runAsUserName's Domain doesn't match the NetBIOS nor the DNS format"))
-        elif len(domain) >= 256:
+        if len(domain.encode("utf-8", "surrogatepass")) >= 256:
             errors.append(invalid(field, user, "runAsUserName's Domain length must be under 256 characters"))
+        if not (_NET_BIOS.fullmatch(domain) or _WINDOWS_DOMAIN.fullmatch(domain)):
+            errors.append(invalid(field, user, "runAsUserName's Domain doesn't match the NetBios nor the DNS format"))
     name = parts[-1]
     if not name:
         errors.append(invalid(field, user, "runAsUserName's User cannot be empty"))
-    elif len(name) > 104:
+    elif len(name.encode("utf-8", "surrogatepass")) > 104:
         errors.append(invalid(field, user, "runAsUserName's User length must not be longer than 104 characters"))
     if set(name) and set(name) <= set(". "):
         errors.append(invalid(field, user, "runAsUserName's User cannot contain only periods or spaces"))
@@ -311,10 +264,10 @@ def _sysctls(field: str, sysctls: list[Object], spec: Object) -> list[FieldError
             errors.append(required(at))
         elif len(name) > 253 or not _SYSCTL.fullmatch(name):
             errors.append(invalid(at, name, _SYSCTL_TEXT))
-        elif _canonical(name) in seen:
+        elif name in seen:
             errors.append(repeated(at, name))
         errors += _namespaced(at, name, spec)
-        seen.add(_canonical(name))
+        seen.add(name)
     return errors
 
 

@@ -78,11 +78,6 @@ def _annotations(found: dict[str, str]) -> list[FieldError]:
 
 def _by_type(spec: Object, kind: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    if kind == "LoadBalancer":
-        for index, port in enumerate(items(spec, "ports")):
-            if port.get("port") == 10250:
-                detail = "may not expose port 10250 externally since it is used by kubelet"
-                errors.append(invalid(f"spec.ports[{index}]", 10250, detail))
     if kind in ("LoadBalancer", "NodePort") and is_headless(spec):
         errors.append(invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services"))
     if kind != "ExternalName":
@@ -169,8 +164,8 @@ def _cluster_addresses(spec: Object) -> list[FieldError]:
     errors += _families(families, spec.get("ipFamilyPolicy"))
     broken = False
     for index, address in enumerate(addresses):
-        if address == "None":
-            if index or len(addresses) > 1:
+        if address == "None" and not index:
+            if len(addresses) > 1:
                 broken = True
                 errors.append(invalid(at, addresses, "'None' must be the first and only value"))
             continue
@@ -182,7 +177,7 @@ def _cluster_addresses(spec: Object) -> list[FieldError]:
     if broken:
         return errors
     versions = [a.version for a in map(parse_address, addresses) if a]
-    if len(addresses) > 1 and (len(set(versions)) < 2 or len(addresses) > 2):
+    if len(addresses) > 1 and len(set(versions)) < 2:
         errors.append(invalid(at, addresses, "may specify no more than one IP for each IP family"))
     if first != "None":
         for index, (version, family) in enumerate(zip(versions, families, strict=False)):
@@ -249,15 +244,16 @@ def _load_balancer(obj: Object, spec: Object, kind: str) -> list[FieldError]:
         errors.append(forbidden("spec.allocateLoadBalancerNodePorts", _ONLY_LOAD_BALANCER))
     elif allocates is None and kind == "LoadBalancer":
         errors.append(required("allocateLoadBalancerNodePorts"))
-    load_balancer_class = spec.get("loadBalancerClass")
-    if isinstance(load_balancer_class, str):
-        at = "spec.loadBalancerClass"
-        errors += (
-            check_names(at, load_balancer_class, names.qualified_name)
-            if kind == "LoadBalancer"
-            else [forbidden(at, _ONLY_LOAD_BALANCER)]
-        )
-    return errors
+    return errors + _load_balancer_class(spec)
+
+
+def _load_balancer_class(spec: Object) -> list[FieldError]:
+    found, at = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
+    if not isinstance(found, str):
+        return []
+    if text(spec, "type") != "LoadBalancer":
+        return [forbidden(at, _ONLY_LOAD_BALANCER)]
+    return check_names(at, found, names.qualified_name)
 
 
 def _policies(spec: Object, kind: str) -> list[FieldError]:
@@ -297,14 +293,16 @@ def service_update(new: Object, old: Object) -> list[FieldError]:
     """A change of a Service: its first address and family stay."""
     after, before = sub(new, "spec"), sub(old, "spec")
     errors: list[FieldError] = []
-    both_headless = is_headless(after) and is_headless(before)
-    if not both_headless and "ExternalName" not in (text(after, "type"), text(before, "type")):
-        errors += _kept(after, before, "clusterIPs", "clusterIP", _ONCE)
-        errors += _kept(after, before, "ipFamilies", "ipFamily", "primary ipFamily can not be changed")
-    if text(after, "type") == text(before, "type") == "LoadBalancer" and after.get("loadBalancerClass") != before.get(
-        "loadBalancerClass"
-    ):
-        errors.append(invalid("spec.loadBalancerClass", after.get("loadBalancerClass"), _ONCE))
+    if "ExternalName" not in (text(after, "type"), text(before, "type")):
+        headless = (is_headless(after), is_headless(before))
+        if not all(headless):
+            errors += _addresses_kept(after, before)
+        if not any(headless):
+            errors += _families_kept(after, before)
+    key = "loadBalancerClass"
+    if text(after, "type") == text(before, "type") == "LoadBalancer" and after.get(key) != before.get(key):
+        errors.append(invalid(f"spec.{key}", after.get(key), _ONCE))
+    errors += _load_balancer_class(after)
     key = "healthCheckNodePort"
     if _checked(after) and _checked(before) and number(after, key) != number(before, key):
         errors.append(forbidden(f"spec.{key}", "field is immutable"))
@@ -316,23 +314,37 @@ def _checked(spec: Object) -> bool:
     return text(spec, "type") == "LoadBalancer" and text(spec, "externalTrafficPolicy") == "Local"
 
 
-def _kept(after: Object, before: Object, key: str, word: str, changed: str) -> list[FieldError]:
-    now, was = _strings(after, key), _strings(before, key)
-    at = f"spec.{key}"
+def _addresses_kept(after: Object, before: Object) -> list[FieldError]:
+    now, was = _strings(after, "clusterIPs"), _strings(before, "clusterIPs")
+    at = "spec.clusterIPs"
     if len(now) == len(was):
         return [invalid(f"{at}[{i}]", now, _ONCE) for i, value in enumerate(was) if value != now[i]]
     errors: list[FieldError] = []
-    if len(was) > len(now):
-        if not now:
-            errors.append(invalid(f"{at}[0]", None, f"primary {word} can not be unset"))
-        elif now[0] != was[0]:
-            errors.append(invalid(f"{at}[0]", now, changed))
-        if len(now) == 1 and after.get("ipFamilyPolicy") != "SingleStack":
-            detail = f"must be set to 'SingleStack' when releasing the secondary {word}"
-            errors.append(invalid("spec.ipFamilyPolicy", after.get("ipFamilyPolicy"), detail))
+    if was and not now:
+        errors.append(invalid(f"{at}[0]", None, "primary clusterIP can not be unset"))
     elif was and now[0] != was[0]:
-        errors.append(invalid(f"{at}[0]", now, changed))
-    return errors
+        errors.append(invalid(f"{at}[0]", now, _ONCE))
+    return errors + _released(after, "clusterIP", now, was)
+
+
+def _families_kept(after: Object, before: Object) -> list[FieldError]:
+    now, was = _strings(after, "ipFamilies"), _strings(before, "ipFamilies")
+    at, addresses = "spec.ipFamilies[0]", _strings(after, "clusterIPs") or None
+    if len(now) == len(was):
+        return [invalid(at, now, _ONCE) for i, value in enumerate(was) if value != now[i]]
+    errors: list[FieldError] = []
+    if len(was) > len(now) and not addresses:
+        errors.append(invalid(at, now or None, "primary ipFamily can not be unset"))
+    if was and now and now[0] != was[0]:
+        errors.append(invalid(at, addresses, _ONCE))  # upstream shows the addresses
+    return errors + _released(after, "ipFamily", now, was)
+
+
+def _released(after: Object, word: str, now: list[str], was: list[str]) -> list[FieldError]:
+    if len(now) != 1 or len(was) < 2 or after.get("ipFamilyPolicy") == "SingleStack":
+        return []
+    detail = f"must be set to 'SingleStack' when releasing the secondary {word}"
+    return [invalid("spec.ipFamilyPolicy", after.get("ipFamilyPolicy"), detail)]
 
 
 def service_status(new: Object, old: Object) -> list[FieldError]:

@@ -66,8 +66,8 @@ def _nfs(at: str, source: Object) -> list[FieldError]:
     return errors
 
 
-_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.([a-zA-Z0-9\-.]+)(:([^,;*&$|\s]+))$")
-_EUI, _NAA = re.compile(r"eui\.[0-9a-fA-F]{16}$"), re.compile(r"naa\.[0-9a-fA-F]{16,32}$")
+_IQN = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([a-zA-Z0-9\-.]+)(:[^,;*&$|\t\n\f\r ]+)\Z")
+_EUI, _NAA = re.compile(r"eui.[0-9A-Za-z]{16}\Z"), re.compile(r"naa.[0-9A-Za-z]{32}\Z")
 _FORMAT = {"iqn": _IQN, "eui": _EUI, "naa": _NAA}
 
 
@@ -75,7 +75,18 @@ def _qualified_iscsi(at: str, name: str, hint: str) -> list[FieldError]:
     wanted = _FORMAT.get(name[:3])
     if wanted is None:
         return [invalid(at, name, f"must be valid format{hint}")]
-    return [] if wanted.match(name) else [invalid(at, name, "must be valid format")]
+    return [] if wanted.search(name) else [invalid(at, name, "must be valid format")]
+
+
+def long_iscsi(volume: str, source: Object) -> bool:
+    """Whether the name of a volume and its portal are too long for a session of an initiator's own."""
+    return isinstance(source.get("initiatorName"), str) and len(f"{volume}:{text(source, 'targetPortal')}") > 64
+
+
+ISCSI_TOO_LONG = (
+    "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is "
+    "specified."
+)
 
 
 def iscsi(at: str, source: Object, hint: str = " starting with iqn, eui, or naa") -> list[FieldError]:
@@ -97,13 +108,14 @@ def iscsi(at: str, source: Object, hint: str = " starting with iqn, eui, or naa"
 
 def _flocker(at: str, source: Object) -> list[FieldError]:
     name, uid = text(source, "datasetName"), text(source, "datasetUUID")
+    errors: list[FieldError] = []
     if not name and not uid:
-        return [required(at, "one of datasetName and datasetUUID is required")]
+        errors.append(required(at, "one of datasetName and datasetUUID is required"))
     if name and uid:
-        return [invalid(at, "resource", "datasetName and datasetUUID can not be specified simultaneously")]
+        errors.append(invalid(at, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
     if "/" in name:
-        return [invalid(f"{at}.datasetName", name, "must not contain '/'")]
-    return []
+        errors.append(invalid(f"{at}.datasetName", name, "must not contain '/'"))
+    return errors
 
 
 def _monitors(at: str, source: Object) -> list[FieldError]:
@@ -123,6 +135,9 @@ def cinder(at: str, source: Object) -> list[FieldError]:
     return errors
 
 
+_HOST_PORT = re.compile(r"([^:\[\]]*|\[[^\[\]]*\]):[^:\[\]]*")
+
+
 def _quobyte(at: str, source: Object) -> list[FieldError]:
     registry, volume = text(source, "registry"), text(source, "volume")
     errors: list[FieldError] = []
@@ -132,7 +147,7 @@ def _quobyte(at: str, source: Object) -> list[FieldError]:
         errors.append(required(f"{at}.tenant", "must be a UUID and may not exceed a length of 64 characters"))
     else:
         for pair in registry.split(","):
-            if pair.count(":") != 1 or not all(pair.split(":")):
+            if not _HOST_PORT.fullmatch(pair):
                 detail = "must be a host:port pair or multiple pairs separated by commas"
                 errors.append(invalid(f"{at}.registry", registry, detail))
     if not volume:
@@ -168,15 +183,15 @@ def _flex(at: str, source: Object) -> list[FieldError]:
 
 def _azure_disk(at: str, source: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    mode, kind = text(source, "cachingMode"), text(source, "kind")
+    mode, kind = source.get("cachingMode"), source.get("kind")
     name, uri = text(source, "diskName"), text(source, "diskURI")
     if not name:
         errors.append(required(f"{at}.diskName"))
     if not uri:
         errors.append(required(f"{at}.diskURI"))
-    if mode and mode not in ("None", "ReadOnly", "ReadWrite"):
+    if isinstance(mode, str) and mode not in ("None", "ReadOnly", "ReadWrite"):
         errors.append(unsupported(f"{at}.cachingMode", mode, ("None", "ReadOnly", "ReadWrite")))
-    if kind and kind not in ("Shared", "Dedicated", "Managed"):
+    if isinstance(kind, str) and kind not in ("Shared", "Dedicated", "Managed"):
         errors.append(unsupported(f"{at}.kind", kind, ("Dedicated", "Managed", "Shared")))
     if kind == "Managed" and not uri.startswith("/subscriptions/"):
         errors.append(
@@ -186,7 +201,7 @@ def _azure_disk(at: str, source: Object) -> list[FieldError]:
                 ("/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",),
             )
         )
-    if kind and kind != "Managed" and not uri.startswith("https://"):
+    if isinstance(kind, str) and kind != "Managed" and not uri.startswith("https://"):
         detail = ("https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",)
         errors.append(unsupported(f"{at}.diskURI", uri, detail))
     return errors
@@ -211,10 +226,7 @@ def storage_os(at: str, source: Object) -> list[FieldError]:
 
 SHARED_SOURCES: dict[str, Rule] = {
     "hostPath": host_path,
-    # What is wrong with one is told of "persistentDisk".
-    "gcePersistentDisk": lambda at, source: _disk(
-        at.removesuffix("gcePersistentDisk") + "persistentDisk", source, "pdName"
-    ),
+    "gcePersistentDisk": _gce_disk,
     "awsElasticBlockStore": lambda at, source: _disk(at, source, "volumeID"),
     "nfs": _nfs,
     "iscsi": iscsi,

@@ -6,6 +6,7 @@ Source: pkg/apis/core/validation/validation.go, pkg/apis/storage/validation/vali
 from __future__ import annotations
 
 import posixpath
+from typing import Any
 
 from controlplane.apiserver.registry.objects import integer, items, strings, sub, text, values
 from controlplane.apiserver.registry.validation import internal_forms
@@ -22,17 +23,22 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.persistent_sources import PERSISTENT_SOURCES, persistent_source
 from controlplane.apiserver.registry.validation.resources import parse
 from controlplane.apiserver.registry.validation.scheduling import node_selector
-from controlplane.apiserver.registry.validation.sources import csi_driver_name
+from controlplane.apiserver.registry.validation.sources import ISCSI_TOO_LONG, csi_driver_name, long_iscsi
 from machinery.api import names
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
-from machinery.api.meta import Object
+from machinery.api.meta import Object, name_of
 
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 
 
 def volume(obj: Object) -> list[FieldError]:
     """A PersistentVolume."""
-    return _volume_spec("spec", sub(obj, "spec"), inline=False)
+    spec = sub(obj, "spec")
+    errors = _volume_spec("spec", spec, inline=False)
+    if isinstance(spec.get("iscsi"), dict) and long_iscsi(name_of(obj), spec["iscsi"]):
+        portal = text(spec, "iscsi", "targetPortal")
+        errors.append(invalid("spec.iscsi.targetportal", portal, ISCSI_TOO_LONG))
+    return errors
 
 
 def _volume_spec(at: str, spec: Object, *, inline: bool) -> list[FieldError]:
@@ -125,13 +131,33 @@ def volume_update(new: Object, old: Object) -> list[FieldError]:
         errors.append(forbidden("spec.persistentvolumesource", told))
     errors += must_equal("volumeMode", after.get("volumeMode"), before.get("volumeMode"))
     affinity = after.get("nodeAffinity")
-    if before.get("nodeAffinity") is not None and affinity != before["nodeAffinity"]:
+    if before.get("nodeAffinity") is not None and not _same_nodes(affinity, before["nodeAffinity"]):
         detail = "field is immutable, except for updating from beta label to GA"
         errors.append(invalid("nodeAffinity", internal_forms.volume_affinity(affinity), detail))
     key = "volumeAttributesClassName"
     if before.get(key) is not None and after.get(key) is None:
         errors.append(forbidden(f"spec.{key}", "update from non-nil value to nil is forbidden"))
     return errors
+
+
+_STABLE = {
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+}
+
+
+def _same_nodes(new: Any, old: Any) -> bool:
+    """Whether two affinities name the same nodes, be it that labels have their stable names now."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        if "key" in old and _STABLE.get(old["key"]) == new.get("key"):
+            old = {**old, "key": new["key"]}
+        return new.keys() == old.keys() and all(_same_nodes(new[k], old[k]) for k in new)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(new) == len(old) and all(map(_same_nodes, new, old))
+    return bool(new == old)
 
 
 def _sources(spec: Object) -> Object:

@@ -6,6 +6,7 @@ Source: pkg/api/{service,persistentvolume,persistentvolumeclaim,storage,job}/*.g
 from __future__ import annotations
 
 from controlplane.apiserver.registry.objects import items, strings, sub, text, values
+from controlplane.apiserver.registry.validation.parts import address_warnings, network_warnings
 from controlplane.apiserver.registry.warnings.pods import (
     VOLUMES,
     fractional,
@@ -74,15 +75,43 @@ def service(new: Object, old: Object | None) -> list[str]:
     hints = "service.kubernetes.io/topology-aware-hints"
     if hints in strings(new, "metadata", "annotations"):
         found.append(f"annotation {hints} is deprecated, please use service.kubernetes.io/topology-mode instead")
-    if values(spec, "clusterIPs") == ["None"]:
-        if text(spec, "loadBalancerIP"):
-            found.append(f"spec.loadBalancerIP {_IGNORED}")
-        if values(spec, "externalIPs"):
-            found.append(f"spec.externalIPs {_IGNORED}")
-        if text(spec, "sessionAffinity") not in ("", "None"):
+    kind, external, balancer = text(spec, "type"), values(spec, "externalIPs"), text(spec, "loadBalancerIP")
+    if text(spec, "clusterIP") not in ("", "None"):
+        found += _addresses("spec.clusterIPs", values(spec, "clusterIPs"))
+    headless = kind == "ClusterIP" and text(spec, "clusterIP") == "None"
+    if headless:
+        found += [f"spec.loadBalancerIP {_IGNORED}"] if balancer else []
+        found += [f"spec.externalIPs {_IGNORED}"] if external else []
+        if text(spec, "sessionAffinity") != "None":
             found.append(f"spec.SessionAffinity {_IGNORED}")
-    if text(spec, "externalName") and text(spec, "type") != "ExternalName":
+    found += _addresses("spec.externalIPs", external)
+    if external and not headless and kind != "ExternalName":
+        found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    found += address_warnings("spec.loadBalancerIP", balancer)
+    for index, network in enumerate(values(spec, "loadBalancerSourceRanges")):
+        found += network_warnings(f"spec.loadBalancerSourceRanges[{index}]", network)
+    if kind == "ExternalName":
+        found += ['spec.externalIPs is ignored when spec.type is "ExternalName"'] if external else []
+    elif text(spec, "externalName"):
         found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+    if text(spec, "trafficDistribution") == "PreferClose":
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+    return found
+
+
+def _addresses(at: str, found: list[str]) -> list[str]:
+    return [warning for index, address in enumerate(found) for warning in address_warnings(f"{at}[{index}]", address)]
+
+
+def endpoints(new: Object, old: Object | None) -> list[str]:
+    """Endpoints; what the controller writes it has copied."""
+    if strings(new, "metadata", "labels").get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return []
+    found: list[str] = []
+    for index, subset in enumerate(items(new, "subsets")):
+        for kind in ("addresses", "notReadyAddresses"):
+            for at, address in enumerate(items(subset, kind)):
+                found += address_warnings(f"subsets[{index}].{kind}[{at}].ip", text(address, "ip"))
     return found
 
 
@@ -165,6 +194,8 @@ def node(new: Object, old: Object | None) -> list[str]:
         found.append("spec.configSource: the feature is no longer supported")
     if text(new, "spec", "externalID"):
         found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    for index, network in enumerate(values(new, "spec", "podCIDRs")):
+        found += network_warnings(f"spec.podCIDRs[{index}]", network)
     return found
 
 

@@ -5,8 +5,10 @@ Source: pkg/api/pod/warnings.go, pkg/api/node/util.go.
 
 from __future__ import annotations
 
-from controlplane.apiserver.registry.objects import integer, items, number, strings, sub, text
+from controlplane.apiserver.registry.objects import integer, items, strings, sub, text
+from controlplane.apiserver.registry.pod_apparmor import ANNOTATION_PREFIX
 from controlplane.apiserver.registry.validation.resources import parse
+from controlplane.apiserver.registry.warnings.overlaps import overlapping_paths, ports
 from machinery.api import names
 from machinery.api.fielderror import show
 from machinery.api.meta import Object, name_of
@@ -19,13 +21,14 @@ _LABELS = {
     "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
 }
 _SECCOMP = 'non-functional in v1.27+; use the "seccompProfile" field instead'
+_APP_ARMOR = 'deprecated since v1.30; use the "appArmorProfile" field instead'
 _ANNOTATIONS = {
-    "seccomp.security.alpha.kubernetes.io/pod": _SECCOMP,
+    "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
     "security.alpha.kubernetes.io/unsafe-sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
 }
-_SECCOMP_PREFIX = "container.seccomp.security.alpha.kubernetes.io/"
-_APP_ARMOR_PREFIX = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 VOLUMES = {
     "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
     "gitRepo": "deprecated in v1.11, and disabled by default in v1.33+",
@@ -37,6 +40,7 @@ VOLUMES = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
+_VOLUME_FIELDS = {"storageos": "storageOS"}
 _NULL_SELECTOR = "a null labelSelector results in matching no pod"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -77,8 +81,8 @@ def named(obj: Object) -> list[str]:
 
 
 def _spec(at: str, holder: Object) -> list[str]:
-    spec = sub(holder, "spec")
-    where = f"{at}spec"
+    spec, annotations = sub(holder, "spec"), strings(holder, "metadata", "annotations")
+    where, noted = f"{at}spec", f"{at}metadata.annotations"
     found = [
         f"{where}.nodeSelector[{key}]: {_LABELS[key]}"
         for key in sorted(strings(spec, "nodeSelector"))
@@ -86,27 +90,70 @@ def _spec(at: str, holder: Object) -> list[str]:
     ]
     found += _node_affinity(f"{where}.affinity.nodeAffinity", sub(spec, "affinity", "nodeAffinity"))
     for index, constraint in enumerate(items(spec, "topologySpreadConstraints")):
-        here = f"{where}.topologySpreadConstraints[{index}]"
-        if message := label_warning(text(constraint, "topologyKey")):
-            found.append(f"{here}.topologyKey: {message}")
+        here, key = f"{where}.topologySpreadConstraints[{index}]", text(constraint, "topologyKey")
+        if message := label_warning(key):
+            found.append(f"{here}.topologyKey: {key} is {message}")
         if constraint.get("labelSelector") is None:
             found.append(f"{here}.labelSelector: {_NULL_SELECTOR}")
-    found += _annotations(f"{at}metadata.annotations", holder, spec)
+    found += [f"{noted}[{key}]: {message}" for key, message in _ANNOTATIONS.items() if key in annotations]
     for index, volume in enumerate(items(spec, "volumes")):
         here = f"{where}.volumes[{index}]"
         found += [
-            f"{here}.{kind}: {message}" for kind, message in VOLUMES.items() if isinstance(volume.get(kind), dict)
+            f"{here}.{_VOLUME_FIELDS.get(kind, kind)}: {message}"
+            for kind, message in VOLUMES.items()
+            if isinstance(volume.get(kind), dict)
         ]
         claim = sub(volume, "ephemeral", "volumeClaimTemplate", "spec")
         found += fractional(f"{here}.ephemeral.volumeClaimTemplate.spec.resources", sub(claim, "resources"))
-    found += _repeated(where, spec)
+    found += overlapping_paths(items(spec, "volumes")) + _repeated(where, spec)
     found += _fraction(f"{where}.overhead", sub(spec, "overhead"))
-    found += _containers(where, spec)
+    if not sub(spec, "securityContext", "seccompProfile") and _SECCOMP_POD in annotations:
+        found.append(f"{noted}[{_SECCOMP_POD}]: {_SECCOMP}")
+    listed = _listed(where, spec)
+    for here, container in listed:
+        found += _profiles(at, noted, annotations, sub(spec, "securityContext"), container)
+        found += fractional(f"{here}.resources", sub(container, "resources")) + _hidden(here, container)
+    found += ports(listed)
     if (integer(spec, "terminationGracePeriodSeconds") or 0) < 0:
         found.append(
             f"{where}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
         )
     return found + _pod_affinity(f"{where}.affinity", sub(spec, "affinity"))
+
+
+def _profiles(at: str, noted: str, annotations: dict[str, str], of_pod: Object, container: Object) -> list[str]:
+    """Annotations about profiles of a container whose fields don't say the same; `at` is "" in a pod itself."""
+    context = sub(container, "securityContext")
+    found: list[str] = []
+    key = _SECCOMP_CONTAINER + text(container, "name")
+    if key in annotations and not sub(context, "seccompProfile"):
+        found.append(f"{noted}[{key}]: {_SECCOMP}")
+    key = ANNOTATION_PREFIX + text(container, "name")
+    if at and key in annotations and not (sub(context, "appArmorProfile") or sub(of_pod, "appArmorProfile")):
+        found.append(f"{noted}[{key}]: {_APP_ARMOR}")
+    return found
+
+
+def _listed(where: str, spec: Object) -> list[tuple[str, Object]]:
+    return [
+        (f"{where}.{kind}[{index}]", container)
+        for kind in ("initContainers", "containers", "ephemeralContainers")
+        for index, container in enumerate(items(spec, kind))
+    ]
+
+
+def _hidden(at: str, container: Object) -> list[str]:
+    """Variables that are given once more."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for index, variable in enumerate(items(container, "env")):
+        name, value = text(variable, "name"), text(variable, "value")
+        own = f"$({name})"
+        if name in seen and (variable.get("valueFrom") is not None or value == own or own not in value):
+            detail = f"hides previous definition of {show(name)}, which may be dropped when using apply"
+            found.append(f"{at}.env[{index}]: {detail}")
+        seen.add(name)
+    return found
 
 
 def _node_affinity(at: str, affinity: Object) -> list[str]:
@@ -142,42 +189,21 @@ def _pod_affinity(at: str, affinity: Object) -> list[str]:
     return found
 
 
-def _annotations(at: str, holder: Object, spec: Object) -> list[str]:
-    found: list[str] = []
-    annotations = strings(holder, "metadata", "annotations")
-    for key in sorted(annotations):
-        if key in _ANNOTATIONS:
-            found.append(f"{at}[{key}]: {_ANNOTATIONS[key]}")
-        elif key.startswith(_SECCOMP_PREFIX):
-            found.append(f"{at}[{key}]: {_SECCOMP}")
-        elif key.startswith(_APP_ARMOR_PREFIX) and not _has_app_armor(key, spec):
-            found.append(f'{at}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead')
-    return found
-
-
-def _has_app_armor(key: str, spec: Object) -> bool:
-    name = key.removeprefix(_APP_ARMOR_PREFIX)
-    containers = (*items(spec, "initContainers"), *items(spec, "containers"))
-    return any(text(c, "name") == name and sub(c, "securityContext", "appArmorProfile") for c in containers)
-
-
 def _repeated(where: str, spec: Object) -> list[str]:
     found: list[str] = []
-    seen: set[str] = set()
-    for index, secret in enumerate(items(spec, "imagePullSecrets")):
-        name = text(secret, "name")
-        if not name:
-            found.append(f"{where}.imagePullSecrets[{index}].name: invalid empty name {show(name)}")
-        elif name in seen:
-            found.append(f"{where}.imagePullSecrets[{index}].name: duplicate name {show(name)}")
-        seen.add(name)
-    seen.clear()
-    for index, alias in enumerate(items(spec, "hostAliases")):
-        address = text(alias, "ip")
-        if address in seen:
+    addresses = [text(alias, "ip") for alias in items(spec, "hostAliases")]
+    for index, address in enumerate(addresses):
+        if address in addresses[:index]:
             found.append(f"{where}.hostAliases[{index}].ip: duplicate ip {show(address)}")
-        seen.add(address)
-    return found
+    named = [text(secret, "name") for secret in items(spec, "imagePullSecrets")]
+    for index, name in enumerate(named):
+        if name in named[:index]:
+            found.append(f"{where}.imagePullSecrets[{index}].name: duplicate name {show(name)}")
+    return found + [
+        f"{where}.imagePullSecrets[{index}].name: invalid empty name {show(name)}"
+        for index, name in enumerate(named)
+        if not name
+    ]
 
 
 def fractional(at: str, resources: Object) -> list[str]:
@@ -192,61 +218,3 @@ def _fraction(at: str, amounts: Object) -> list[str]:
         if amount is not None and not amount.is_integer():
             found.append(f"{at}[{name}]: fractional byte value {show(str(amount))} is invalid, must be an integer")
     return found
-
-
-def _containers(where: str, spec: Object) -> list[str]:
-    found: list[str] = []
-    listed = [
-        (f"{where}.{kind}[{index}]", container)
-        for kind in ("initContainers", "containers", "ephemeralContainers")
-        for index, container in enumerate(items(spec, kind))
-    ]
-    for at, container in listed:
-        seen: set[str] = set()
-        for index, variable in enumerate(items(container, "env")):
-            name = text(variable, "name")
-            if name in seen and f"$({name})" not in text(variable, "value"):
-                detail = f"hides previous definition of {show(name)}, which may be dropped when using apply"
-                found.append(f"{at}.env[{index}]: {detail}")
-            seen.add(name)
-        found += fractional(f"{at}.resources", sub(container, "resources"))
-    return found + _ports(listed)
-
-
-def _ports(listed: list[tuple[str, Object]]) -> list[str]:
-    found: list[str] = []
-    names_of: dict[str, tuple[str, str]] = {}
-    for at, container in listed:
-        earlier: list[tuple[str, Object]] = []
-        for index, port in enumerate(items(container, "ports")):
-            here = f"{at}.ports[{index}]"
-            match = _match(port, earlier)
-            if match:
-                found.append(f"{here}: {match}")
-            earlier.append((here, port))
-            name = text(port, "name")
-            if name and name in names_of and names_of[name][0] != at:
-                first = names_of[name][1]
-                found.append(
-                    f"{here}: duplicate port name {show(name)} with {first}, "
-                    f"services and probes that select ports by name will use {first}"
-                )
-            elif name:
-                names_of.setdefault(name, (at, here))
-    return found
-
-
-def _match(port: Object, earlier: list[tuple[str, Object]]) -> str:
-    for where, other in earlier:
-        if number(port, "containerPort") != number(other, "containerPort"):
-            continue
-        if text(port, "protocol") != text(other, "protocol"):
-            continue
-        same_host = number(port, "hostPort") == number(other, "hostPort") and text(port, "hostIP") == text(
-            other, "hostIP"
-        )
-        if same_host:
-            return f"duplicate port definition with {where}"
-        if not number(port, "hostPort") or not number(other, "hostPort"):
-            return f"overlapping port definition with {where}"
-    return ""

@@ -1,4 +1,4 @@
-"""The version of Kubernetes that this kubelet behaves as."""
+"""The version of Kubernetes that all components behave as."""
 
 from __future__ import annotations
 
