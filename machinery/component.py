@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from machinery import tlsflags
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 from machinery.errors import SettingsError
@@ -31,6 +32,7 @@ SERVING_FLAGS = (
     Flag("bind-address", str, "0.0.0.0", "address to serve health and metrics on"),
     Flag("tls-cert-file", str, "", "serving certificate (PEM); empty: self-signed"),
     Flag("tls-private-key-file", str, "", "key of the serving certificate"),
+    *tlsflags.FLAGS,
 )
 
 LEADER_FLAGS = (
@@ -95,7 +97,13 @@ def client_config(flags: dict[str, Any]) -> ClientConfig:
 
 
 def serving_tls(flags: dict[str, Any]) -> ssl.SSLContext:
-    """TLS for the health server, from --tls-cert-file and --tls-private-key-file, else self-signed."""
+    """TLS for the health server, as the --tls-… flags say; self-signed where they name no certificate."""
+    context = _serving_certificate(flags)
+    tlsflags.restrict(context, flags["tls-min-version"], flags["tls-cipher-suites"])
+    return context
+
+
+def _serving_certificate(flags: dict[str, Any]) -> ssl.SSLContext:
     certificate, key = flags["tls-cert-file"], flags["tls-private-key-file"]
     if not certificate and not key:
         return self_signed_tls()

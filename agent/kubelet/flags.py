@@ -58,7 +58,6 @@ _HARMLESS = (
     "enable-controller-attach-detach",
     "iptables-masquerade-bit",
     "iptables-drop-bit",
-    "tls-cipher-suites",
     "kernel-memcg-notification",
     "contention-profiling",
     "volume-stats-agg-period",

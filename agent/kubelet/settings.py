@@ -60,6 +60,7 @@ class Settings:
     tls_min_version: str = _field(
         "tlsMinVersion", values.one_of("", "VersionTLS12", "VersionTLS13"), "", "tls-min-version"
     )
+    tls_cipher_suites: tuple[str, ...] = _field("tlsCipherSuites", values.cipher_suites, (), "tls-cipher-suites")
     client_ca_file: str = _field("authentication.x509.clientCAFile", values.text, "", "client-ca-file")
     anonymous_auth: bool = _field("authentication.anonymous.enabled", values.boolean, False, "anonymous-auth")
     token_webhook: bool = _field("authentication.webhook.enabled", values.boolean, True, "authentication-token-webhook")

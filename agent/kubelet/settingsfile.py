@@ -19,7 +19,6 @@ HARMLESS = frozenset(
     (
         "apiVersion",
         "kind",
-        "tlsCipherSuites",
         "tlsCurvePreferences",
         "eventRecordQPS",
         "eventBurst",

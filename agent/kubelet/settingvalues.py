@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from machinery import settings
+from machinery import settings, tlsflags
 from machinery.api import quantity
 from machinery.api.meta import Object
 
@@ -59,6 +59,11 @@ def texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ValueError("a list of strings is needed")
     return tuple(value)
+
+
+def cipher_suites(value: Any) -> tuple[str, ...]:
+    """TLS cipher suites by Go's names. Raises ValueError."""
+    return tuple(tlsflags.known_suites(texts(value)))
 
 
 def mapping(value: Any) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.apiserver.settings import Settings
+from machinery import tlsflags
 from machinery.errors import SettingsError
 from machinery.settings import Flag, FlagSet, boolean, duration, strings
 
@@ -172,8 +173,7 @@ FLAGS = (
     Flag("shutdown-watch-termination-grace-period", duration, 0.0, "How long watches may go on while terminating."),
     Flag("strict-transport-security-directives", strings, [], "Directives for HSTS, for answers over HTTPS."),
     Flag("tls-cert-file", str, "", "The serving certificate, with intermediates."),
-    Flag("tls-cipher-suites", strings, [], "Cipher suites for TLS 1.2."),
-    Flag("tls-min-version", str, "", "VersionTLS12 or VersionTLS13."),
+    *tlsflags.FLAGS,
     Flag("tls-private-key-file", str, "", "Key of --tls-cert-file."),
     Flag("tls-sni-cert-key", _sni, [], "A certificate and key for some host names: cert,key[:name,…]; may come again."),
     Flag("token-auth-file", str, "", "File of static tokens."),
@@ -303,8 +303,6 @@ def parse(arguments: Sequence[str]) -> Settings:
         raise SettingsError("--etcd-servers must be specified")
     if values["endpoint-reconciler-type"] not in ("lease", "none"):
         raise SettingsError("--endpoint-reconciler-type: only lease and none are supported")
-    if values["tls-min-version"] not in ("", "VersionTLS12", "VersionTLS13"):
-        raise SettingsError("--tls-min-version: only VersionTLS12 and VersionTLS13 are supported")
     for name in ("identity-lease-duration-seconds", "identity-lease-renew-interval-seconds"):
         if values[name] <= 0:
             raise SettingsError(f"--{name} should be a positive number, but value '{values[name]}' provided")

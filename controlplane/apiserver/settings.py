@@ -38,6 +38,7 @@ class Settings:
     tls_min_version: str = ""
     """VersionTLS12 or VersionTLS13; "": TLS 1.2."""
     tls_cipher_suites: tuple[str, ...] = ()
+    """By Go's names, for TLS 1.2; (): OpenSSL's choice."""
     cert_dir: str = "/var/run/kubernetes"
     """Where a self-signed certificate is put if none is given."""
     max_request_body_bytes: int = 3 * 1024 * 1024

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from controlplane.apiserver.servingcertificates import Pair, ServingCertificates
 from controlplane.apiserver.settings import Settings
-from machinery import pki
+from machinery import pki, tlsflags
 from machinery.errors import SettingsError
 
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1")
@@ -34,9 +34,7 @@ def server_context(settings: Settings) -> ssl.SSLContext:
 
 def _context(settings: Settings, pair: Pair) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.tls_min_version == "VersionTLS13":
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    tlsflags.restrict(context, settings.tls_min_version, settings.tls_cipher_suites)
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(pair.certificate, pair.key)

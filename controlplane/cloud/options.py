@@ -60,9 +60,7 @@ _HARMLESS = (
     "min-resync-period",
     "node-sync-period",
     "requestheader-uid-headers",
-    "tls-cipher-suites",
     "tls-curve-preferences",
-    "tls-min-version",
     "tls-sni-cert-key",
 )
 

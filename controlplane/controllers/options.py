@@ -138,9 +138,7 @@ _HARMLESS = (
     "pv-recycler-timeout-increment-hostpath",
     "requestheader-uid-headers",
     "route-reconciliation-period",
-    "tls-cipher-suites",
     "tls-curve-preferences",
-    "tls-min-version",
     "tls-sni-cert-key",
 )
 

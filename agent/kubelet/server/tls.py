@@ -12,10 +12,8 @@ from pathlib import Path
 
 from agent.kubelet.certificates.store import CertificateStore
 from agent.kubelet.settings import Settings
-from machinery import pki
+from machinery import pki, tlsflags
 from machinery.errors import SettingsError
-
-_VERSIONS = {"": ssl.TLSVersion.TLSv1_2, "VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
 
 def serving_store(cert_dir: str) -> CertificateStore:
@@ -40,7 +38,7 @@ def server_context(settings: Settings, cert_dir: str, node_name: str, ips: Seque
             except OSError as error:
                 raise SettingsError(f"cannot write the serving certificate: {error}") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[settings.tls_min_version]
+    tlsflags.restrict(context, settings.tls_min_version, settings.tls_cipher_suites)
     try:
         if certificate:
             context.load_cert_chain(certificate, key)

@@ -31,6 +31,7 @@ from controlplane.apiserver.admission.noderestriction import NodeRestriction
 from controlplane.apiserver.admission.nodes import TaintNodesByCondition
 from controlplane.apiserver.admission.owners import OwnerReferencesPermissionEnforcement
 from controlplane.apiserver.admission.plugin import AlwaysDeny
+from controlplane.apiserver.admission.podresize import PodResizeValidator
 from controlplane.apiserver.admission.pods import (
     AlwaysPullImages,
     DefaultTolerationSeconds,
@@ -115,7 +116,7 @@ _ALL: dict[str, Make | None] = {
     "PodGroupWorkloadExists": None,
     "NodeDeclaredFeatureValidator": lambda p: NodeDeclaredFeatureValidator(p.reader),
     "JobValidation": None,
-    "PodResizeValidator": None,
+    "PodResizeValidator": lambda p: PodResizeValidator(p.reader),
     "MutatingAdmissionPolicy": lambda p: MutatingAdmissionPolicy(p.reader, p.authorize),
     "MutatingAdmissionWebhook": lambda p: MutatingAdmissionWebhook(p.reader, p.client, p.authorize),
     "ValidatingAdmissionPolicy": lambda p: ValidatingAdmissionPolicy(p.reader, p.authorize),

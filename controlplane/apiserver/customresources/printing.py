@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
-
 from controlplane.apiserver.registry import printing
 from controlplane.apiserver.registry.columns.parts import AGE, NAME
 from controlplane.apiserver.registry.strategy import Column
-from machinery.api import jsonpath
+from machinery.api import jsonpath, rawtext
 from machinery.api.jsonpath import JSONPath
 from machinery.api.meta import Object, parse_time
 
@@ -56,7 +54,7 @@ def _nothing(value: Any) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return orjson.dumps(value).decode()
+    return rawtext.dumps(value).decode()
 
 
 def _integer(value: Any) -> int | None:

@@ -187,6 +187,7 @@ _TYPES: dict[str, tuple[type, str]] = {
     "propagationPolicy": (str, "v1.DeletionPropagation"),
     "preconditions": (dict, "v1.Preconditions"),
     "dryRun": (list, "[]string"),
+    _UNSAFE: (bool, "bool"),
 }
 
 
@@ -197,17 +198,21 @@ def _check_types(value: Object) -> None:
             continue
         if not isinstance(given, kind) or (kind is int and isinstance(given, bool)):
             raise _mistyped(given, f"DeleteOptions.{key}", name)
+    seconds = value.get("gracePeriodSeconds")
+    if seconds is not None and not -(2**63) <= seconds < 2**63:
+        raise _mistyped(seconds, "DeleteOptions.gracePeriodSeconds", "int64")
     for key in ("uid", "resourceVersion"):
         given = (value.get("preconditions") or {}).get(key)
         if given is not None and not isinstance(given, str):
             raise _mistyped(given, f"Preconditions.preconditions.{key}", "types.UID" if key == "uid" else "string")
     for item in value.get("dryRun") or ():
-        if not isinstance(item, str):
+        if item is not None and not isinstance(item, str):
             raise _mistyped(item, "DeleteOptions.dryRun", "string")
 
 
 def _mistyped(given: object, where: str, name: str) -> BadRequest:
-    shown = {str: "string", dict: "object", list: "array", bool: "bool"}.get(type(given), "number")
+    number = f"number {given}" if name == "int64" else "number"
+    shown = {str: "string", dict: "object", list: "array", bool: "bool"}.get(type(given), number)
     return BadRequest(f"json: cannot unmarshal {shown} into Go struct field {where} of type {name}")
 
 
@@ -234,7 +239,7 @@ def _checked_delete(made: Object) -> DeleteOptions:
         errors.append(fielderror.invalid("propagationPolicy", propagation, told))
     if propagation is not None and propagation not in _PROPAGATIONS:
         errors.append(not_supported("propagationPolicy", propagation, [*_PROPAGATIONS, "nil"]))
-    dry_run = made.get("dryRun") or []
+    dry_run = [value or "" for value in made.get("dryRun") or ()]
     errors += _dry_run_errors(dry_run)
     errors += _unsafe_errors(made)
     if errors:

@@ -84,14 +84,6 @@ def _lease(new: Object, old: Object) -> None:
     _drop(sub(new, "spec"), sub(old, "spec"), "strategy", "preferredHolder")  # CoordinatedLeaderElection
 
 
-def _autoscaler(new: Object, old: Object) -> None:
-    """(HPAConfigurableTolerance)"""
-    ways = ("scaleUp", "scaleDown")
-    if all(sub(old, "spec", "behavior", way).get("tolerance") is None for way in ways):
-        for way in ways:
-            sub(new, "spec", "behavior", way).pop("tolerance", None)
-
-
 def _driver(new: Object, old: Object) -> None:
     _drop(sub(new, "spec"), sub(old, "spec"), "preventPodSchedulingIfMissing")  # VolumeLimitScaling
 
@@ -113,7 +105,6 @@ _DROPS: dict[ResourceType, Drop] = {
     catalogue.STATEFULSETS: _stateful_set,
     catalogue.PERSISTENTVOLUMECLAIMS: _claim,
     catalogue.LEASES: _lease,
-    catalogue.HORIZONTALPODAUTOSCALERS: _autoscaler,
     catalogue.CSIDRIVERS: _driver,
     catalogue.RESOURCESLICES: _slice,
     **dict.fromkeys(

@@ -12,12 +12,10 @@ from typing import Any, Final
 
 from machinery.api import quantity
 from machinery.api.meta import Object
-from machinery.cel import types
-from machinery.cel.declarations import Declared, Field, scope_of
+from machinery.cel import devices
 from machinery.cel.environment import Program, compile_program
 from machinery.cel.errors import CompileError, EvaluationError
 from machinery.cel.library.kubernetes import Amount, semver
-from machinery.cel.types import Type
 from machinery.errors import NavarchError
 
 
@@ -25,22 +23,6 @@ class SelectorInvalid(NavarchError):
     """An expression of a claim or a class can't be compiled, or has no value for a device."""
 
 
-def _device() -> Declared:
-    def by_domain(value: Type) -> Declared:
-        return Declared(types.map_of(types.STRING, types.map_of(types.STRING, value)))
-
-    fields = {
-        "driver": Declared(types.STRING),
-        "attributes": by_domain(types.DYN),
-        "capacity": by_domain(Type("opaque", Amount.type_name)),
-        "allowMultipleAllocations": Declared(types.BOOL),
-    }
-    return Declared(
-        Type("object", "kubernetes.DRADevice"), fields={name: Field(name, each) for name, each in fields.items()}
-    )
-
-
-_SCOPE: Final = scope_of(device=_device())
 _DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
@@ -48,11 +30,12 @@ _DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*
 def compiled(expression: str) -> Program:
     """The program of an expression. Raises SelectorInvalid."""
     try:
-        program = compile_program(expression, _SCOPE)
+        program = compile_program(expression, devices.SCOPE)
     except CompileError as exc:
         raise SelectorInvalid(f"CEL compile error: {exc}") from exc
-    if program.result not in (types.BOOL, types.DYN):
-        raise SelectorInvalid("CEL compile error: must evaluate to bool")
+    if not devices.chooses(program.result):
+        told = f"must evaluate to bool or the unknown type, not {program.result}"
+        raise SelectorInvalid(f"CEL compile error: {told}")
     return program
 
 

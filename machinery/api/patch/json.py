@@ -29,12 +29,12 @@ def apply(doc: Any, operations: Any) -> Any:
         TooLarge: there are too many.
         Invalid: one of them does not apply.
     """
-    for operation in _checked(operations):
-        if not isinstance(operation.get("path"), str):
-            raise errors.rejected()
+    checked = _checked(operations)
+    if not all(isinstance(operation.get("path"), str) for operation in checked):
+        raise errors.rejected()
     work = _Document(doc)
     try:
-        for operation in operations:
+        for operation in checked:
             work.carry_out(operation)
     except _NoApplyError:
         raise errors.rejected() from None
@@ -54,9 +54,12 @@ def strict_errors(operations: list[Any]) -> list[str]:
 
 def _checked(operations: Any) -> list[dict[str, Any]]:
     wrong = ""
+    if operations is None:
+        return []
     if not isinstance(operations, list):
-        wrong = f"{_word(operations)} into Go value of type []handlers.jsonPatchOp" if operations is not None else ""
+        wrong = f"{_word(operations)} into Go value of type []handlers.jsonPatchOp"
         operations = []
+    operations = [{} if operation is None else operation for operation in operations]
     for operation in operations:
         if not isinstance(operation, dict):
             wrong = wrong or f"{_word(operation)} into Go value of type handlers.jsonPatchOp"

@@ -17,6 +17,8 @@ def apply(doc: Any, patch: Any) -> Any:
     Raises:
         BadRequest: the patch is no object.
     """
+    if patch is None:  # Go makes an empty map of it, which the library then refuses
+        raise BadRequest("Invalid JSON Patch")
     if not isinstance(patch, dict):
         what = go_value(patch).split(" ", maxsplit=1)[0]
         raise BadRequest(

@@ -37,6 +37,8 @@ def apply(kind_schema: KindSchema, doc: Any, patch: Any) -> Any:
         BadRequest: the patch is no object, or has a malformed directive.
         StatusError: it can't be merged into this object; upstream answers 500 to most of these.
     """
+    if patch is None:  # an empty map for Go
+        patch = {}
     if not isinstance(patch, dict):
         what = go_value(patch).split(" ", maxsplit=1)[0]
         raise BadRequest(f"json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
@@ -178,12 +180,17 @@ def _check_order(given: list[Any], order: list[Any], merge_key: str) -> None:
 
 def _key_of(item: Any, merge_key: str) -> Any:
     if not merge_key:
-        return item
+        return _comparable(item)
     if not isinstance(item, dict):
         raise errors.plain(f"expected a map[string]interface {{}}, but received a {_go_type(item)}")
     if merge_key not in item:
         raise errors.plain(f"map: {goformat.show(item)} does not contain declared merge key: {merge_key}")
-    return item[merge_key]
+    return _comparable(item[merge_key])
+
+
+def _comparable(key: Any) -> Any:
+    """The key itself, or how it is printed if it is a list or map, which no valid object has for a key."""
+    return goformat.show(key) if isinstance(key, list | dict) else key
 
 
 def _merge_list(before: list[Any], patch: list[Any], kind: Type, name: str, *, delete_list: bool) -> list[Any]:
@@ -203,7 +210,9 @@ def _merge_list(before: list[Any], patch: list[Any], kind: Type, name: str, *, d
     merged = list(kept)
     for item in added:
         wanted = _key_of(item, merge_key)
-        at = next((i for i, v in enumerate(merged) if isinstance(v, dict) and v.get(merge_key) == wanted), None)
+        at = next(
+            (i for i, v in enumerate(merged) if isinstance(v, dict) and _comparable(v.get(merge_key)) == wanted), None
+        )
         if at is None:
             merged.append(_as_given(item))
         else:
@@ -230,7 +239,7 @@ def _without_directives(before: list[Any], patch: list[Any], merge_key: str) -> 
                 ordinary.append(item)
             case "delete":
                 gone = _key_of(item, merge_key)
-                before = [v for v in before if v.get(merge_key) != gone]
+                before = [v for v in before if _comparable(v.get(merge_key)) != gone]
             case "replace":
                 replace = True
             case "merge":

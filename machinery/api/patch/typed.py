@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from machinery.api import rawtext
 from machinery.api.patch.fieldset import LEAF, SELF, FieldSet, below, has, node_of
 from machinery.api.schema_types import ANY, Type
 
@@ -41,8 +40,8 @@ def element_of(kind: Type, item: Any) -> str:
             raise ElementError(f"associative list without keys has an element that's a {sort} type")
         if item is None:
             raise ElementError("associative list without keys has an element that's an explicit null")
-        return "v:" + orjson.dumps(item).decode()
-    return "k:" + orjson.dumps(keys_of(kind, item), option=orjson.OPT_SORT_KEYS).decode()
+        return "v:" + rawtext.dumps(item).decode()
+    return "k:" + rawtext.dumps(dict(sorted(keys_of(kind, item).items()))).decode()
 
 
 def keys_of(kind: Type, item: Any) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
+from machinery.api import rawtext
 from machinery.api.fielderror import show as quote
 from machinery.api.patch import fieldset, goformat
 from machinery.api.patch.typed import ElementError, element_of, keys_of
@@ -65,7 +64,7 @@ def _check_items(kind: Type, items: list[Any], path: str) -> list[str]:
             if kind.list_type == "map":
                 shown = fieldset.shown_key(keys_of(kind, item))
             else:
-                shown = f"[={orjson.dumps(item).decode()}]"
+                shown = f"[={rawtext.dumps(item).decode()}]"
             if element in seen:
                 errors.append(_at(path, f"duplicate entries for key {shown}"))
             seen.add(element)

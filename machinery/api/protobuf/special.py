@@ -10,9 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import orjson
-
-from machinery.api import jsontext
+from machinery.api import jsontext, rawtext
 from machinery.api.meta import format_micro_time, format_time, parse_time
 from machinery.api.protobuf.wire import BYTES, VARINT, DecodeError, read_bytes, read_varint, signed, skip, tag, varint
 
@@ -93,12 +91,12 @@ def _decode_int_or_string(data: bytes) -> Any:
 
 
 def _encode_json(value: Any) -> bytes:
-    return _field(_ONE, orjson.dumps(value))
+    return _field(_ONE, rawtext.dumps(value))
 
 
 def _encode_raw(value: Any) -> bytes:
     # Controllers compare these bytes with what they would write, and Go writes these characters so.
-    text = orjson.dumps(value)
+    text = rawtext.dumps(value)
     for character, escaped in _ESCAPED_BY_GO:
         if character in text:
             text = text.replace(character, escaped)

@@ -284,6 +284,7 @@ def _settings(directory: Path) -> Settings:
         service_account_signing_key_file=str(key),
         authorization_modes=("Node", "RBAC"),
         enable_admission_plugins=("NodeRestriction",),
+        disable_admission_plugins=("PodResizeValidator",),  # the kubelet is to refuse by itself
         allow_privileged=True,
     )
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from machinery.api import schema
 from machinery.api.patch import apply as ssa
-from machinery.api.patch import fieldset, managers, reset, scale
+from machinery.api.patch import fieldset, managers, reset, scale, typed
+from machinery.api.schema_types import Type
 from machinery.errors import BadRequest, Conflict, StatusError
 
 SCHEMAS = schema.load()
@@ -328,3 +329,8 @@ def test_sets_of_fields_behave_as_sets_of_paths(one: list[list[str]], other: lis
     gone = {p for p in paths(a) if any(p == q or p.startswith(q + ".") for q in paths(b))}
     assert paths(fieldset.recursive_difference(a, b)) == paths(a) - gone
     assert fieldset.sort(a) == a
+
+
+def test_huge_numbers_in_sets_are_read_as_go_reads_them() -> None:
+    numbers = Type("list", "[]interface {}", list_type="set")
+    assert typed.element_of(numbers, 10**20) == typed.element_of(numbers, 1e20)

@@ -74,6 +74,24 @@ def test_what_is_no_json_patch_is_refused(operations: Any, message: str) -> None
         json_patch.apply({}, operations)
 
 
+def test_patches_that_are_null() -> None:
+    doc = {"a": 1}
+    assert json_patch.apply(doc, None) == doc
+    assert strategic.apply(DEPLOYMENTS, doc, None) == doc
+    with pytest.raises(BadRequest, match="Invalid JSON Patch"):
+        merge.apply(doc, None)
+    with pytest.raises(StatusError) as caught:
+        json_patch.apply(doc, [None])
+    assert caught.value.code == 422
+
+
+def test_keys_of_lists_that_are_no_words() -> None:
+    doc = {"spec": {"template": {"spec": {"containers": [{"name": [1]}, {"name": "a"}]}}}}
+    changed = {"name": "a", "image": "i"}
+    made = strategic.apply(DEPLOYMENTS, doc, {"spec": {"template": {"spec": {"containers": [changed]}}}})
+    assert made["spec"]["template"]["spec"]["containers"] == [{"name": [1]}, changed]
+
+
 def test_a_json_patch_may_not_be_endless() -> None:
     with pytest.raises(TooLarge, match="maximum operations in a JSON patch is 10000, got 10001"):
         json_patch.apply({}, [{"op": "add", "path": "/a", "value": 1}] * 10_001)

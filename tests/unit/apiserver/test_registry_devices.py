@@ -84,7 +84,8 @@ def exactly(**changes: Any) -> Object:
         (
             claim(config=[{"opaque": {"driver": "d.example.com", "parameters": 1}}]),
             [
-                'spec.devices.config[0].opaque.parameters: Invalid value: "<value omitted>": must be a JSON object'
+                'spec.devices.config[0].opaque.parameters: Invalid value: "<value omitted>": must be a valid JSON '
+                "object"
             ],
         ),
     ],

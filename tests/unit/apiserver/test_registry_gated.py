@@ -56,11 +56,6 @@ CASES = [
         _of({"holderIdentity": "y"}),
     ),
     (
-        catalogue.HORIZONTALPODAUTOSCALERS,
-        _of({"behavior": {"scaleUp": {"tolerance": "0.1", "stabilizationWindowSeconds": 0}}}),
-        _of({"behavior": {"scaleUp": {"stabilizationWindowSeconds": 0}}}),
-    ),
-    (
         catalogue.STATEFULSETS,
         _of({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 2, "partition": 0}}}),
         _of({"updateStrategy": {"rollingUpdate": {"partition": 0}}}),

@@ -88,6 +88,11 @@ def in_first(**resources: Any) -> Any:
             ["spec: Forbidden: only cpu and memory resources are mutable"],
         ),
         (
+            lambda spec: spec["containers"][1].update(resources={"limits": {"ephemeral-storage": "1"}}),
+            ["spec: Forbidden: only cpu and memory resources are mutable"],
+        ),
+        (lambda spec: spec["containers"][1].update(resources={"limits": {"cpu": "1"}}), []),
+        (
             lambda spec: spec["containers"].pop(),
             ["spec.containers: Forbidden: containers may not be added or removed on resize"],
         ),

@@ -1,13 +1,15 @@
-"""NodeDeclaredFeatureValidator: what is asked of a node with the change of a pod that runs on it."""
+"""What is asked of a node with the change of a pod that runs on it: what it has declared, and what it has."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 from auth_store import Store, creates, named, updates
 
 from controlplane.apiserver.admission.declaredfeatures import NodeDeclaredFeatureValidator
+from controlplane.apiserver.admission.podresize import PodResizeValidator
 from machinery.api.catalogue import NODES, PODS
 from machinery.api.meta import Object
 from machinery.errors import Forbidden
@@ -84,3 +86,51 @@ async def test_what_is_not_looked_at() -> None:
     del new["spec"]["nodeName"]
     new["metadata"]["generation"] = 2
     await plugin.validate(updates(PODS, new, old))
+
+
+def sizes(cpu: str, memory: str) -> Object:
+    return {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}], "nodeName": "w"}
+
+
+@pytest.mark.parametrize(
+    ("system", "cpu", "memory", "told", "reason"),
+    [
+        ("linux", "2", "1Gi", "", ""),
+        (
+            "linux",
+            "2001m",
+            "1025Mi",
+            "node didn't have enough allocatable resources: cpu, requested: 2001, allocatable: 2000; "
+            "memory, requested: 1074790400, allocatable: 1073741824",
+            "NodeCapacity",
+        ),
+        (
+            "windows",
+            "1",
+            "1",
+            'pod resize is only supported on linux nodes, node "w" is "windows"',
+            "UnsupportedPlatform",
+        ),
+    ],
+)
+async def test_a_resize_fits_the_node(system: str, cpu: str, memory: str, told: str, reason: str) -> None:
+    store = Store()
+    made: Any = named("w", status={"allocatable": {"cpu": "2", "memory": "1Gi"}})
+    made["metadata"]["labels"] = {"kubernetes.io/os": system}
+    store.put(NODES, made)
+    old = named("p", "x", spec=sizes("1", "1Mi"))
+    new = copy.deepcopy(old) | {"spec": sizes(cpu, memory)}
+    new["metadata"]["generation"] = 2
+    plugin, operation = PodResizeValidator(store), updates(PODS, new, old, subresource="resize")
+    assert plugin.handles(operation)
+    assert not plugin.handles(updates(PODS, new, old))
+    if not told:
+        await plugin.validate(operation)
+        return
+    with pytest.raises(Forbidden) as refused:
+        await plugin.validate(operation)
+    assert refused.value.message == f'pods "p" is forbidden: {told}'
+    assert (refused.value.details or {})["causes"] == [{"reason": reason}]
+    with pytest.raises(Forbidden, match='node "w" not found'):
+        await PodResizeValidator(Store()).validate(operation)
+    await plugin.validate(updates(PODS, old, old, subresource="resize"))

@@ -294,6 +294,7 @@ def test_the_plugins_that_are_on_by_default_in_upstreams_order() -> None:
         "DefaultIngressClass",
         "PodTopologyLabels",
         "NodeDeclaredFeatureValidator",
+        "PodResizeValidator",
         "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
         "ValidatingAdmissionPolicy",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from auth_store import HARDENED
+import pytest
+from auth_store import HARDENED, Store, named, updates
 
+from controlplane.apiserver.admission.podsecurity import plugin
 from controlplane.apiserver.admission.podsecurity.levels import BASELINE, RESTRICTED, Standard
 from controlplane.apiserver.admission.podsecurity.plugin import findings
+from machinery.api.catalogue import NAMESPACES, PODS
 
 
 def test_versions_pin_the_checks() -> None:
@@ -28,3 +31,22 @@ def test_root_in_a_user_namespace_is_nobody_on_the_node() -> None:
     assert [reason for reason, _ in findings(Standard(RESTRICTED), {}, spec)] == ["procMount"]
     old = [reason for reason, _ in findings(Standard(RESTRICTED, 34), {}, spec)]
     assert old == ["procMount", "runAsNonRoot != true", "runAsUser=0"]
+
+
+async def test_a_stricter_namespace_looks_at_one_pod_of_each_controller_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_MOST_PODS", 2)
+    store = Store()
+    for name, owner, spec in (("a", "u", {}), ("b", "u", {}), ("c", "", {"hostPID": True}), ("d", "", {})):
+        made = named(name, "x", spec=spec | {"runtimeClassName": "exempt" if name == "d" else "other"})
+        if owner:
+            made["metadata"]["ownerReferences"] = [{"uid": owner, "controller": True}]
+        store.put(PODS, made)
+    old = named("x")
+    new = named("x", metadata={"labels": {"pod-security.kubernetes.io/enforce": "baseline"}})
+    operation = updates(NAMESPACES, new, old)
+    await plugin.PodSecurity(store, plugin.Settings(exempt_runtime_classes=("exempt",))).validate(operation)
+    assert operation.warnings == [
+        "new PodSecurity enforce level only checked against the first 2 of 3 existing pods",
+        'existing pods in namespace "x" violate the new PodSecurity enforce level "baseline:latest"',
+        "c: host namespaces",
+    ]

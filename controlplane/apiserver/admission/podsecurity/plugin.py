@@ -6,7 +6,7 @@ k8s.io/kubernetes/plugin/pkg/admission/security/podsecurity.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ from machinery.api.catalogue import (
     STATEFULSETS,
 )
 from machinery.api.fielderror import FieldError, invalid_object, show
-from machinery.api.meta import Object, annotations_of, labels_of, name_of
+from machinery.api.meta import Object, annotations_of, controller_of, labels_of, name_of
 from machinery.errors import InternalError
 
 _CONTROLLERS = {
@@ -175,13 +175,15 @@ class PodSecurity(BasePlugin):
 
     def _existing_pods(self, namespace: str, standard: Standard) -> list[str]:
         """What to warn about when a namespace becomes stricter than the pods that are in it."""
-        pods = list(self._reader.list(PODS, namespace))
+        exempt = self._settings.exempt_runtime_classes
+        pods = _one_of_each_first(
+            pod
+            for pod in self._reader.list(PODS, namespace)
+            if (pod.get("spec") or {}).get("runtimeClassName") not in exempt
+        )
         names: dict[str, list[str]] = {}
         for pod in pods[:_MOST_PODS]:
-            spec = pod.get("spec") or {}
-            if spec.get("runtimeClassName") in self._settings.exempt_runtime_classes:
-                continue
-            found = findings(standard, pod["metadata"], spec)
+            found = findings(standard, pod["metadata"], pod.get("spec") or {})
             if found:
                 names.setdefault(", ".join(reason for reason, _ in found), []).append(name_of(pod))
         warnings = []
@@ -192,6 +194,17 @@ class PodSecurity(BasePlugin):
             told = f"violate the new PodSecurity enforce level {show(str(standard))}"
             warnings.append(f"existing pods in namespace {show(namespace)} {told}")
         return warnings + sorted(f"{_first_and_others(pods)}: {reasons}" for reasons, pods in names.items())
+
+
+def _one_of_each_first(pods: Iterable[Object]) -> list[Object]:
+    """Pods of one controller are alike: the first of each, then the others."""
+    first, others, seen = list[Object](), list[Object](), set[str]()
+    for pod in pods:
+        owner = (controller_of(pod) or {}).get("uid")
+        (others if owner in seen else first).append(pod)
+        if owner is not None:
+            seen.add(owner)
+    return first + others
 
 
 def _first_and_others(names: list[str]) -> str:

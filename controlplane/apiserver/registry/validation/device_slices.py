@@ -9,12 +9,13 @@ import re
 from typing import Any, Final
 
 from controlplane.apiserver.registry.objects import flag, items, number, sub, text
-from controlplane.apiserver.registry.validation.devices import pool_name, qualified, several
+from controlplane.apiserver.registry.validation.device_parts import binding, request_policy, several, shortened
+from controlplane.apiserver.registry.validation.devices import pool_name, qualified
 from controlplane.apiserver.registry.validation.parts import check_names, dictionary, must_equal, unsupported
 from controlplane.apiserver.registry.validation.scheduling import node_selector
 from controlplane.apiserver.registry.validation.sources import csi_driver_name
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long
+from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long, too_many
 from machinery.api.meta import Object
 
 _MOST_DEVICES: Final = 128
@@ -22,6 +23,9 @@ _MOST_ELABORATE_DEVICES: Final = 64
 _MOST_COUNTER_SETS: Final = 8
 _MOST_ATTRIBUTES: Final = 32
 _MOST_TAINTS: Final = 16
+_MOST_CONSUMED: Final = 2
+_MOST_COUNTERS: Final = 32
+_LONGEST_KEY: Final = 63 + 1 + 32
 _LONGEST_VALUE: Final = 64
 _KINDS: Final = ("bool", "int", "string", "version", "bools", "ints", "strings", "versions")
 _SELECTED: Final = ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
@@ -58,12 +62,15 @@ def _spec(spec: Object, old: Object | None) -> list[FieldError]:
     if spec.get("sharedCounters") is not None and spec.get("devices") is not None:
         errors.append(invalid("spec", "", "only one of `sharedCounters` or `devices` is allowed"))
     devices = items(spec, "devices")
+    before = {text(device, "name"): device for device in reversed(items(old, "devices"))}
     elaborate = any(items(d, "taints") or items(d, "consumesCounters") or _has_lists(d) for d in devices)
     errors += several(
         "spec.devices",
         devices,
         _MOST_ELABORATE_DEVICES if elaborate else _MOST_DEVICES,
-        lambda at, device: _device(at, device, selected=flag(spec, "perDeviceNodeSelection")),
+        lambda at, device: _device(
+            at, device, before.get(text(device, "name")), selected=flag(spec, "perDeviceNodeSelection")
+        ),
         lambda device: text(device, "name"),
     )
     return errors + several(
@@ -114,7 +121,7 @@ def _has_lists(device: Object) -> bool:
     return any(isinstance(value, list) for found in sub(device, "attributes").values() for value in found.values())
 
 
-def _device(at: str, device: Object, *, selected: bool) -> list[FieldError]:
+def _device(at: str, device: Object, old: Object | None, *, selected: bool) -> list[FieldError]:
     name = text(device, "name")
     errors = check_names(f"{at}.name", name, names.dns1123_label) if name else [required(f"{at}.name")]
     attributes, capacity = sub(device, "attributes"), sub(device, "capacity")
@@ -123,22 +130,26 @@ def _device(at: str, device: Object, *, selected: bool) -> list[FieldError]:
         told = f"the total number of attributes and capacities must not exceed {_MOST_ATTRIBUTES}"
         errors.append(invalid(at, count, told))
     for key, found in sorted(attributes.items()):
-        where = f"{at}.attributes[{key}]"
+        where = f"{at}.attributes[{shortened(key, _LONGEST_KEY)}]"
         errors += qualified(where, key) + _attribute(where, found)
     for key, found in sorted(capacity.items()):
-        where = f"{at}.capacity[{key}]"
+        where = f"{at}.capacity[{shortened(key, _LONGEST_KEY)}]"
         errors += qualified(where, key)
-        if found.get("requestPolicy") is not None and not flag(device, "allowMultipleAllocations"):
-            errors.append(forbidden(f"{where}.requestPolicy", "allowMultipleAllocations must be true"))
-    errors += several(f"{at}.taints", items(device, "taints"), _MOST_TAINTS, _taint)
+        if found.get("requestPolicy") is not None:
+            if flag(device, "allowMultipleAllocations"):
+                errors += request_policy(f"{where}.requestPolicy", found)
+            else:
+                errors.append(forbidden(f"{where}.requestPolicy", "allowMultipleAllocations must be true"))
+    if old is None or items(old, "taints") != items(device, "taints"):
+        errors += several(f"{at}.taints", items(device, "taints"), _MOST_TAINTS, _taint)
     errors += several(
         f"{at}.consumesCounters",
         items(device, "consumesCounters"),
-        -1,
+        _MOST_CONSUMED,
         lambda where, consumed: _counters(where, consumed, "counterSet"),
         lambda consumed: text(consumed, "counterSet"),
     )
-    return errors + _device_nodes(at, device, selected=selected)
+    return errors + _device_nodes(at, device, selected=selected) + binding(at, device)
 
 
 def _device_nodes(at: str, device: Object, *, selected: bool) -> list[FieldError]:
@@ -209,6 +220,8 @@ def _counters(at: str, holder: Object, key: str) -> list[FieldError]:
     errors = check_names(f"{at}.{key}", name, names.dns1123_label) if name else [required(f"{at}.{key}")]
     if not counters:
         errors.append(required(f"{at}.counters"))
+    if len(counters) > _MOST_COUNTERS:
+        return [*errors, too_many(f"{at}.counters", len(counters), _MOST_COUNTERS)]
     for counter in sorted(counters):
-        errors += check_names(f"{at}.counters", counter, names.dns1123_label)
+        errors += check_names(f"{at}.counters[{shortened(counter, 63)}]", counter, names.dns1123_label)
     return errors

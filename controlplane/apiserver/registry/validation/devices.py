@@ -5,64 +5,43 @@ Source: pkg/apis/resource/validation/validation.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
-from controlplane.apiserver.admission.expressions import Expressions
 from controlplane.apiserver.registry.objects import items, number, strings, sub, text, values
+from controlplane.apiserver.registry.validation import device_parts as parts
 from controlplane.apiserver.registry.validation import internal_forms
 from controlplane.apiserver.registry.validation.conditions import conditions
-from controlplane.apiserver.registry.validation.expressions import wrong_expression
+from controlplane.apiserver.registry.validation.device_parts import several
+from controlplane.apiserver.registry.validation.expressions import wrong_selector
 from controlplane.apiserver.registry.validation.parts import (
     IMMUTABLE,
     check_names,
     dictionary,
     label_map,
     must_equal,
-    repeated,
     unsupported,
 )
 from controlplane.apiserver.registry.validation.resources import is_extended
 from controlplane.apiserver.registry.validation.scheduling import node_selector
 from controlplane.apiserver.registry.validation.sources import csi_driver_name
-from machinery.api import names
+from machinery.api import names, rawtext
 from machinery.api.fielderror import FieldError, forbidden, invalid, required, too_long, too_many
 from machinery.api.meta import Object
 
 _MOST: Final = 32  # requests, constraints, configurations, selectors
 _MOST_ALTERNATIVES: Final = 8
 _MOST_CONSUMERS: Final = 256
-_DEVICE = Expressions(names=frozenset(("device",)))
 _LONGEST_EXPRESSION: Final = 10 * 1024
 _LONGEST_PARAMETERS: Final = 10 * 1024
 _LONGEST_ID: Final = 32
 _LONGEST_POOL: Final = 253
+_MOST_CONDITIONS: Final = 8
 _MODES: Final = ("All", "ExactCount")
 _OMITTED: Final = "<value omitted>"
 _REFERENCE: Final = (
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 )
-
-Rule = Callable[[str, Any], list[FieldError]]
-_DEVICE = Expressions(names=frozenset(("device",)))
-
-
-def several(
-    at: str, found: list[Any], most: int, rule: Rule, key: Callable[[Any], Hashable] | None = None
-) -> list[FieldError]:
-    """A list of at most so many items, all valid, no key twice."""
-    if most >= 0 and len(found) > most:
-        return [too_many(at, len(found), most)]
-    errors = [error for index, item in enumerate(found) for error in rule(f"{at}[{index}]", item)]
-    seen: set[Hashable] = set()
-    for index, item in enumerate(found) if key is not None else ():
-        name = key(item) if key is not None else None
-        if name in seen:
-            errors.append(repeated(f"{at}[{index}]", name))
-        seen.add(name)
-    return errors
 
 
 def _named(at: str, name: str) -> list[FieldError]:
@@ -162,13 +141,12 @@ def _device_request(at: str, request: Object) -> list[FieldError]:
 def _toleration(at: str, toleration: Object) -> list[FieldError]:
     key, operator, effect = (text(toleration, name) for name in ("key", "operator", "effect"))
     errors = check_names(f"{at}.key", key, names.qualified_name) if key else []
-    if not key and operator != "Exists":
-        told = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
-        errors.append(invalid(f"{at}.operator", operator, told))
     if operator == "Exists" and text(toleration, "value"):
         errors.append(invalid(f"{at}.value", text(toleration, "value"), "must be empty for operator `Exists`"))
     elif operator == "Equal":
         errors += check_names(f"{at}.value", text(toleration, "value"), names.label_value)
+    elif not operator:
+        errors.append(required(f"{at}.operator"))
     elif operator not in ("Equal", "Exists"):
         errors.append(unsupported(f"{at}.operator", operator, ("Equal", "Exists")))
     if effect and effect not in ("NoExecute", "NoSchedule", "None"):
@@ -182,7 +160,7 @@ def _selector(at: str, selector: Object) -> list[FieldError]:
     where, expression = f"{at}.cel.expression", text(selector, "cel", "expression")
     if len(expression.encode()) > _LONGEST_EXPRESSION:
         return [too_long(where, _LONGEST_EXPRESSION)]
-    return wrong_expression(where, expression, _DEVICE, "bool", "dyn")
+    return wrong_selector(where, expression)
 
 
 def _constraint(at: str, constraint: Object, known: frozenset[str]) -> list[FieldError]:
@@ -248,9 +226,9 @@ def raw_object(at: str, value: Any) -> list[FieldError]:
     """An object that only a driver understands."""
     if value is None:
         return [required(at)]
-    if len(orjson.dumps(value)) > _LONGEST_PARAMETERS:
+    if len(rawtext.dumps(value)) > _LONGEST_PARAMETERS:
         return [too_long(at, _LONGEST_PARAMETERS)]
-    return [] if isinstance(value, dict) else [invalid(at, _OMITTED, "must be a JSON object")]
+    return [] if isinstance(value, dict) else [invalid(at, _OMITTED, "must be a valid JSON object")]
 
 
 def device_class(obj: Object) -> list[FieldError]:
@@ -314,13 +292,17 @@ def _consumer(at: str, user: Object) -> list[FieldError]:
 
 def _reported(at: str, device: Object, *, known: bool) -> list[FieldError]:
     errors = csi_driver_name(f"{at}.driver", text(device, "driver")) + pool_name(f"{at}.pool", text(device, "pool"))
-    errors += _named(f"{at}.device", text(device, "device"))
+    errors += _named(f"{at}.device", text(device, "device")) + parts.share_id(f"{at}.shareID", device.get("shareID"))
     if not known:
         told = "must be an allocated device in the claim"
         errors.append(invalid(at, internal_forms.device_id(device), told))
-    errors += conditions(f"{at}.conditions", items(device, "conditions"))
-    data = device.get("data")
-    return errors if data is None else errors + raw_object(f"{at}.data", data)
+    found = items(device, "conditions")
+    if len(found) > _MOST_CONDITIONS:
+        errors.append(too_many(f"{at}.conditions", len(found), _MOST_CONDITIONS))
+    errors += conditions(f"{at}.conditions", found)
+    if (data := device.get("data")) is not None:
+        errors += raw_object(f"{at}.data", data)
+    return errors + parts.network_data(f"{at}.networkData", dictionary(device, "networkData"))
 
 
 def pool_name(at: str, name: str) -> list[FieldError]:
@@ -336,7 +318,8 @@ def _allocation(at: str, allocation: Object, known: frozenset[str]) -> list[Fiel
         errors = reference(f"{where}.request", text(found, "request"), known)
         errors += csi_driver_name(f"{where}.driver", text(found, "driver"))
         errors += pool_name(f"{where}.pool", text(found, "pool"))
-        return errors + _named(f"{where}.device", text(found, "device"))
+        errors += _named(f"{where}.device", text(found, "device")) + parts.binding(where, found)
+        return errors + parts.share_id(f"{where}.shareID", found.get("shareID"))
 
     def config(where: str, found: Object) -> list[FieldError]:
         source = text(found, "source")

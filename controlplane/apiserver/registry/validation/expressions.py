@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from controlplane.apiserver.admission.expressions import Expressions
+from controlplane.apiserver.admission.expressions import Expressions, compile_in
 from machinery.api.fielderror import FieldError, invalid
+from machinery.cel import devices
 from machinery.cel.errors import CompileError
 from machinery.cel.lexer import RESERVED
 from machinery.cel.types import Type
@@ -41,14 +42,25 @@ def wrong_expression(
     if not yields or str(found) in yields:
         return []
     told = (
-        f"{yields[0]} but got {_declared(found)}"
+        f"{yields[0]} but got {declared(found)}"
         if len(yields) == 1
         else f"one of [{' '.join(_DECLARED.get(kind, kind) for kind in yields)}]"
     )
     return [invalid(field, shown, f"must evaluate to {told}")]
 
 
-def _declared(kind: Type) -> str:
+def declared(kind: Type) -> str:
+    """A type by its declared name."""
     if not kind.params:
         return _DECLARED.get(str(kind), str(kind))
-    return f"{kind.name or kind.sort}({', '.join(map(_declared, kind.params))})"
+    return f"{kind.name or kind.sort}({', '.join(map(declared, kind.params))})"
+
+
+def wrong_selector(field: str, text: str) -> list[FieldError]:
+    """What is wrong with an expression that chooses devices."""
+    try:
+        found = compile_in(text, devices.SCOPE).result
+    except CompileError as exc:
+        return [invalid(field, text, str(exc))]
+    told = f"must evaluate to bool or the unknown type, not {declared(found)}"
+    return [] if devices.chooses(found) else [invalid(field, text, told)]

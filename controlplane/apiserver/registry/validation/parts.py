@@ -221,6 +221,20 @@ def check_network(field: str, value: str) -> list[FieldError]:
     return []
 
 
+def check_interface(field: str, value: str) -> list[FieldError]:
+    """The address of an interface with the length of its network's prefix, in canonical form."""
+    address, _, prefix = value.partition("/")
+    found = parse_address(address)
+    if found is None or parse_network(value) is None:
+        told = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"
+        return [invalid(field, value, told)]
+    size = int(prefix)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found, size = found.ipv4_mapped, size - 96 if size > 32 else size
+    canonical = f"{found}/{size}"
+    return [] if value == canonical else [invalid(field, value, f"must be in canonical form ({show(canonical)})")]
+
+
 def address_warnings(field: str, value: str) -> list[str]:
     """What may be taken, but is better written in another way."""
     address = parse_address(value)

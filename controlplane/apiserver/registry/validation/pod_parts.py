@@ -129,7 +129,7 @@ def _with_old_amounts(now: Object, then: Object) -> Object:
         earlier = sub(then, "resources", kind)
         amounts = {k: v for k, v in sub(now, "resources", kind).items() if k not in _RESIZED}
         amounts |= {k: earlier[k] for k in _RESIZED if k in earlier}
-        if earlier and amounts:
+        if amounts:
             munged.setdefault("resources", {})[kind] = amounts
         else:
             munged.get("resources", {}).pop(kind, None)
