@@ -6,6 +6,7 @@ import copy
 from typing import Any, cast
 
 import pytest
+from pod_rules import pod, told, wrong
 
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.registry import privileged, strategy_for
@@ -15,7 +16,6 @@ from controlplane.apiserver.registry.validation import (
     configuration,
     endpoints,
     persistent_sources,
-    pods,
     services,
     sources,
     storage,
@@ -23,26 +23,7 @@ from controlplane.apiserver.registry.validation import (
 from controlplane.apiserver.registry.validation.parts import check_address, check_network
 from controlplane.apiserver.request import User
 from machinery.api.catalogue import DEPLOYMENTS, LIMITRANGES, PERSISTENTVOLUMECLAIMS, PODS, SERVICES, STATEFULSETS
-from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
-
-
-def told(errors: list[FieldError]) -> list[str]:
-    return [str(error) for error in errors]
-
-
-def pod(**spec: Any) -> Object:
-    made: Object = {
-        "metadata": {"name": "p", "namespace": "n"},
-        "spec": {"containers": [{"name": "c", "image": "i"}], **copy.deepcopy(spec)},
-    }
-    strategy_for(PODS).default(made)
-    return made
-
-
-def wrong(made: Object) -> list[str]:
-    return told(pods.validate(made))
-
 
 STRICT = "must not have leading 0s"
 

@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 import pytest
+from pod_rules import pod, told, wrong
 
 from controlplane.apiserver.handlers.parts import RULES
-from controlplane.apiserver.registry import strategy_for
 from controlplane.apiserver.registry.validation import (
     operating_system,
     pod_status,
@@ -19,25 +19,7 @@ from controlplane.apiserver.registry.validation import (
 )
 from controlplane.apiserver.registry.validation import podspec as podspecs
 from machinery.api.catalogue import PODS
-from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
-
-
-def told(errors: list[FieldError]) -> list[str]:
-    return [str(error) for error in errors]
-
-
-def pod(**spec: Any) -> Object:
-    made: Object = {
-        "metadata": {"name": "p", "namespace": "n"},
-        "spec": {"containers": [{"name": "c", "image": "i"}], **copy.deepcopy(spec)},
-    }
-    strategy_for(PODS).default(made)
-    return made
-
-
-def wrong(made: Object) -> list[str]:
-    return told(pods.validate(made))
 
 
 def test_an_image_volume_of_a_template_may_lack_its_image() -> None:
