@@ -22,6 +22,8 @@ from lab.vms.place import Place
 Done = subprocess.CompletedProcess[str]
 
 EVERY_SECONDS = 0.2
+PATIENCE_WITH_MACHINES = 3
+"""How much longer virtual machines may take: each has one processor, which may be emulated."""
 SHARED = "PYTEST_XDIST_WORKER" in os.environ
 """Several processes run tests on one lab at the same time."""
 
@@ -95,8 +97,10 @@ def eventually() -> Eventually:
 
     A command that fails is one more thing that is not so yet: while a leader is elected, servers say so.
     """
+    patience = PATIENCE_WITH_MACHINES if Place(Layout.from_environment()).exists() else 1
 
     def wait(ask: Callable[[], Any], seconds: float, what: str) -> Any:
+        seconds *= patience
         deadline = time.monotonic() + seconds
         while not (found := asked(ask)) or isinstance(found, CommandFailed):
             assert time.monotonic() < deadline, f"not within {seconds} s: {what} (last seen: {found!r})"
