@@ -59,9 +59,7 @@ _HARMLESS = (
     "leader-migration-config",
     "min-resync-period",
     "node-sync-period",
-    "requestheader-uid-headers",
     "tls-curve-preferences",
-    "tls-sni-cert-key",
 )
 
 

@@ -136,10 +136,8 @@ _HARMLESS = (
     "pv-recycler-pod-template-filepath-hostpath",
     "pv-recycler-pod-template-filepath-nfs",
     "pv-recycler-timeout-increment-hostpath",
-    "requestheader-uid-headers",
     "route-reconciliation-period",
     "tls-curve-preferences",
-    "tls-sni-cert-key",
 )
 
 
