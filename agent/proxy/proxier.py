@@ -169,8 +169,7 @@ class Proxier:
             if disturbed:
                 state.stale = True
                 self._wake.set()
-        if self._on_health_checks is not None:
-            await self._on_health_checks(self._all_health_checks())
+        await self._serve_health_checks()
 
     async def _round(self) -> None:
         self._wake.clear()
@@ -195,8 +194,7 @@ class Proxier:
             self._recorder.warning(self._node_reference, "SyncProxyRulesFailed", str(errors[0]))
             raise errors[0]
         self._started.set()
-        if self._on_health_checks is not None:
-            await self._on_health_checks(self._all_health_checks())
+        await self._serve_health_checks()
         if not self._dirty:
             self._health.updated()
         _observe_programming(triggers, self._clock.now())
@@ -226,8 +224,11 @@ class Proxier:
             rules |= changed
         return _Changes(rules, flows)
 
-    def _all_health_checks(self) -> dict[str, HealthCheck]:
-        return {key: check for state in self._families for key, check in state.health_checks.items()}
+    async def _serve_health_checks(self) -> None:
+        if self._on_health_checks is not None:
+            await self._on_health_checks(
+                {k: check for state in self._families for k, check in state.health_checks.items()}
+            )
 
 
 def _observe_programming(triggers: Iterable[tuple[str, str]], now: datetime) -> None:

@@ -13,23 +13,20 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from machinery.api.meta import Object, namespace_of
+from machinery.metrics import exponential_buckets
 
 Listing = Callable[[], Iterable[Object]]
 
-
-def _steps(start: float, factor: float, count: int) -> tuple[float, ...]:
-    return tuple(round(start * factor**i, 9) for i in range(count))
-
-
-_SECONDS = _steps(0.001, 2, 15)
-_COUNTS = _steps(2, 2, 15)
+_SECONDS = exponential_buckets(0.001, 2, 15)
+_EVICTION_SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240)
+_COUNTS = exponential_buckets(2, 2, 15)
 
 # -- Jobs and CronJobs -------------------------------------------------------------------------------------------------
 
 CRONJOB_SKEW = Histogram(
     "cronjob_controller_job_creation_skew_duration_seconds",
     "Time between when a cronjob is scheduled to be run, and when the corresponding job is created",
-    buckets=_steps(1, 2, 10),
+    buckets=exponential_buckets(1, 2, 10),
 )
 _JOB_SYNC = ["completion_mode", "result", "action"]
 JOB_SYNC_SECONDS = Histogram(
@@ -57,7 +54,7 @@ JOBS_ELSEWHERE = Counter(
 JOB_DELETION_SECONDS = Histogram(
     "ttl_after_finished_controller_job_deletion_duration_seconds",
     "The time it took to delete the job since it became eligible for deletion",
-    buckets=_steps(0.1, 2, 14),
+    buckets=exponential_buckets(0.1, 2, 14),
 )
 
 # -- nodes and their pods ----------------------------------------------------------------------------------------------
@@ -75,21 +72,21 @@ ZONE_UNHEALTHY = Gauge(
 NODES_SECONDS = Histogram(
     "node_collector_update_all_nodes_health_duration_seconds",
     "Duration in seconds for NodeController to update the health of all nodes.",
-    buckets=_steps(0.01, 4, 8),
+    buckets=exponential_buckets(0.01, 4, 8),
 )
 _TAINTS = "taint_eviction_controller"
 TAINT_DELETIONS = Counter(f"{_TAINTS}_pod_deletions_total", "Total number of Pods deleted by the controller.")
 TAINT_DELETION_SECONDS = Histogram(
     f"{_TAINTS}_pod_deletion_duration_seconds",
     "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion.",
-    buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240),
+    buckets=_EVICTION_SECONDS,
 )
 _DEVICES = "device_taint_eviction_controller"
 DEVICE_DELETIONS = Counter(f"{_DEVICES}_pod_deletions_total", "Total number of Pods deleted by the controller.")
 DEVICE_DELETION_SECONDS = Histogram(
     f"{_DEVICES}_pod_deletion_duration_seconds",
     "Latency, in seconds, between the time when a device taint effect has been activated and its Pod's deletion.",
-    buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240),
+    buckets=_EVICTION_SECONDS,
 )
 _COLLECTED = ["namespace", "reason"]
 PODS_COLLECTED = Counter(

@@ -6,10 +6,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-
-def _doubling(start: float, count: int) -> tuple[float, ...]:
-    return tuple(round(start * 2**i, 9) for i in range(count))
-
+from machinery.metrics import exponential_buckets
 
 ATTEMPTS = Counter(
     "scheduler_schedule_attempts_total",
@@ -21,35 +18,37 @@ ATTEMPT_SECONDS = Histogram(
     "scheduler_scheduling_attempt_duration_seconds",
     "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
     ["result", "profile"],
-    buckets=_doubling(0.001, 15),
+    buckets=exponential_buckets(0.001, 2, 15),
 )
 ALGORITHM_SECONDS = Histogram(
     "scheduler_scheduling_algorithm_duration_seconds",
     "Scheduling algorithm latency in seconds",
-    buckets=_doubling(0.001, 15),
+    buckets=exponential_buckets(0.001, 2, 15),
 )
 EXTENSION_POINT_SECONDS = Histogram(
     "scheduler_framework_extension_point_duration_seconds",
     "Latency for running all plugins of a specific extension point.",
     ["extension_point", "status", "profile"],
-    buckets=_doubling(0.0001, 12),
+    buckets=exponential_buckets(0.0001, 2, 12),
 )
 SLI_SECONDS = Histogram(
     "scheduler_pod_scheduling_sli_duration_seconds",
     "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve "
     "multiple scheduling attempts.",
     ["attempts"],
-    buckets=_doubling(0.01, 20),
+    buckets=exponential_buckets(0.01, 2, 20),
 )
 POD_ATTEMPTS = Histogram(
     "scheduler_pod_scheduling_attempts",
     "Number of attempts to successfully schedule a pod.",
-    buckets=_doubling(1, 5),
+    buckets=exponential_buckets(1, 2, 5),
 )
 PREEMPTION_ATTEMPTS = Counter(
     "scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now"
 )
-VICTIMS = Histogram("scheduler_preemption_victims", "Number of selected preemption victims", buckets=_doubling(1, 7))
+VICTIMS = Histogram(
+    "scheduler_preemption_victims", "Number of selected preemption victims", buckets=exponential_buckets(1, 2, 7)
+)
 INCOMING = Counter(
     "scheduler_queue_incoming_pods_total",
     "Number of pods added to scheduling queues by event and queue type.",

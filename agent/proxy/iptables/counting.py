@@ -9,21 +9,19 @@ from agent.proxy.iptables.rendering import Rendered
 from agent.proxy.iptables.skeleton import ChainName
 
 
-def rules_of(rendered: Rendered) -> Counter[str]:
-    """Table -> the rules that one service port contributes."""
-    found = Counter[str]()
-    for chain, rules in rendered.chains.items():
-        found[chain.table] += len(rules)
-    for shard, entries in rendered.entries.items():
-        found[shard.parent.table] += len(entries)
-    return found
-
-
 def rules_in(chains: Iterable[tuple[ChainName, tuple[str, ...]]]) -> Counter[str]:
     """Table -> the rules of these chains."""
     found = Counter[str]()
     for chain, rules in chains:
         found[chain.table] += len(rules)
+    return found
+
+
+def rules_of(rendered: Rendered) -> Counter[str]:
+    """Table -> the rules that one service port contributes."""
+    found = rules_in(rendered.chains.items())
+    for shard, entries in rendered.entries.items():
+        found[shard.parent.table] += len(entries)
     return found
 
 

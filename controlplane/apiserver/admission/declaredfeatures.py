@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from controlplane.apiserver.admission.boundpods import node_named, node_of_change
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.plugin import UPDATE, BasePlugin, refuse, subject
 from controlplane.apiserver.reader import Reader
 from machinery.api import quantity
-from machinery.api.catalogue import NODES, PODS
+from machinery.api.catalogue import PODS
 from machinery.api.fielderror import show
 from machinery.api.meta import Object
 
@@ -36,17 +37,11 @@ class NodeDeclaredFeatureValidator(BasePlugin):
 
     async def validate(self, operation: Operation) -> None:
         """Raises Forbidden."""
-        pod, old = subject(operation), operation.old or {}
-        spec = pod.get("spec") or {}
-        name = spec.get("nodeName")
-        if not name or pod["metadata"].get("generation") == (old.get("metadata") or {}).get("generation"):
-            return
-        needed = list(_needed(old, spec))
+        name = node_of_change(operation)
+        needed = list(_needed(operation.old or {}, subject(operation)["spec"])) if name else []
         if not needed:
             return
-        node = self._reader.get(NODES, "", name)
-        if node is None:
-            raise refuse(operation, f"node {show(name)} not found")
+        node = node_named(self._reader, operation, name)
         declared = (node.get("status") or {}).get("declaredFeatures") or ()
         lacking = [feature for feature in needed if feature not in declared]
         if lacking:

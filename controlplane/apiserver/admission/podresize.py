@@ -5,11 +5,12 @@ Source: k8s.io/kubernetes/plugin/pkg/admission/podresize.
 
 from __future__ import annotations
 
+from controlplane.apiserver.admission.boundpods import node_named, node_of_change
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.plugin import UPDATE, BasePlugin, refuse, subject
 from controlplane.apiserver.reader import Reader
 from machinery.api import podresources, quantity
-from machinery.api.catalogue import NODES, PODS
+from machinery.api.catalogue import PODS
 from machinery.api.fielderror import show
 from machinery.api.meta import Object, labels_of
 from machinery.errors import Forbidden
@@ -31,18 +32,15 @@ class PodResizeValidator(BasePlugin):
 
     async def validate(self, operation: Operation) -> None:
         """Raises Forbidden."""
-        pod, old = subject(operation), operation.old or {}
-        name = (pod.get("spec") or {}).get("nodeName")
-        if not name or pod["metadata"].get("generation") == (old.get("metadata") or {}).get("generation"):
+        name = node_of_change(operation)
+        if not name:
             return
-        node = self._reader.get(NODES, "", name)
-        if node is None:
-            raise refuse(operation, f"node {show(name)} not found")
+        node = node_named(self._reader, operation, name)
         system = labels_of(node).get(_SYSTEM, "linux")
         if system != "linux":
             told = f"pod resize is only supported on linux nodes, node {show(name)} is {show(system)}"
             raise _refusal(operation, told, "UnsupportedPlatform")
-        lacking = "; ".join(_lacking(pod, (node.get("status") or {}).get("allocatable") or {}))
+        lacking = "; ".join(_lacking(subject(operation), (node.get("status") or {}).get("allocatable") or {}))
         if lacking:
             raise _refusal(operation, f"node didn't have enough allocatable resources: {lacking}", "NodeCapacity")
 
