@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from controlplane.scheduler.dynamic import allocator
+from controlplane.scheduler.dynamic.allocator import Search, SearchGivenUp
 from controlplane.scheduler.dynamic.inventory import InUse, Inventory
+from controlplane.scheduler.dynamic.requests import AllocationFailed, need
+from controlplane.scheduler.dynamic.results import allocation
 
 Object = dict[str, Any]
 DRIVER = "gpu.example.com"
@@ -56,9 +58,9 @@ def chosen(slices: list[Object], *claims: Object, held: tuple[str, ...] = ()) ->
     inventory = Inventory.of(slices)
     results = [{"driver": DRIVER, "pool": "p", "device": name} for name in held]
     in_use = InUse.of(inventory, [{"devices": {"results": results}}])
-    needs = [allocator.need(each, CLASSES) for each in claims]
-    found = allocator.Search(inventory.devices, in_use).run(needs)
-    return None if found is None else [[(r.name, d.id[2]) for r, d in each] for each in found]
+    needs = [need(each, CLASSES) for each in claims]
+    found = Search(inventory.devices, in_use, inventory.troubles).run(needs)
+    return None if found is None else [[(pick.request.name, pick.device.id[2]) for pick in each] for each in found]
 
 
 def choosing(expression: str) -> Object:
@@ -148,12 +150,12 @@ def test_only_whole_pools_of_the_newest_generation_count() -> None:
 def test_all_devices_are_not_told_from_a_pool_that_is_being_updated() -> None:
     half = pool_slice(device("h1"), pool="half", count=2)
     inventory = Inventory.of([THREE, half])
-    assert [each.pool for each in inventory.updating] == ["half"]
+    assert [(each.pool, each.invalid) for each in inventory.troubles] == [("half", False)]
     in_use = InUse.of(inventory, [])
-    search = allocator.Search(inventory.devices, in_use, inventory.updating)
-    assert search.run([allocator.need(claim(exactly()), CLASSES)]) is not None
-    with pytest.raises(allocator.AllocationFailed) as raised:
-        search.run([allocator.need(claim(exactly(allocationMode="All")), CLASSES)])
+    search = Search(inventory.devices, in_use, inventory.troubles)
+    assert search.run([need(claim(exactly()), CLASSES)]) is not None
+    with pytest.raises(AllocationFailed) as raised:
+        search.run([need(claim(exactly(allocationMode="All")), CLASSES)])
     why = f"asks for all devices, but resource pool {DRIVER}/half is currently being updated"
     assert str(raised.value) == f"claim d/c, request r: {why}"
 
@@ -166,9 +168,9 @@ def test_an_administrator_has_no_device_twice_in_a_claim() -> None:
 def test_the_result_carries_configuration_and_where_it_can_be_used() -> None:
     wanted = claim(exactly(), config=[{"requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"b": 2}}}])
     inventory = Inventory.of([THREE])
-    found = allocator.Search(inventory.devices, InUse.of(inventory, ())).run([allocator.need(wanted, CLASSES)])
+    found = Search(inventory.devices, InUse.of(inventory, ())).run([need(wanted, CLASSES)])
     assert found is not None
-    result = allocator.allocation(wanted, found[0], CLASSES, "a")
+    result = allocation(wanted, found[0], CLASSES, "a")
     assert result["devices"]["config"] == [
         {"source": "FromClass", "requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"a": 1}}},
         {"source": "FromClaim", "requests": ["r"], "opaque": {"driver": DRIVER, "parameters": {"b": 2}}},
@@ -180,5 +182,5 @@ def test_the_result_carries_configuration_and_where_it_can_be_used() -> None:
 def test_a_search_without_end_is_given_up() -> None:
     many = pool_slice(*(device(f"g{i}") for i in range(60)))
     same = [{"matchAttribute": "numa.example.com/node"}]
-    with pytest.raises(allocator.AllocationFailed, match="too many combinations"):
+    with pytest.raises(SearchGivenUp, match="timed out trying to allocate devices"):
         chosen([many], claim(exactly(count=31), constraints=same))
