@@ -150,9 +150,7 @@ class Planner:
 
     def _lacking(self, rows: Rows) -> NDArray[np.bool_]:
         """bool[resources, rows]: extended resources that nodes do not offer without claims."""
-        columns = [rows.table.names.column(name) for name in self.cycle.backed]
-        given = len(rows.table.allocatable)
-        lines = [rows.allocatable(c) == 0 if c < given else np.ones(len(rows), np.bool_) for c in columns]
+        lines = [rows.allocatable(rows.table.names.column(name)) == 0 for name in self.cycle.backed]
         return np.array(lines, np.bool_).reshape(len(lines), len(rows))
 
     def _special(self, missing: Mask) -> Plan:
