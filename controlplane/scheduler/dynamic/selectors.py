@@ -27,6 +27,10 @@ class SelectorInvalid(NavarchError):
         self.compiling = compiling
 
 
+_OPTIONAL: Final = (
+    ". consider using CEL optional chaining (.? followed by orValue()) or guarding the check with has() for optional "
+    "fields"
+)
 _DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
@@ -73,4 +77,5 @@ def matches(expression: str, seen: Mapping[str, Any]) -> bool:
     try:
         return program.evaluate({"device": device}) is True
     except EvaluationError as exc:
-        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc
+        hint = _OPTIONAL if "no such key:" in str(exc) else ""
+        raise SelectorInvalid(f"CEL runtime error: {exc}{hint}") from exc

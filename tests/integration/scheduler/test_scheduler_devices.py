@@ -78,3 +78,23 @@ async def test_a_pod_waits_for_its_claim_without_a_word(client: Client) -> None:
         assert reason((await client.list(PODS)).items, "p") == ""
         await resource_claim(client, "later", count=2)
         await seen(client, PODS, lambda pods: placement(pods)["p"] == "a")
+
+
+async def test_a_device_goes_to_one_claim_only_however_fast_pods_come(client: Client) -> None:
+    await device_class(client)
+    await devices(client, "a", "g1", "g2")
+    await devices(client, "b", "g3")
+    names = [f"p{number}" for number in range(6)]
+    for name in names:
+        await resource_claim(client, name)
+        await client.create(PODS, using(name, name))
+
+    def settled(pods: list[Object]) -> bool:
+        return len(pods) == len(names) and all(p["spec"].get("nodeName") or reason(pods, meta.name_of(p)) for p in pods)
+
+    async with scheduling(client):
+        pods = await seen(client, PODS, settled)
+        assert sum(bool(node) for node in placement(pods).values()) == 3
+        claims = (await client.list(RESOURCECLAIMS)).items
+        given = [each["status"]["allocation"]["devices"]["results"] for each in claims if each.get("status")]
+        assert sorted(each[0]["device"] for each in given) == ["g1", "g2", "g3"]
