@@ -330,7 +330,11 @@ def test_attributes_are_alike_only_with_their_types() -> None:
 
 
 def test_pools_whose_devices_need_nobodys_word_come_first() -> None:
-    conditions: Object = {"bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"], "bindsToNode": True}
+    conditions: Object = {
+        "bindingConditions": ["Attached"],
+        "bindingFailureConditions": ["Broken"],
+        "bindsToNode": True,
+    }
     anywhere: Object = {"nodeName": None, "allNodes": True}
     slow = pool_slice(device("g1", **conditions), pool="a", **anywhere)
     slices = [slow, pool_slice(device("g2"), pool="b", **anywhere)]
