@@ -6,6 +6,7 @@ KEP-5075 (consumable capacity); k8s.io/dynamic-resource-allocation/structured (t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ class Search:
     in_use: InUse
     troubles: Sequence[Trouble] = ()
     seconds: float = 10.0
-    """How long it may take (DynamicResourcesArgs.filterTimeout)."""
+    """How long it may take (DynamicResourcesArgs.filterTimeout); 0: as long as its steps take."""
     _steps: int = field(default=0, init=False)
     _until: float = field(default=0.0, init=False)
     _suits: dict[tuple[int, int], bool] = field(default_factory=dict, init=False)
@@ -60,7 +61,7 @@ class Search:
 
     def run(self, needs: Sequence[Need]) -> list[Chosen] | None:
         """What each claim gets, or None. Raises AllocationFailed, SearchGivenUp."""
-        self._until = time.monotonic() + self.seconds
+        self._until = time.monotonic() + self.seconds if self.seconds else math.inf
         for each in needs:
             least = 0
             for alternatives in each.requests:

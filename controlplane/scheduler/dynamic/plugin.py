@@ -6,25 +6,24 @@ k8s.io/kubernetes/pkg/scheduler/framework/plugins/dynamicresources.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
 
 import numpy as np
 
-from controlplane.scheduler.dynamic import extended, readiness
+from controlplane.scheduler.dynamic import extended
 from controlplane.scheduler.dynamic.claims import allocation_of, reserved_for
 from controlplane.scheduler.dynamic.cycle import Cycle, Devices, Planner, worth
-from controlplane.scheduler.dynamic.readiness import BindingFailed
 from controlplane.scheduler.dynamic.results import allocation
-from controlplane.scheduler.dynamic.writing import ClaimNotBound, ClaimWriter
+from controlplane.scheduler.dynamic.waiting import DeviceWait
+from controlplane.scheduler.dynamic.writing import ClaimWriter
 from controlplane.scheduler.framework import PodUnschedulable, Reject, Remedy, Scope, Scores, normalized
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.plugins.node import matches_terms
 from controlplane.scheduler.pod import Pod
-from controlplane.scheduler.recorder import Action, Recorder
+from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.rows import Rows
-from machinery.api.meta import Object, key_of, name_of, uid_of
+from machinery.api.meta import Object, key_of, uid_of
 from machinery.cache.informer import Informer
 from machinery.client.rest import Client
 from machinery.clock import SystemClock
@@ -34,8 +33,6 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 _MOST_USERS = 256
-_LOOK_SECONDS = 5.0
-_PENDING = Action("Normal", "BindingConditionsPending", "Scheduling")
 
 
 class DynamicResources:
@@ -52,13 +49,11 @@ class DynamicResources:
         self._devices = devices
         self._claims = devices.claims
         self._nodes = nodes
-        self._recorder = recorder
-        self._clock = SystemClock()
-        self._filter_seconds, self._binding_seconds = limits
-        self._writer = ClaimWriter(client, devices.claims, self._clock)
+        self._filter_seconds, binding_seconds = limits
+        clock = SystemClock()
+        self._writer = ClaimWriter(client, devices.claims, clock)
+        self._wait = DeviceWait(devices.claims, recorder, binding_seconds, clock)
         self._cycles: dict[str, Cycle] = {}  # pod → the attempt to place it that is under way
-        self._changed = asyncio.Event()
-        devices.claims.informer.on_change(lambda old, new: self._changed.set())
 
     def sources(self) -> Iterable[tuple[str, Informer]]:
         """(kind, informer) of what pods that were turned away wait for."""
@@ -125,7 +120,7 @@ class DynamicResources:
             allocated = allocation_of(claim)
             if not allocated:
                 continue
-            if self._is_lost(claim):
+            if self._wait.is_lost(claim):
                 elsewhere = rows.exists & ~out
             elif selector := allocated.get("nodeSelector"):
                 elsewhere = ~matches_terms(selector.get("nodeSelectorTerms") or (), rows) & rows.exists & ~out
@@ -135,14 +130,6 @@ class DynamicResources:
                 cycle.unavailable.add(uid_of(claim))
             away |= elsewhere
         yield Reject(away, "resourceclaim not available on the node", final=True)
-
-    def _is_lost(self, claim: Object) -> bool:
-        """Whether the devices of a claim could not be made ready, or not in time."""
-        try:
-            ready = readiness.is_ready(claim)
-        except BindingFailed:
-            return True
-        return not ready and readiness.is_late(claim, self._binding_seconds, self._clock.now())
 
     def score(self, pod: Pod, rows: Rows) -> Scores | None:
         """Where requests with alternatives get better ones."""
@@ -191,7 +178,7 @@ class DynamicResources:
             self._claims.settle(claim)
         if cycle.special is not None and cycle.asked is not None:
             await self._make_special(cycle, cycle.special, cycle.asked, pod)
-        await self._wait(pod, [key_of(claim) for claim in cycle.all()], node_name)
+        await self._wait.until_ready(pod, [key_of(claim) for claim in cycle.all()], node_name)
         self._cycles.pop(pod.key, None)
 
     async def _make_special(self, cycle: Cycle, planned: Object, asked: extended.Asked, pod: Pod) -> None:
@@ -205,35 +192,6 @@ class DynamicResources:
         await self._writer.bind(made, pod, allocated)
         self._claims.settle(made)
         await self._writer.tell(pod, made, asked)
-
-    async def _wait(self, pod: Pod, keys: Sequence[str], node_name: str) -> None:
-        claims = [self._claims.get(key) for key in keys]
-        if not any(claim is not None and readiness.waited_for(claim) for claim in claims):
-            return
-        note = f"waiting for binding conditions for device on node {node_name}"
-        self._recorder.record(pod.object, pod.scheduler_name, _PENDING, note)
-        try:
-            async with asyncio.timeout(self._binding_seconds):
-                while not self._all_ready(keys):
-                    self._changed.clear()
-                    try:
-                        async with asyncio.timeout(_LOOK_SECONDS):
-                            await self._changed.wait()
-                    except TimeoutError:
-                        continue  # a claim's time may be up without anything having changed
-        except TimeoutError:
-            raise ClaimNotBound("device binding timeout") from None
-
-    def _all_ready(self, keys: Sequence[str]) -> bool:
-        for key in keys:
-            claim = self._claims.get(key)
-            if claim is None:
-                raise ClaimNotBound(f'resourceclaim "{key.partition("/")[2]}" not found')
-            if not readiness.is_ready(claim):
-                if readiness.is_late(claim, self._binding_seconds, self._clock.now()):
-                    raise ClaimNotBound(f"claim {name_of(claim)} binding timeout")
-                return False
-        return True
 
     async def unreserve(self, pod: Pod, node_name: str) -> None:
         """Let the devices go."""

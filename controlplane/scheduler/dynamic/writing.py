@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from controlplane.scheduler import metrics
 from controlplane.scheduler.dynamic import extended
 from controlplane.scheduler.dynamic.claims import Claims, allocation_of, reserved_for
 from controlplane.scheduler.pod import Pod
@@ -89,7 +90,9 @@ class ClaimWriter:
         try:
             made = await self._client.create(RESOURCECLAIMS, extended.to_create(claim))
         except NavarchError as exc:
+            metrics.CLAIM_CREATES.labels("failure").inc()
             raise ClaimNotBound(f"create claim for extended resources {key_of(claim)}: {exc}") from exc
+        metrics.CLAIM_CREATES.labels("success").inc()
         self._claims.wrote(made)
         return made
 
