@@ -86,6 +86,37 @@ async def test_an_extended_resource_is_had_of_devices(client: Client) -> None:
         assert len((await client.list(RESOURCECLAIMS)).items) == 2
 
 
+async def test_a_claim_of_an_earlier_attempt_goes_and_the_pod_is_tried_afresh(client: Client) -> None:
+    await devices(client, "a", "big1")
+    await device_class(client, extendedResourceName="example.com/gpu")
+    made = await client.create(PODS, wanting("p", "1"))
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": meta.uid_of(made), "controller": True}
+    body = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {
+            "name": "old",
+            "namespace": "default",
+            "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+            "ownerReferences": [owner],
+            "finalizers": ["resource.kubernetes.io/delete-protection"],
+        },
+        "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}},
+    }
+    await client.create(RESOURCECLAIMS, body)
+    result = {"request": "r", "driver": "gpu.example.com", "pool": "a", "device": "big1"}
+    status = {"status": {"allocation": {"devices": {"results": [result]}}}}
+    await client.patch(RESOURCECLAIMS, "old", status, "default", subresource="status")
+    async with scheduling(client):
+        pods = await seen(client, PODS, lambda pods: placement(pods) == {"p": "a"})
+        claims = (await client.list(RESOURCECLAIMS)).items
+        assert [meta.name_of(each) for each in claims] == [
+            pods[0]["status"]["extendedResourceClaimStatus"]["resourceClaimName"]
+        ]
+        told = "2 cannot schedule extended resource claim. deletion of ResourceClaim completed"
+        await seen(client, EVENTS_K8S_IO, lambda events: any(told in event["note"] for event in events))
+
+
 async def report(client: Client, name: str, kind: str, why: str = "Done") -> None:
     """What the driver says of the claim's device, once it is allocated."""
 
