@@ -66,7 +66,7 @@ async def schedule(client: Client, options: Options) -> None:
     nodes = NodeTable()
     storage = Storage(informers)
     recorder = Recorder(client, socket.gethostname())
-    devices = Devices.of(informers, nodes.log.forget)
+    devices = Devices(informers, nodes.log.forget)
     around = profiles.Surroundings(nodes, storage, Workloads(informers), devices, client, recorder)
     made = profiles.build(settings, around)
     queue = SchedulingQueue(

@@ -32,6 +32,37 @@ class SearchGivenUp(NavarchError):
     """There are too many ways to combine the devices of a node."""
 
 
+@dataclass(frozen=True)
+class _State:
+    """What is in use: before the search, and by what it has chosen so far."""
+
+    before: InUse
+    devices: frozenset[DeviceId] = frozenset()
+    watched: frozenset[DeviceId] = frozenset()
+    """Devices that administrators get: not for others as well."""
+    spent: Counters = field(default_factory=dict)
+    shares: Shares = field(default_factory=dict)
+    """What is taken in all of the capacities of devices that it has chosen shares of."""
+
+    def is_held(self, device: DeviceId) -> bool:
+        """Whether somebody has the whole device."""
+        return device in self.before.devices or device in self.devices or device in self.watched
+
+    def share(self, device: DeviceId) -> Mapping[str, int] | None:
+        """What is taken of a device's capacities, in nanos; None if nobody has a share."""
+        found = self.shares.get(device)
+        return found if found is not None else self.before.shares.get(device)
+
+    def spending(self, consumed: Counters) -> Counters | None:
+        """What has been spent of shared counters once this is taken too; None if there is not so much."""
+        spent = dict(self.spent)
+        for counter, amount in consumed.items():
+            spent[counter] = spent.get(counter, 0) + amount
+            if spent[counter] > self.before.counters.get(counter, 0):
+                return None
+        return spent
+
+
 @dataclass
 class Search:
     """A depth-first search over the devices that one node can reach; the first way that works out is taken."""
@@ -69,7 +100,7 @@ class Search:
             if least > MOST_RESULTS:
                 told = f"number of requested devices {least} exceeds the claim limit of {MOST_RESULTS}"
                 raise AllocationFailed(f"claim {key_of(each.claim)}: {told}")
-        return self._claims(needs, (), self.in_use)
+        return self._claims(needs, (), _State(self.in_use))
 
     def _count(self, request: Request) -> int:
         """How many devices it gets; of who wants all, those are noted."""
@@ -81,7 +112,7 @@ class Search:
         self._all[id(request)] = fitting = [
             device
             for device in self.devices
-            if self._takes(request, device) and _taken(request, device, self.in_use.shares) is not None
+            if self._takes(request, device) and _taken(request, device, self.in_use.shares.get(device.id)) is not None
         ]
         return len(fitting)
 
@@ -91,20 +122,20 @@ class Search:
             self._suits[key] = request.takes(device)
         return self._suits[key]
 
-    def _claims(self, needs: Sequence[Need], done: tuple[Chosen, ...], in_use: InUse) -> list[Chosen] | None:
+    def _claims(self, needs: Sequence[Need], done: tuple[Chosen, ...], state: _State) -> list[Chosen] | None:
         if not needs:
             return list(done)
-        for chosen, left in self._requests(needs[0], needs[0].requests, (), in_use):
+        for chosen, left in self._requests(needs[0], needs[0].requests, (), state):
             found = self._claims(needs[1:], (*done, chosen), left)
             if found is not None:
                 return found
         return None
 
     def _requests(
-        self, claim: Need, requests: Sequence[Sequence[Request]], chosen: tuple[Pick, ...], in_use: InUse
-    ) -> Iterator[tuple[Chosen, InUse]]:
+        self, claim: Need, requests: Sequence[Sequence[Request]], chosen: tuple[Pick, ...], state: _State
+    ) -> Iterator[tuple[Chosen, _State]]:
         if not requests:
-            yield chosen, in_use
+            yield chosen, state
             return
         for request in requests[0]:
             # All means all: one that is taken or does not go with the others fails the request.
@@ -113,22 +144,22 @@ class Search:
             if not count or len(chosen) + count > MOST_RESULTS:
                 continue
             among = self.devices if every is None else every
-            for more, left in self._devices(_Wanted(claim, request, count), among, chosen, in_use):
+            for more, left in self._devices(_Wanted(claim, request, count), among, chosen, state):
                 yield from self._requests(claim, requests[1:], more, left)
 
     def _devices(
-        self, wanted: _Wanted, among: Sequence[Device], chosen: tuple[Pick, ...], in_use: InUse
-    ) -> Iterator[tuple[tuple[Pick, ...], InUse]]:
+        self, wanted: _Wanted, among: Sequence[Device], chosen: tuple[Pick, ...], state: _State
+    ) -> Iterator[tuple[tuple[Pick, ...], _State]]:
         if not wanted.count:
-            yield chosen, in_use
+            yield chosen, state
             return
         rest = replace(wanted, count=wanted.count - 1)
         for index in range(len(among) - wanted.count + 1):
             self._step()
             device = among[index]
-            if not _free(wanted.request, device, chosen, in_use) or not self._takes(wanted.request, device):
+            if not _free(wanted.request, device, chosen, state) or not self._takes(wanted.request, device):
                 continue
-            found = _picking(wanted, device, chosen, in_use)
+            found = _picking(wanted, device, chosen, state)
             if found is not None:
                 yield from self._devices(rest, among[index + 1 :], (*chosen, found[0]), found[1])
 
@@ -148,38 +179,38 @@ class _Wanted:
     count: int
 
 
-def _free(request: Request, device: Device, chosen: Chosen, in_use: InUse) -> bool:
+def _free(request: Request, device: Device, chosen: Chosen, state: _State) -> bool:
     """Whether nobody has the device; administrators only may not have it twice in a claim."""
     if request.admin:
         return device.shared or all(device.id != pick.device.id for pick in chosen)
-    return device.id not in in_use.devices and device.id not in in_use.watched
+    return not state.is_held(device.id)
 
 
-def _taken(request: Request, device: Device, shares: Shares) -> Mapping[str, int] | None:
+def _taken(request: Request, device: Device, share: Mapping[str, int] | None) -> Mapping[str, int] | None:
     """What all shares with this one take of the device's capacities, in nanos; None if that is too much."""
     more = request.consumption(device)
     if more is None:
         return None
-    before = shares.get(device.id, {})
+    before = share or {}
     after = {name: before.get(name, 0) + amount.nanos for name, amount in more.items()}
     return None if any(amount > device.room[name] for name, amount in after.items()) else after
 
 
-def _picking(wanted: _Wanted, device: Device, chosen: Chosen, in_use: InUse) -> tuple[Pick, InUse] | None:
+def _picking(wanted: _Wanted, device: Device, chosen: Chosen, state: _State) -> tuple[Pick, _State] | None:
     """The device as the next one of the request, and what is in use then; None if it can't be. Raises AllocationFailed.
 
     All shares of a device together take of its pool's counters what the device takes.
     """
     request = wanted.request
-    after = _taken(request, device, in_use.shares)
+    share = state.share(device.id)
+    after = _taken(request, device, share)
     if after is None:
         return None
-    counters = in_use.counters
-    if device.consumed and not (device.shared and device.id in in_use.shares):
-        left = _counted(device.consumed, counters)
-        if left is None:
-            return None
-        counters = left
+    spent: Counters | None = state.spent
+    if device.consumed and not (device.shared and share is not None):
+        spent = state.spending(device.consumed)
+    if spent is None:
+        return None
     if device.untolerated(request.tolerations):
         return None
     if not all(each.allows(chosen, request, device) for each in wanted.claim.constraints):
@@ -189,18 +220,7 @@ def _picking(wanted: _Wanted, device: Device, chosen: Chosen, in_use: InUse) -> 
         return None
     if device.shared:
         amounts = request.consumption(device) or {}
-        shares: dict[DeviceId, Mapping[str, int]] = {**in_use.shares, device.id: after}
-        return Pick(request, device, amounts), replace(in_use, counters=counters, shares=shares)
-    mine = frozenset((device.id,))
+        return Pick(request, device, amounts), replace(state, spent=spent, shares={**state.shares, device.id: after})
     if request.admin:
-        return Pick(request, device, {}), replace(in_use, counters=counters, watched=in_use.watched | mine)
-    return Pick(request, device, {}), replace(in_use, counters=counters, devices=in_use.devices | mine)
-
-
-def _counted(consumed: Counters, counters: Counters) -> Counters | None:
-    left = dict(counters)
-    for counter, amount in consumed.items():
-        left[counter] = left.get(counter, 0) - amount
-        if left[counter] < 0:
-            return None
-    return left
+        return Pick(request, device, {}), replace(state, spent=spent, watched=state.watched | {device.id})
+    return Pick(request, device, {}), replace(state, spent=spent, devices=state.devices | {device.id})

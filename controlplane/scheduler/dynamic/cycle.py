@@ -17,30 +17,37 @@ from controlplane.scheduler.dynamic import extended
 from controlplane.scheduler.dynamic.allocator import Search, SearchGivenUp
 from controlplane.scheduler.dynamic.claims import Claims, allocation_of
 from controlplane.scheduler.dynamic.extended import Asked, DeviceClasses
-from controlplane.scheduler.dynamic.inventory import InUse, Inventory, reached_from
+from controlplane.scheduler.dynamic.inventory import InUse, Inventory
+from controlplane.scheduler.dynamic.reach import Map
 from controlplane.scheduler.dynamic.requests import Chosen, Need, need
 from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.rows import Rows
 from machinery.api.catalogue import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
 from machinery.api.meta import Object, name_of
-from machinery.cache.informer import Informer, Informers
+from machinery.cache.informer import Informers
 
 _MOST_ALTERNATIVES = 8
 
 
-@dataclass(frozen=True)
 class Devices:
     """What the scheduler knows of devices; one for all profiles."""
 
-    claims: Claims
-    slices: Informer
-    classes: DeviceClasses
-
-    @classmethod
-    def of(cls, informers: Informers, nodes_changed: Callable[[], None]) -> Devices:
+    def __init__(self, informers: Informers, nodes_changed: Callable[[], None]) -> None:
         """`nodes_changed` is called when other resources of nodes may come from devices."""
-        classes = DeviceClasses(informers.of(DEVICECLASSES), nodes_changed)
-        return cls(Claims(informers.of(RESOURCECLAIMS)), informers.of(RESOURCESLICES), classes)
+        self.claims = Claims(informers.of(RESOURCECLAIMS))
+        self.slices = informers.of(RESOURCESLICES)
+        self.classes = DeviceClasses(informers.of(DEVICECLASSES), nodes_changed)
+        self._map: Map | None = None
+        self.slices.on_change(self._forget)
+
+    def _forget(self, old: Object | None, new: Object | None) -> None:
+        self._map = None
+
+    def map(self) -> Map:
+        """All devices by their places."""
+        if self._map is None:
+            self._map = Map(Inventory.of(self.slices.list()))
+        return self._map
 
 
 @dataclass(frozen=True)
@@ -119,25 +126,22 @@ class Planner:
         needs = [need(claim, self._classes) for claim in self.cycle.waiting()]
         if not needs and not lacking.any():
             return
-        inventory = Inventory.of(self.devices.slices.list())
-        in_use = InUse.of(inventory, self.devices.claims.allocations())
-        places = [*(device.place for device in inventory.devices), *(trouble.place for trouble in inventory.troubles)]
-        reach = _reach(places, rows)
-        known = len(inventory.devices)
+        known = self.devices.map()
+        in_use = InUse.of(known.inventory, self.devices.claims.allocations())
+        reach = known.of(rows)
         out: dict[str, Mask] = {}
         alike: dict[bytes, Plan | str] = {}  # nodes that reach the same devices get the same answer
         special: dict[bytes, Plan] = {}
         for place in np.flatnonzero(rows.exists).tolist():
-            here, missing = reach[:, place], lacking[:, place]
+            missing = lacking[:, place]
             if not needs and not missing.any():
                 continue
-            same = here.tobytes() + missing.tobytes()
+            same = missing.tobytes() + reach.same(place)
             if same not in alike:
                 kind = missing.tobytes()
                 if kind not in special:
                     special[kind] = self._special(missing)
-                devices = [inventory.devices[i] for i in np.flatnonzero(here[:known]).tolist()]
-                troubles = [inventory.troubles[i] for i in np.flatnonzero(here[known:]).tolist()]
+                devices, troubles = reach.at(place)
                 alike[same] = self._plan(needs, special[kind], Search(devices, in_use, troubles, self.seconds))
             plan = alike[same]
             row = place if isinstance(rows.index, slice) else int(rows.index[place])
@@ -172,13 +176,3 @@ class Planner:
         if chosen is None:
             return "invalid resource pools were encountered" if search.invalid else "cannot allocate all claims"
         return Plan(chosen, special.special, special.asked)
-
-
-def _reach(places: Sequence[Object], rows: Rows) -> NDArray[np.bool_]:
-    """bool[places, rows]: which rows can reach which place. The devices of a slice share theirs."""
-    known: dict[int, Mask] = {}
-    for place in places:
-        if id(place) not in known:
-            known[id(place)] = reached_from(place, rows)
-    lines = [known[id(place)] for place in places]
-    return np.array(lines, np.bool_).reshape(len(lines), len(rows))

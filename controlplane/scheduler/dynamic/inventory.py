@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from controlplane.scheduler.columns import Mask, tolerates
+from controlplane.scheduler.columns import tolerates
 from controlplane.scheduler.dynamic import selectors
-from controlplane.scheduler.plugins.node import matches_terms
-from controlplane.scheduler.rows import Rows
 from machinery.api import quantity
 from machinery.api.meta import Object
+
+_KEPT_ANSWERS = 256
 
 DeviceId = tuple[str, str, str]
 """(driver, pool, device)"""
@@ -62,9 +60,21 @@ class Device:
         return {name: quantity.parse(each["value"]).nanos for name, each in self.capacities.items()}
 
     @cached_property
-    def seen(self) -> Mapping[str, Any]:
-        """What selectors see of it."""
+    def _seen(self) -> Mapping[str, Any]:
         return selectors.variables(self.driver, self.object)
+
+    @cached_property
+    def _chosen_by(self) -> dict[str, bool]:
+        return {}
+
+    def chosen_by(self, expression: str) -> bool:
+        """Whether a selector chooses it. Raises SelectorInvalid."""
+        answer = self._chosen_by.get(expression)
+        if answer is None:
+            if len(self._chosen_by) >= _KEPT_ANSWERS:
+                self._chosen_by.clear()
+            answer = self._chosen_by[expression] = selectors.matches(expression, self._seen)
+        return answer
 
     @cached_property
     def consumed(self) -> Counters:
@@ -82,10 +92,6 @@ class Device:
         domain, _, identifier = name.partition("/")
         return attributes.get(identifier) if found is None and domain == self.driver else found
 
-    def rows(self, rows: Rows) -> Mask:
-        """Rows from which it can be used."""
-        return reached_from(self.place, rows)
-
     def untolerated(self, tolerations: Sequence[Object]) -> bool:
         """Whether it has a taint that keeps claims with these tolerations away."""
         for taint in self.object.get("taints") or ():
@@ -94,15 +100,6 @@ class Device:
             if kept_away and not any(tolerates(toleration, standing) for toleration in tolerations):
                 return True
         return False
-
-
-def reached_from(place: Object, rows: Rows) -> Mask:
-    """Rows whose node such a place is for."""
-    if place.get("allNodes"):
-        return np.ones(len(rows), np.bool_)
-    if name := place.get("nodeName"):
-        return rows.named([name])
-    return matches_terms((place.get("nodeSelector") or {}).get("nodeSelectorTerms") or (), rows)
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,11 @@ class Inventory:
     devices: Sequence[Device] = ()
     counters: Counters = field(default_factory=dict)
     troubles: Sequence[Trouble] = ()
+
+    @cached_property
+    def partitions(self) -> Sequence[Device]:
+        """Those that take of shared counters."""
+        return [device for device in self.devices if device.consumed]
 
     @classmethod
     def of(cls, slices: Iterable[Object]) -> Inventory:
@@ -193,8 +195,6 @@ class InUse:
     devices: frozenset[DeviceId]
     counters: Counters
     shares: Shares = field(default_factory=dict)
-    watched: frozenset[DeviceId] = frozenset()
-    """Devices that administrators get by the search under way: not for others as well."""
 
     @classmethod
     def of(cls, inventory: Inventory, allocations: Iterable[Object]) -> InUse:
@@ -213,8 +213,8 @@ class InUse:
                 for capacity, amount in (result.get("consumedCapacity") or {}).items():
                     taken[capacity] = taken.get(capacity, 0) + quantity.parse(amount).nanos
         left = dict(inventory.counters)
-        for device in inventory.devices:
-            if device.consumed and (device.id in held or device.id in shares):
+        for device in inventory.partitions:
+            if device.id in held or device.id in shares:
                 for counter, amount in device.consumed.items():
                     left[counter] = left.get(counter, 0) - amount
         return cls(frozenset(held), left, shares)

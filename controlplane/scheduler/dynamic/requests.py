@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.scheduler.dynamic import capacity, selectors
+from controlplane.scheduler.dynamic import capacity
 from controlplane.scheduler.dynamic.inventory import Device
 from controlplane.scheduler.dynamic.selectors import SelectorInvalid
 from machinery.api.meta import Object, key_of
@@ -75,7 +75,7 @@ class Request:
         """Whether the device is what was asked for. Raises AllocationFailed."""
         for whose, expression in self.selectors:
             try:
-                if not selectors.matches(expression, device.seen):
+                if not device.chosen_by(expression):
                     return False
             except SelectorInvalid as exc:
                 on = "" if exc.compiling else f" on device {'/'.join(device.id)}"

@@ -29,7 +29,7 @@ def profiles_of(*given: dict[str, Any], extenders: tuple[dict[str, Any], ...] = 
     client = Client(ClientConfig("http://127.0.0.1:1"), user_agent="t")
     informers = Informers(client)
     nodes = NodeTable()
-    devices = Devices.of(informers, nodes.log.forget)
+    devices = Devices(informers, nodes.log.forget)
     recorder = Recorder(client, "t")
     around = profiles.Surroundings(nodes, Storage(informers), Workloads(informers), devices, client, recorder)
     return profiles.build(file.read(config), around)
