@@ -1,26 +1,50 @@
 """Devices with a twist: shared by claims, had as extended resources, or to be made ready before pods are bound."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from devices_lab import device_class, devices, resource_claim, using
-from scheduler_lab import add_node, api_client, placement, pod, reason, scheduling, seen
+from scheduler_lab import add_node, placement, pod, reason, scheduling, seen
 
+from controlplane.apiserver.authn import factory as authn
+from controlplane.apiserver.authz import factory as authz
+from controlplane.apiserver.settings import Settings
+from controlplane.apiserver.testing import running_apiserver
 from machinery.api import meta
 from machinery.api.catalogue import EVENTS_K8S_IO, NODES, PODS, RESOURCECLAIMS
 from machinery.api.meta import Object
+from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
 
 CONDITIONS = {"bindsToNode": True, "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]}
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with api_client() as client:
+async def clients(tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
+    """An administrator's client and the scheduler's own, which may do what its role lets it and no more."""
+    tokens = tmp_path / "tokens.csv"
+    tokens.write_text("scheduler-token,system:kube-scheduler,scheduler\n")
+    settings = Settings(authorization_modes=("RBAC",), token_auth_file=str(tokens))
+    async with (
+        running_apiserver(settings, factories=(authn.build, authz.build)) as server,
+        Client(ClientConfig(server.url, ca_data=server.ca, token=server.token), user_agent="test") as admin,
+        Client(ClientConfig(server.url, ca_data=server.ca, token="scheduler-token"), user_agent="test") as own,
+    ):
         for name in ("a", "b"):
-            await add_node(client, name)
-        yield client
+            await add_node(admin, name)
+        yield admin, own
+
+
+@pytest.fixture
+def client(clients: tuple[Client, Client]) -> Client:
+    return clients[0]
+
+
+@pytest.fixture
+def own(clients: tuple[Client, Client]) -> Client:
+    return clients[1]
 
 
 async def results(client: Client, name: str) -> list[Object]:
@@ -29,12 +53,12 @@ async def results(client: Client, name: str) -> list[Object]:
     return found
 
 
-async def test_claims_share_a_device_until_its_capacity_is_taken(client: Client) -> None:
+async def test_claims_share_a_device_until_its_capacity_is_taken(client: Client, own: Client) -> None:
     await device_class(client)
     policy = {"default": "1Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}
     capacity = {"memory": {"value": "5Gi", "requestPolicy": policy}}
     await devices(client, "a", "big1", allowMultipleAllocations=True, capacity=capacity)
-    async with scheduling(client):
+    async with scheduling(own):
         for name, amount in (("one", "1500Mi"), ("two", "2Gi"), ("three", "2Gi")):
             await resource_claim(client, name, capacity={"requests": {"memory": amount}})
             await client.create(PODS, using(name, name))
@@ -54,9 +78,9 @@ def wanting(name: str, amount: str, resource: str = "example.com/gpu", **more: A
     return made
 
 
-async def test_an_extended_resource_is_had_of_devices(client: Client) -> None:
+async def test_an_extended_resource_is_had_of_devices(client: Client, own: Client) -> None:
     await devices(client, "b", "big1", "big2", "big3")
-    async with scheduling(client):
+    async with scheduling(own):
         await client.create(PODS, wanting("p", "2"))
         pods = await seen(client, PODS, lambda pods: bool(reason(pods, "p")))
         assert "2 Insufficient example.com/gpu" in reason(pods, "p")
@@ -86,7 +110,7 @@ async def test_an_extended_resource_is_had_of_devices(client: Client) -> None:
         assert len((await client.list(RESOURCECLAIMS)).items) == 2
 
 
-async def test_a_claim_of_an_earlier_attempt_goes_and_the_pod_is_tried_afresh(client: Client) -> None:
+async def test_a_claim_of_an_earlier_attempt_goes_and_the_pod_is_tried_afresh(client: Client, own: Client) -> None:
     await devices(client, "a", "big1")
     await device_class(client, extendedResourceName="example.com/gpu")
     made = await client.create(PODS, wanting("p", "1"))
@@ -107,7 +131,7 @@ async def test_a_claim_of_an_earlier_attempt_goes_and_the_pod_is_tried_afresh(cl
     result = {"request": "r", "driver": "gpu.example.com", "pool": "a", "device": "big1"}
     status = {"status": {"allocation": {"devices": {"results": [result]}}}}
     await client.patch(RESOURCECLAIMS, "old", status, "default", subresource="status")
-    async with scheduling(client):
+    async with scheduling(own):
         pods = await seen(client, PODS, lambda pods: placement(pods) == {"p": "a"})
         claims = (await client.list(RESOURCECLAIMS)).items
         assert [meta.name_of(each) for each in claims] == [
@@ -133,10 +157,10 @@ async def report(client: Client, name: str, kind: str, why: str = "Done") -> Non
     await client.patch(RESOURCECLAIMS, name, {"status": {"devices": [device]}}, "default", subresource="status")
 
 
-async def test_a_pod_is_bound_once_its_device_is_ready(client: Client) -> None:
+async def test_a_pod_is_bound_once_its_device_is_ready(client: Client, own: Client) -> None:
     await device_class(client)
     await devices(client, "a", "big1", **CONDITIONS)
-    async with scheduling(client):
+    async with scheduling(own):
         await resource_claim(client, "one")
         await client.create(PODS, using("p", "one"))
         events = await seen(client, EVENTS_K8S_IO, lambda found: bool(found))
@@ -153,11 +177,11 @@ async def test_a_pod_is_bound_once_its_device_is_ready(client: Client) -> None:
         await seen(client, PODS, lambda pods: placement(pods) == {"p": "a"})
 
 
-async def test_a_device_that_is_not_ready_in_time_is_taken_back(client: Client) -> None:
+async def test_a_device_that_is_not_ready_in_time_is_taken_back(client: Client, own: Client) -> None:
     await device_class(client)
     await devices(client, "a", "big1", **CONDITIONS)
     args = [{"name": "DynamicResources", "args": {"bindingTimeout": "1s"}}]
-    async with scheduling(client, profiles=[{"schedulerName": "default-scheduler", "pluginConfig": args}]):
+    async with scheduling(own, profiles=[{"schedulerName": "default-scheduler", "pluginConfig": args}]):
         await resource_claim(client, "one")
         await client.create(PODS, using("p", "one"))
 
