@@ -6,8 +6,9 @@ Source: k8s.io/kubernetes/pkg/scheduler/schedule_one.go (bindingCycle); plugins/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from controlplane.scheduler import metrics
 from controlplane.scheduler.cluster import Cluster
@@ -25,8 +26,14 @@ from machinery.log import get_logger
 log = get_logger(__name__)
 
 
+_IN_FLIGHT = 24  # each needs a connection to the API server
+
+
 class Binder:
-    """Binds pods to the nodes that were chosen for them."""
+    """Binds pods to the nodes that were chosen for them.
+
+    `slots` are for decisions that are being carried out: whoever runs what `take` returns holds one meanwhile.
+    """
 
     def __init__(
         self, cluster: Cluster, client: Client, recorder: Recorder, failures: Failures, extenders: Sequence[Extender]
@@ -36,6 +43,7 @@ class Binder:
         self._recorder = recorder
         self._failures = failures
         self._extenders = extenders
+        self.slots = asyncio.Semaphore(_IN_FLIGHT)
 
     def take(self, profile: Profile, entry: Waiting, node_name: str, started: float) -> Coroutine[None, None, None]:
         """Count the pod on its node from now on; returns the work that binds it. Raises NavarchError."""
@@ -58,7 +66,7 @@ class Binder:
         name = ""
         try:
             if busy:
-                async with self._failures.preparing(pod):
+                async with self._failures.preparing(pod), self._elsewhere():
                     await self._failures.set_nominated(pod, node_name)  # so that others know before it is bound
                     for plugin in busy:
                         name = plugin.name
@@ -86,6 +94,15 @@ class Binder:
         self._recorder.record(
             pod.object, pod.scheduler_name, SCHEDULED, f"Successfully assigned {pod.key} to {node_name}"
         )
+
+    @contextlib.asynccontextmanager
+    async def _elsewhere(self) -> AsyncIterator[None]:
+        """Within it the pod waits for what others do, which may take minutes: its slot is free meanwhile."""
+        self.slots.release()
+        try:
+            yield
+        finally:
+            await self.slots.acquire()
 
     async def _store(self, pod: Pod, node_name: str) -> None:
         for extender in binders(self._extenders, pod):

@@ -30,8 +30,6 @@ from machinery.log import get_logger
 
 log = get_logger(__name__)
 
-_IN_FLIGHT = 24  # each needs a connection to the API server
-
 Work = Coroutine[None, None, None]
 
 
@@ -56,21 +54,21 @@ class Scheduler:
         clock = clock or SystemClock()
         self._failures = Failures(cluster, client, recorder, random, clock, extenders)
         self._binder = Binder(cluster, client, recorder, self._failures, extenders)
-        self._slots = asyncio.Semaphore(_IN_FLIGHT)
 
     async def run(self) -> None:
         """Schedule until cancelled; bindings under way are finished first or cancelled with it."""
         async with asyncio.TaskGroup() as group:
             while True:
                 entry = await self._cluster.queue.get()
-                await self._slots.acquire()
+                slots = self._binder.slots
+                await slots.acquire()
                 try:
                     work = await self._next(entry)
                 except BaseException:
-                    self._slots.release()
+                    slots.release()
                     raise
                 task = group.create_task(work)
-                task.add_done_callback(lambda _: self._slots.release())
+                task.add_done_callback(lambda _: self._binder.slots.release())
                 await asyncio.sleep(0)  # let bindings and events proceed between two decisions
 
     async def _next(self, entry: Waiting) -> Work:

@@ -177,6 +177,22 @@ async def test_a_pod_is_bound_once_its_device_is_ready(client: Client, own: Clie
         await seen(client, PODS, lambda pods: placement(pods) == {"p": "a"})
 
 
+async def test_however_many_pods_wait_for_devices_others_are_bound(client: Client, own: Client) -> None:
+    await device_class(client)
+    await add_node(client, "c")
+    for node in ("a", "b", "c"):
+        await devices(client, node, *(f"big{number}" for number in range(9)), **CONDITIONS)
+    names = [f"p{number}" for number in range(27)]
+    for name in names:
+        await resource_claim(client, name)
+        await client.create(PODS, using(name, name))
+    async with scheduling(own):
+        await seen(client, RESOURCECLAIMS, lambda claims: all("allocation" in c.get("status", {}) for c in claims))
+        await client.create(PODS, pod("plain", cpu="100m"))
+        pods = await seen(client, PODS, lambda pods: bool(placement(pods)["plain"]))
+        assert [name for name, node in placement(pods).items() if node] == ["plain"]
+
+
 async def test_a_device_that_is_not_ready_in_time_is_taken_back(client: Client, own: Client) -> None:
     await device_class(client)
     await devices(client, "a", "big1", **CONDITIONS)
