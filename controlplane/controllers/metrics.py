@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from machinery.api.meta import Object, namespace_of
+from machinery.api.meta import Object, annotations_of, namespace_of
 from machinery.metrics import exponential_buckets
 
 Listing = Callable[[], Iterable[Object]]
@@ -193,6 +193,44 @@ class Volumes(Collector):
         yield _family("pv_collector_unbound_pvc_count", f"{what} unbound", "namespace", unbound)
 
 
+class ResourceClaims(Collector):
+    """How many claims of devices there are, counted when somebody asks."""
+
+    def __init__(self) -> None:
+        self.claims: Listing = list
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """resourceclaim_controller_resource_claims."""
+        counts = Tally[tuple[str, ...]]()
+        for claim in self.claims():
+            allocated = "true" if (claim.get("status") or {}).get("allocation") else "false"
+            counts[asks_as_admin(claim), allocated, _source(claim)] += 1
+        family = GaugeMetricFamily(
+            "resourceclaim_controller_resource_claims",
+            "Number of ResourceClaims, categorized by allocation status, admin access, and source. Source can be "
+            "'resource_claim_template' (created from a template), 'extended_resource' (extended resources), or empty "
+            "(manually created by a user).",
+            labels=["admin_access", "allocated", "source"],
+        )
+        for values, count in counts.items():
+            family.add_metric(values, count)
+        yield family
+
+
+def asks_as_admin(claim: Object) -> str:
+    """ "true" for a claim of devices that others may use as well."""
+    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
+    return str(any((request.get("exactly") or {}).get("adminAccess") for request in requests)).lower()
+
+
+def _source(claim: Object) -> str:
+    annotations = annotations_of(claim)
+    if "resource.kubernetes.io/pod-claim-name" in annotations:
+        return "resource_claim_template"
+    special = annotations.get("resource.kubernetes.io/extended-resource-claim") == "true"
+    return "extended_resource" if special else ""
+
+
 def _is_bound(obj: Object) -> bool:
     return (obj.get("status") or {}).get("phase") == "Bound"
 
@@ -206,3 +244,5 @@ def _family(name: str, text: str, label: str, counts: Tally[str]) -> GaugeMetric
 
 VOLUMES = Volumes()
 REGISTRY.register(VOLUMES)
+RESOURCE_CLAIMS = ResourceClaims()
+REGISTRY.register(RESOURCE_CLAIMS)

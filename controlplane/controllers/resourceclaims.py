@@ -157,9 +157,9 @@ class ClaimMaker:
         try:
             made = await self.client.create(RESOURCECLAIMS, wanted)
         except NavarchError:
-            metrics.CLAIM_CREATES.labels("failure", _asks_as_admin(wanted)).inc()
+            metrics.CLAIM_CREATES.labels("failure", metrics.asks_as_admin(wanted)).inc()
             raise
-        metrics.CLAIM_CREATES.labels("success", _asks_as_admin(wanted)).inc()
+        metrics.CLAIM_CREATES.labels("success", metrics.asks_as_admin(wanted)).inc()
         self.made[memory] = name_of(made)
         return name_of(made)
 
@@ -199,11 +199,6 @@ class ClaimMaker:
         """The pod is gone."""
         for name in claim_names(pod):
             self.made.pop(f"{uid_of(pod)}/{name}", None)
-
-
-def _asks_as_admin(claim: Object) -> str:
-    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
-    return str(any((request.get("exactly") or {}).get("adminAccess") for request in requests)).lower()
 
 
 @dataclass(frozen=True)
@@ -286,6 +281,7 @@ def build(env: Environment) -> list[Controller]:
     client, pods = env.client_for(ACCOUNT), env.informer(PODS)
     claims, templates = env.informer(RESOURCECLAIMS), env.informer(RESOURCECLAIMTEMPLATES)
     pods.add_index(CLAIM_INDEX, claim_keys)
+    metrics.RESOURCE_CLAIMS.claims = claims.list
     maker = ClaimMaker(pods, claims, templates, client, env.recorder("resource_claim", ACCOUNT))
     workers = env.options.concurrent("resourceclaim")
     making = Controller("resource_claim", maker.reconcile, workers=workers)

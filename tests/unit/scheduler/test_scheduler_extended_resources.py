@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
+from controlplane.scheduler import hints
 from controlplane.scheduler.dynamic.extended import asked, mapping
+from controlplane.scheduler.hints import Change, Hints
+from controlplane.scheduler.nodes import NodeTable
+from controlplane.scheduler.plugins.fit import NodeResourcesFit
+from controlplane.scheduler.rows import Rows
 
 Object = dict[str, Any]
 
@@ -97,3 +102,42 @@ def test_what_containers_ask_for(
     assert [tuple(m[p] for p in ("containerName", "resourceName", "requestName")) for m in found.mappings] == uses
     classes = {each["exactly"]["deviceClassName"] for each in found.requests}
     assert classes == {{GPU: "gpus", NIC: "nics"}[resource] for _, resource, _ in uses}
+
+
+def test_what_devices_may_stand_for_is_not_missing_on_nodes_that_offer_none() -> None:
+    nodes = NodeTable()
+    for name, amount in (("none", ""), ("zero", "0"), ("few", "1"), ("many", "4")):
+        allocatable = {"cpu": "4", "pods": "9"} | ({GPU: amount} if amount else {})
+        nodes.set_node({"metadata": {"name": name}, "spec": {}, "status": {"allocatable": allocatable}})
+    wanting = {"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": {"containers": [container("c", "2")]}}
+    pod = nodes.shapes.pod(wanting)
+    assert pod.shape.device_resources == (GPU,)
+
+    def short(fit: NodeResourcesFit) -> set[str]:
+        rows = Rows(nodes)
+        return {
+            nodes.name(row)
+            for reject in fit.rejects(pod, rows)
+            for row in range(nodes.capacity)
+            if reject.rows[row] and nodes.exists[row]
+        }
+
+    assert short(NodeResourcesFit()) == {"none", "zero", "few"}
+    assert short(NodeResourcesFit(None, lambda name: name == GPU)) == {"few"}
+
+
+def test_which_changes_may_help_who_asks_for_an_extended_resource() -> None:
+    nodes = NodeTable()
+    wanting = {"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": {"containers": [container("c", "2")]}}
+    pod = nodes.shapes.pod(wanting)
+    known = Hints(nodes.names, lambda name: name == GPU)
+
+    def helps(event: str, new: Object, plugin: str = "NodeResourcesFit") -> bool:
+        return known.may_help(pod, [plugin], Change(event, None, new))
+
+    bare = {"metadata": {"name": "n"}, "spec": {}, "status": {"allocatable": {"cpu": "4", "pods": "9"}}}
+    assert helps(hints.NODE_ADD, bare)
+    assert not Hints(nodes.names).may_help(pod, ["NodeResourcesFit"], Change(hints.NODE_ADD, None, bare))
+    assert helps(hints.added("DeviceClass"), device_class("gpus", GPU))
+    assert not helps(hints.added("DeviceClass"), device_class("nics", NIC))
+    assert helps(hints.added("DeviceClass"), device_class("nics", NIC), "DynamicResources")
