@@ -17,7 +17,7 @@ from machinery.errors import BadRequest
 _ANNOTATIONS_LIMIT = 256 * 1024
 _GENERATED_LIMIT = 63 - 5  # characters of generateName that are used, to leave room for the suffix
 _EVENT_OWNERS = frozenset({("v1", "Event"), ("events.k8s.io/v1", "Event")})
-_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 _ANY_FINALIZER = frozenset(
     {
         "admissionregistration.k8s.io",
@@ -157,7 +157,7 @@ def finalizer_names(metadata: Object, group: str, *, custom: bool) -> list[Field
     return [
         fielderror.invalid(f"metadata.finalizers[{i}]", finalizer, told)
         for i, finalizer in enumerate(metadata.get("finalizers") or ())
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS
     ]
 
 
