@@ -14,10 +14,6 @@ from machinery.api.meta import Object
 from machinery.api.patch import goformat
 
 _MOST: Final = 2**31 - 1
-_TYPES: Final[dict[type, str]] = {
-    str: "string", bool: "bool", int: "int64", float: "float64", type(None): "<nil>", list: "[]interface {}",
-    dict: "map[string]interface {}",
-}  # fmt: skip
 
 
 def errors(scale: Mapping[str, Any] | None, obj: Object, *, spec: bool = True) -> Iterator[FieldError]:
@@ -61,4 +57,4 @@ def _at(obj: Object, path: str, kind: type, name: str) -> tuple[Any, str]:
 
 def _refusal(steps: list[str], found: Any, wanted: str) -> str:
     shown = goformat.show(found)
-    return f".{'.'.join(steps)} accessor error: {shown} is of the type {_TYPES[found.__class__]}, expected {wanted}"
+    return f".{'.'.join(steps)} accessor error: {shown} is of the type {goformat.type_name(found)}, expected {wanted}"

@@ -5,9 +5,14 @@ from typing import Any
 
 import pytest
 
+from controlplane.apiserver.customresources.conversion import checked
+from controlplane.apiserver.customresources.openapi import published_part
+from controlplane.apiserver.customresources.printing import columns_of
 from controlplane.apiserver.customresources.serving import served_of
 from controlplane.apiserver.registry.strategy import Strategy
+from machinery.api.resource import ResourceType
 from machinery.api.structural.validation import NOT_CHECKED
+from machinery.errors import NavarchError
 
 NUMBER = {"type": "integer"}
 SCHEMA: dict[str, Any] = {
@@ -140,3 +145,89 @@ def test_finalizers_are_best_named_after_a_domain() -> None:
     ]
     assert any(t.startswith('metadata.finalizers: "a b": name part must consist of') for t in told)
     assert SHIPS.warnings(new, new) == []
+
+
+def test_columns_end_before_a_path_that_can_not_be_read() -> None:
+    columns = [
+        {"name": "A", "type": "string", "jsonPath": ".spec.a"},
+        {"name": "B", "type": "string", "jsonPath": ".spec.b["},
+        {"name": "C", "type": "string", "jsonPath": ".spec.c"},
+    ]
+    made = columns_of({"additionalPrinterColumns": columns})
+    assert [column.name for column in made] == ["Name", "A"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "<no value>"), (True, "true"), (2.5e6, "2.5e+06"), ({"b": [1]}, '{"b":[1]}'), (3, "3")]
+)
+def test_anything_can_be_shown_as_text(value: Any, shown: str) -> None:
+    column = columns_of({"additionalPrinterColumns": [{"name": "A", "type": "string", "jsonPath": ".a"}]})[1]
+    assert column.cell({"a": value}) == shown
+
+
+def test_what_is_published_of_int_or_strings_and_embedded_resources() -> None:
+    either, other = [{"type": "integer"}, {"type": "string"}], [{"minimum": 1}, {"maximum": 3}]
+    number = {"x-kubernetes-int-or-string": True}
+    part = published_part(
+        {
+            "type": "object",
+            "properties": {
+                "a": number,
+                "b": {**number, "anyOf": either},
+                "c": {**number, "anyOf": other},
+                "d": {"type": "array", "items": {"type": "object", "x-kubernetes-embedded-resource": True}},
+            },
+            "externalDocs": {"url": "x"},
+        }
+    )
+    fields = part["properties"]
+    assert "externalDocs" not in part
+    assert fields["a"] == fields["b"] == {**number, "anyOf": either}
+    assert fields["c"] == {**number, "anyOf": other, "allOf": [{"anyOf": either}]}
+    assert set(fields["d"]["items"]["properties"]) == {"apiVersion", "kind", "metadata"}
+    assert fields["d"]["items"]["required"] == ["kind", "apiVersion"]
+
+
+STORED: dict[str, Any] = {
+    "apiVersion": "example.com/v1",
+    "kind": "Ship",
+    "metadata": {"name": "a", "uid": "u", "labels": {"l": "1"}, "generation": 2},
+}
+WANTED = ResourceType("example.com", "v2", "ships", "Ship")
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            {"apiVersion": "example.com/v3"},
+            "object at index 0: invalid groupVersion (expected example.com/v2, received",
+        ),
+        ({"kind": "Boat"}, "object at index 0: invalid kind (expected Ship, received Boat)"),
+        ({"metadata": {"name": "b", "uid": "u"}}, "object: must have the same name: a != b"),
+        ({"metadata": {"name": "a", "uid": "v"}}, "object: must have the same UID: u != v"),
+        (
+            {"metadata": {"name": "a", "uid": "u", "labels": {"l": 1}}},
+            "metadata: metadata.labels[l] must be a string, but is int64 in converted object",
+        ),
+        (
+            {"metadata": {"name": "a", "uid": "u", "annotations": [1]}},
+            "metadata: invalid metadata.annotations of type []interface {} in converted object",
+        ),
+        (
+            {"metadata": {"name": "a", "uid": "u", "labels": {"a b": ""}}},
+            'metadata: metadata.labels: Invalid value: "a b": name part must consist of',
+        ),
+    ],
+)
+def test_what_a_conversion_webhook_may_not_do(made: dict[str, Any], message: str) -> None:
+    with pytest.raises(NavarchError) as caught:
+        checked({**STORED, "apiVersion": "example.com/v2", **made}, STORED, WANTED)
+    assert str(caught.value).startswith(message)
+
+
+def test_metadata_is_restored_after_a_conversion() -> None:
+    made = {**STORED, "apiVersion": "example.com/v2", "metadata": {"name": "a", "uid": "u", "annotations": {"x": "y"}}}
+    assert checked(made, STORED, WANTED)["metadata"] == {
+        "name": "a", "uid": "u", "generation": 2, "annotations": {"x": "y"},
+    }  # fmt: skip
