@@ -75,7 +75,7 @@ def _compiled(given: Mapping[str, Any], declared: Declared, schema: Mapping[str,
     message, message_error = None, ""
     if (expression := given.get("messageExpression") or "").strip() and not error:
         message, message_error = _program(expression, scope, "string", "messageExpression must evaluate to a string")
-        if message_error.startswith("compilation failed"):
+        if message_error.startswith(CompileError.title):
             message_error = f"messageExpression {message_error}"
     return Rule(given, program, error, message, message_error, cardinality, _field_path(given, schema))
 
@@ -91,7 +91,7 @@ def _program(text: str, scope: Scope, wanted: str, told: str) -> tuple[Program |
     try:
         program = compile_program(text, scope)
     except CompileError as exc:
-        return None, f"compilation failed: {exc}"
+        return None, f"{exc.title}: {exc}"
     if program.result.sort not in (wanted, "dyn") or program.result.sort == "dyn":
         return None, told
     return program, ""

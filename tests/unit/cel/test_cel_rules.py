@@ -151,6 +151,14 @@ def test_fields_that_are_told_to_be_wrong_are_named_as_paths_are() -> None:
     assert told(whole, {"spec": {"x": {}}}) == ['spec.x.a-b[c]: Invalid value: "object": no']
 
 
+def test_a_field_that_is_null_is_none_that_there_is() -> None:
+    fields = {"a": {"type": "string", "nullable": True}, "b": {"type": "array", "items": {**NUMBER, "nullable": True}}}
+    whole = root(
+        x=schema("!has(self.a) && !self.?a.hasValue() && type(self.b[0]) == null_type", "object", properties=fields)
+    )
+    assert told(whole, {"spec": {"x": {"a": None, "b": [None]}}}) == []
+
+
 def test_rules_of_a_broken_part_wait_and_the_others_do_not() -> None:
     whole = root(a={**schema("self.z", "object"), "uniqueItems": True}, b=schema("self.size()"))
     found = errors(whole)
@@ -185,6 +193,7 @@ def test_rules_can_look_at_name_and_kind_of_resources() -> None:
             " | ....^",
         ),
         (schema("self.size()"), "cel expression must evaluate to a bool"),
+        (schema("self.find(')') == ''"), "program instantiation failed: error parsing regexp: unexpected ): `)`"),
         (schema("true", messageExpression="1"), "messageExpression must evaluate to a string"),
         (
             schema("self.all(a, self.all(b, a == b))", "array", items={"type": "string"}),
