@@ -15,7 +15,8 @@ from machinery.api.meta import Object
 from machinery.cel import devices
 from machinery.cel.environment import Program, compile_program
 from machinery.cel.errors import CompileError, EvaluationError
-from machinery.cel.library.kubernetes import Amount, semver
+from machinery.cel.library.kubernetes import Amount
+from machinery.cel.library.versions import semver
 from machinery.errors import NavarchError
 
 
