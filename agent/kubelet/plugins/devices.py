@@ -20,6 +20,7 @@ from agent.kubelet.plugins.api import deviceplugin_pb2 as pb
 from agent.kubelet.plugins.channel import PluginChannel
 from agent.kubelet.plugins.deviceplugins import PLUGIN, DevicePlugins, Resource
 from agent.kubelet.plugins.devicerecords import DeviceRecords
+from agent.kubelet.plugins.dra import has_by_claim
 from agent.kubelet.pods import spec
 from agent.kubelet.resources.hints import Hint, Hints
 from agent.kubelet.resources.topologymanager import AdmissionError
@@ -96,6 +97,8 @@ class DeviceManager:
         """Choose the devices of a container. Raises AdmissionError."""
         uid, name = meta.uid_of(pod), container["name"]
         for resource, count in self._wanted(podresources.of_container(container, "limits")):
+            if has_by_claim(pod, name, resource.name):
+                continue
             has = self._records.ids(uid, name, resource.name)
             if has and len(has) != count:
                 raise AdmissionError(

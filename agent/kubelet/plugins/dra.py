@@ -109,6 +109,12 @@ def devices_of(container: Object, ready: dict[str, list[ClaimDevice]]) -> list[C
     return found
 
 
+def has_by_claim(pod: Object, container: str, resource: str) -> bool:
+    """Whether a container has an extended resource by the special claim, and not of a device plugin."""
+    mappings = _special(pod).get("requestMappings") or ()
+    return any((each["containerName"], each["resourceName"]) == (container, resource) for each in mappings)
+
+
 def special_devices(pod: Object, container: Object, ready: dict[str, list[ClaimDevice]]) -> list[ClaimDevice]:
     """The devices that a container has for extended resources it asks for."""
     asked = podresources.of_container(container)

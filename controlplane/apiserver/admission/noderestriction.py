@@ -242,6 +242,10 @@ def _pod_status(operation: Operation, node: str) -> None:
     had, has = ((obj.get("status") or {}).get("resourceClaimStatuses") or [] for obj in (old, new))
     if had != has:
         raise refuse(operation, f"node {show(node)} cannot update resource claim statues")
+    # The claim named there is one that the pod's node may read.
+    before, after = ((obj.get("status") or {}).get("extendedResourceClaimStatus") for obj in (old, new))
+    if before != after:
+        raise refuse(operation, f"node {show(node)} cannot update extended resource claim status")
 
 
 def _own_node(operation: Operation, node: str) -> None:

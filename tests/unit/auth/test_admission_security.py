@@ -283,6 +283,16 @@ async def test_a_kubelet_writes_about_its_own_pods_alone() -> None:
     await plugin.admit(updates(PODS, mine | {"status": {}}, mine, W1, subresource="status"))
     for operation, told in [
         (updates(PODS, theirs, theirs, W1, subresource="status"), "can only update pod status for pods with"),
+        (
+            updates(
+                PODS, mine | {"status": {"resourceClaimStatuses": [{"name": "a"}]}}, mine, W1, subresource="status"
+            ),
+            'node "w1" cannot update resource claim statues',
+        ),
+        (
+            updates(PODS, mine | {"status": {"extendedResourceClaimStatus": {}}}, mine, W1, subresource="status"),
+            'node "w1" cannot update extended resource claim status',
+        ),
         (updates(PODS, mine, mine, W1), 'unexpected operation "UPDATE", node "w1" can only create and delete mirror'),
         (updates(PODS, mine, mine, W1, subresource="resize"), "unexpected pod subresource"),
         (

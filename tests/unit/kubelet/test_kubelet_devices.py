@@ -214,3 +214,13 @@ async def test_after_a_restart_only_what_runs_goes_on_without_its_plugin(
         return
     with pytest.raises(AdmissionError, match=told):
         allocate(devices, wanted)
+
+
+async def test_what_a_claim_gives_no_plugin_gives_as_well(tmp_path: Path) -> None:
+    devices = manager(tmp_path, {"a": -1})
+    uses = {"containerName": "c", "resourceName": THING, "requestName": "r"}
+    special = {"resourceClaimName": "s", "requestMappings": [uses]}
+    allocate(devices, pod(asking(1)) | {"status": {"extendedResourceClaimStatus": special}})
+    assert not devices.held("uid-p", "c")
+    allocate(devices, pod(asking(1)) | {"status": {}})
+    assert devices.held("uid-p", "c") == {THING: ["a"]}

@@ -19,7 +19,7 @@ from controlplane.apiserver.registry.validation.parts import (
 from controlplane.apiserver.registry.validation.pods import annotation_updates
 from controlplane.apiserver.registry.validation.terminated import came_back
 from machinery.api import names
-from machinery.api.fielderror import FieldError, forbidden, invalid
+from machinery.api.fielderror import FieldError, forbidden, invalid, required
 from machinery.api.meta import Object
 
 _SYSTEM_CONDITIONS = frozenset(("PodScheduled", "Ready", "Initialized"))
@@ -42,6 +42,8 @@ def validate_status_update(new: Object, old: Object) -> list[FieldError]:
         errors.append(invalid("status.qosClass", text(status, "qosClass"), IMMUTABLE))
     errors += came_back(status, before, sub(old, "spec"))
     errors += _claims(items(status, "resourceClaimStatuses"), items(spec, "resourceClaims"))
+    if status.get("extendedResourceClaimStatus") is not None:
+        errors += _special_claim(sub(status, "extendedResourceClaimStatus"), spec)
     errors += _pod_addresses(items(status, "podIPs"))
     errors += _host_addresses(text(status, "hostIP"), items(status, "hostIPs"))
     for kind in _LISTS:
@@ -72,6 +74,36 @@ def _claims(found: list[Object], wanted: list[Object]) -> list[FieldError]:
         if isinstance(claim := status.get("resourceClaimName"), str):
             errors += check_names(at, claim, names.dns1123_subdomain)
     return errors
+
+
+def _special_claim(found: Object, spec: Object) -> list[FieldError]:
+    """The claim for extended resources is for those that the pod's containers ask for."""
+    at = "status.extendedResourceClaimStatus"
+    containers = {text(c, "name"): c for kind in ("initContainers", "containers") for c in items(spec, kind)}
+    mappings = items(found, "requestMappings")
+    errors = [] if mappings else [required(f"{at}.requestMappings", "at least one request mapping is required")]
+    seen = set[tuple[str, ...]]()
+    for index, mapping in enumerate(mappings):
+        where = f"{at}.requestMappings[{index}]"
+        parts = {part: text(mapping, part) for part in ("containerName", "resourceName", "requestName")}
+        container = containers.get(parts["containerName"])
+        if container is None:
+            told = "must match the name of an entry in spec.initContainers.name or spec.containers.name"
+            errors.append(invalid(f"{where}.containerName", parts["containerName"], told))
+        elif parts["resourceName"] not in sub(container, "resources", "requests"):
+            told = (
+                "must match the extended resource name of an entry in spec.initContainers.resources.requests or "
+                "spec.containers.resources.requests"
+            )
+            errors.append(invalid(f"{where}.resourceName", parts["resourceName"], told))
+        errors += check_names(f"{at}.requestName", parts["requestName"], names.dns1123_label)
+        if tuple(parts.values()) in seen:
+            errors += [repeated(f"{where}.{part}", value) for part, value in parts.items()]
+        seen.add(tuple(parts.values()))
+    name = text(found, "resourceClaimName")
+    if not name:
+        return [*errors, required(f"{at}.resourceClaimName", "")]
+    return errors + check_names(f"{at}.resourceClaimName", name, names.dns1123_subdomain)
 
 
 def _pod_addresses(found: list[Object]) -> list[FieldError]:
