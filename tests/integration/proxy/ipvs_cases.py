@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from packet_rules import IP, everything, service, settings, to
 from proxy_hosts import NODE_IP, PODS, PORT, Hosts
-from test_proxy_packets import IP, everything, service, settings, to
 
 from agent.proxy.ipvs.backend import IpvsBackend
 from agent.proxy.modes import clean_up, make_backend

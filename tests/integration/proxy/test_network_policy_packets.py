@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from packet_rules import IP, everything, service, settings
 from proxy_hosts import NODE_IP, OUTSIDE_IP, PODS, PORT, Hosts, eventually
 from sctp_packets import ask_sctp, sctp_servers
-from test_proxy_packets import IP, everything, service, settings
 
 from agent.network.policy import enforcer
 from agent.network.policy.agent import PolicyAgent

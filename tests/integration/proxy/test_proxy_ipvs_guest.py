@@ -16,7 +16,7 @@ MODULES = (
     *("xt_addrtype", "xt_conntrack", "xt_comment", "xt_tcpudp", "xt_statistic", "ipt_REJECT", "ip6t_REJECT", "xt_nat"),
     "nf_conntrack_netlink",
 )
-SUITE = ("test_proxy_packets.py", "ipvs_cases.py")
+SUITE = ("test_proxy_packets.py", "test_proxy_flows.py", "ipvs_cases.py")
 
 
 # A kernel boots and runs some forty tests of real connections in about 100 s of CPU: ptrace is slow, and it is the
