@@ -132,10 +132,11 @@ def lab() -> Iterator[LiveLab]:
 
 
 @pytest.fixture
-def namespace(lab: LiveLab) -> Iterator[str]:
+def namespace(lab: LiveLab, eventually: Eventually) -> Iterator[str]:
     """A namespace of the test's own."""
     name = f"e2e-{secrets.token_hex(3)}"
-    lab.kubectl("create", "namespace", name)
+    made = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    eventually(lambda: lab.kubectl("apply", "-f", "-", stdin=made), 30, "a namespace of the test's own")
     try:
         yield name
     finally:
