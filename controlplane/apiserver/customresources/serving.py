@@ -19,7 +19,7 @@ from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.resources import ScalePaths, Served
 from machinery.api import jsonpath, names, versions
 from machinery.api.fielderror import FieldError
-from machinery.api.meta import Object
+from machinery.api.meta import Object, is_deleting
 from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
 from machinery.api.structural.custom import CustomSchema, compile_schema, has_defaults
 
@@ -48,7 +48,8 @@ def served_of(definition: Object, client: WebhookClient) -> list[Served]:
         strategy = stored_strategy if same else _strategy(version, schema)
         paths = _scale_paths((version.get("subresources") or {}).get("scale"))
         told = _deprecation(definition, version)
-        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, paths, told))
+        going = is_deleting(definition)
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, paths, told, going))
     return made
 
 
