@@ -84,11 +84,12 @@ def _schema(definition: Object, version: Object) -> CustomSchema:
 
 def _conversion(definition: Object, conversion: CustomConversion) -> CustomConversion | None:
     """How objects are shown in a version; None if they are shown as they are stored: in the only version there has ever
-    been, without defaults."""
+    been, without defaults, by the first schema that there was (what a later one does not know is pruned)."""
     spec = definition["spec"]
     versions = {version["name"] for version in spec["versions"]}
     versions |= set((definition.get("status") or {}).get("storedVersions") or ())
-    if len(versions) == 1 and not has_defaults(conversion.schema.definition):
+    first = (definition["metadata"].get("generation") or 1) == 1
+    if len(versions) == 1 and first and not has_defaults(conversion.schema.definition):
         return None
     given = spec.get("conversion") or {}
     if given.get("strategy") == "Webhook":

@@ -160,6 +160,35 @@ async def test_it_goes_with_all_its_objects(client: Client) -> None:
                 await asyncio.sleep(0.02)
 
 
+async def test_what_a_later_schema_does_not_know_is_pruned(client: Client) -> None:
+    ports = definition()
+    ports["metadata"]["name"] = "ports.fleet.example.com"
+    ports["spec"]["names"] = {"plural": "ports", "kind": "Port"}
+    version = ports["spec"]["versions"][0]
+    text = {"type": "string"}
+    spec = {"type": "object", "properties": {"sea": text, "land": text}}
+    version["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    version["subresources"] = {}
+    version.pop("additionalPrinterColumns")
+    made = await client.create(CUSTOMRESOURCEDEFINITIONS, ports)
+    kind = ResourceType("fleet.example.com", "v1", "ports", "Port")
+    port = ship("ithaca", sea="Ionian", land="Greece") | {"kind": "Port"}
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.create(kind, port, "default")
+                break
+            except NotFound:
+                await asyncio.sleep(0.02)
+        made = await client.get(CUSTOMRESOURCEDEFINITIONS, "ports.fleet.example.com")
+        del made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["land"]
+        await client.update(CUSTOMRESOURCEDEFINITIONS, made)
+        while True:
+            if (await client.get(kind, "ithaca", "default"))["spec"] == {"sea": "Ionian"}:
+                break
+            await asyncio.sleep(0.02)
+
+
 async def test_nothing_new_comes_while_it_goes(client: Client) -> None:
     held = ship("argo", port="Iolcus")
     held["metadata"]["finalizers"] = ["example.com/held"]
