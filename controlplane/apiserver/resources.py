@@ -77,6 +77,9 @@ class Served:
     deprecation: str = ""
     """The warning that every answer about a deprecated kind or version carries."""
 
+    terminating: bool = False
+    """Whether its CustomResourceDefinition is going: nothing new may be created."""
+
     @property
     def custom(self) -> bool:
         """Whether a CustomResourceDefinition made it."""

@@ -98,7 +98,7 @@ class _Strict:
                 errors.append(f"duplicate field {json.dumps(where, ensure_ascii=False)}")
             seen.add(key)
             inner = kind.fields.get(key) or kind.element
-            if inner is None and kind.preserve:
+            if inner is None and kind.preserve and not kind.bare:
                 inner = _FREE
             if inner is None:
                 errors.append(f"unknown field {json.dumps(where, ensure_ascii=False)}")

@@ -62,6 +62,7 @@ class Type:
     field_strategies: dict[str, frozenset[str]] = field(default_factory=dict)  # object: the same, of its fields
     defaults: dict[str, Any] = field(default_factory=dict)  # of fields that are keys of a list
     preserve: bool = False  # object: unknown fields are kept
+    bare: bool = False  # any: no fields of objects in it are kept, though nothing is said of them
 
     def child(self, name: str) -> Type | None:
         """The type of a field or of a map's value; None if there is no such field."""

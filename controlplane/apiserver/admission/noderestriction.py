@@ -18,6 +18,7 @@ from controlplane.apiserver.admission.plugin import CREATE, DELETE, UPDATE, Base
 from controlplane.apiserver.authz.node import node_name
 from controlplane.apiserver.authz.nodegraph import MIRROR_POD
 from controlplane.apiserver.authz.podrefs import pod_references
+from controlplane.apiserver.authz.rbac import aggregate
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.request import RequestInfo
@@ -35,6 +36,7 @@ from machinery.api.catalogue import (
 )
 from machinery.api.fielderror import show
 from machinery.api.meta import Object, annotations_of, labels_of, name_of, uid_of
+from machinery.api.resource import ResourceType
 from machinery.errors import NotFound
 
 _NODE_LEASES = "kube-node-lease"
@@ -127,7 +129,7 @@ class NodeRestriction(BasePlugin):
         if pod is None:
             pod = await self._reader.get_latest(PODS, operation.namespace, name)
         if pod is None:
-            raise NotFound(f"pods {show(name)} not found", details={"name": name, "kind": "pods"})
+            raise NotFound(f"pod {show(name)} not found", details={"name": name, "kind": "pod"})
         return pod
 
     async def _mirror_pod(self, operation: Operation, node: str) -> None:
@@ -152,7 +154,7 @@ class NodeRestriction(BasePlugin):
             raise refuse(operation, f"node {called} must not set blockOwnerDeletion on an owner reference")
         own = self._reader.get(NODES, "", node) or await self._reader.get_latest(NODES, "", node)
         if own is None:
-            raise NotFound(f"nodes {called} not found", details={"name": node, "kind": "nodes"})
+            raise NotFound(f"node {called} not found", details={"name": node, "kind": "node"})
         if owner.get("uid") != uid_of(own):
             told = f"node {node} UID mismatch: expected {owner.get('uid')} got {uid_of(own)}"
             raise refuse(operation, told)
@@ -178,8 +180,11 @@ class NodeRestriction(BasePlugin):
         if len(audiences) > 1:
             raise refuse(operation, "node may only request 0 or 1 audiences")
         wanted = audiences[0] if audiences else ""
-        if wanted in self._pod_audiences(operation, pod):
+        found, lost = self._pod_audiences(operation, pod)
+        if wanted in found:
             return
+        if lost:
+            raise refuse(operation, f"error validating audience {show(wanted)}: {aggregate(lost)}")
         asked = RequestInfo(
             verb=_AUDIENCE_VERB,
             path="",
@@ -189,29 +194,46 @@ class NodeRestriction(BasePlugin):
             namespace=operation.namespace,
             name=operation.name,
         )
-        if not wanted or not (await self._authorize(operation.user, asked))[0]:
-            raise refuse(operation, f"audience {show(wanted)} not found in pod spec volume")
+        if not (await self._authorize(operation.user, asked))[0]:
+            told = f"audience {show(wanted)} not found in pod spec volume, {operation.user.name}"
+            raise refuse(operation, f"{told} is not authorized to request tokens for this audience")
 
-    def _pod_audiences(self, operation: Operation, pod: Object) -> set[str]:
+    def _pod_audiences(self, operation: Operation, pod: Object) -> tuple[set[str], list[str]]:
+        """The audiences of a pod's volumes, and what could not be found on the way to them."""
         found: set[str] = set()
+        lost: list[str] = []
         for volume in (pod.get("spec") or {}).get("volumes") or ():
             for source in (volume.get("projected") or {}).get("sources") or ():
                 if source.get("serviceAccountToken") is not None:
                     found.add(source["serviceAccountToken"].get("audience") or "")
-            driver = (volume.get("csi") or {}).get("driver") or self._claim_driver(operation, pod, volume)
-            csi = self._reader.get(CSIDRIVERS, "", driver) if driver else None
-            for request in ((csi or {}).get("spec") or {}).get("tokenRequests") or ():
+            try:
+                driver = self._driver(operation, pod, volume)
+                csi = self._known(CSIDRIVERS, "", driver) if driver else {}
+            except NotFound as exc:
+                lost.append(exc.message)
+                continue
+            for request in (csi.get("spec") or {}).get("tokenRequests") or ():
                 found.add(request.get("audience") or "")
-        return found
+        return found, lost
 
-    def _claim_driver(self, operation: Operation, pod: Object, volume: Object) -> str:
-        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-        if volume.get("ephemeral") is not None:
-            name = f"{name_of(pod)}-{volume.get('name')}"
-        claim = self._reader.get(PERSISTENTVOLUMECLAIMS, operation.namespace, name) if name else None
-        bound = ((claim or {}).get("spec") or {}).get("volumeName")
-        found = self._reader.get(PERSISTENTVOLUMES, "", bound) if bound else None
-        return str((((found or {}).get("spec") or {}).get("csi") or {}).get("driver") or "")
+    def _driver(self, operation: Operation, pod: Object, volume: Object) -> str:
+        """The CSI driver of a volume, "" if it has none. Raises NotFound."""
+        claimed = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if (volume.get("ephemeral") or {}).get("volumeClaimTemplate") is not None:
+            claimed = f"{name_of(pod)}-{volume.get('name')}"
+        if not claimed:
+            return str((volume.get("csi") or {}).get("driver") or "")
+        claim = self._known(PERSISTENTVOLUMECLAIMS, operation.namespace, claimed)
+        bound = self._known(PERSISTENTVOLUMES, "", (claim.get("spec") or {}).get("volumeName") or "")
+        return str(((bound.get("spec") or {}).get("csi") or {}).get("driver") or "")
+
+    def _known(self, resource: ResourceType, namespace: str, name: str) -> Object:
+        """An object from memory. Raises NotFound, which names it by its kind as listers do."""
+        obj = self._reader.get(resource, namespace, name)
+        if obj is None:
+            group = f".{resource.group}" if resource.group else ""
+            raise NotFound(f"{resource.kind.lower()}{group} {show(name)} not found")
+        return obj
 
 
 def _no_references(operation: Operation, pod: Object, node: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,7 @@ from controlplane.apiserver.request import ANONYMOUS, Credentials, User
 from machinery.errors import Unauthorized
 
 _WEBSOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
+_BASE64_URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class TokenAuthenticator(Protocol):
@@ -96,12 +98,11 @@ class Chain:
                 continue
             if user is not None:
                 return with_authenticated(user)
-        token = bearer_token(credentials)
-        if token:
-            try:
+        try:
+            if token := bearer_token(credentials):
                 return (await self.tokens.authenticate(token)).user
-            except Unauthorized:
-                failed = True
+        except Unauthorized:
+            failed = True
         if failed:
             raise Unauthorized("Unauthorized")  # what was wrong is not told to whoever asks
         welcome = self._anonymous and (not self._anonymous_paths or credentials.path in self._anonymous_paths)
@@ -109,18 +110,36 @@ class Chain:
 
 
 def bearer_token(credentials: Credentials) -> str:
-    """The token of the Authorization header, or of a WebSocket's subprotocols; "" if there is none."""
+    """The token of the Authorization header, or of a WebSocket's subprotocols; "" if there is none.
+
+    Raises:
+        Unauthorized: the subprotocols are not as they must be.
+    """
     parts = (credentials.headers.get("Authorization") or "").strip().split(" ", 2)
     if len(parts) > 1 and parts[0].lower() == "bearer":
         return parts[1]
-    if (credentials.headers.get("Upgrade") or "").lower() != "websocket":
-        return ""
+    return _websocket_token(credentials) if (credentials.headers.get("Upgrade") or "").lower() == "websocket" else ""
+
+
+def _websocket_token(credentials: Credentials) -> str:
+    """The token among the subprotocols of a WebSocket. Raises Unauthorized."""
+    tokens, others = [], False
     for header in credentials.headers.getall("Sec-WebSocket-Protocol", ()):
-        for protocol in header.split(","):
-            if protocol.strip().startswith(_WEBSOCKET_BEARER):
-                encoded = protocol.strip().removeprefix(_WEBSOCKET_BEARER)
-                try:
-                    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-                except (binascii.Error, UnicodeDecodeError, ValueError):
-                    return ""
-    return ""
+        for protocol in map(str.strip, header.split(",")):
+            if protocol.startswith(_WEBSOCKET_BEARER):
+                tokens.append(protocol.removeprefix(_WEBSOCKET_BEARER))
+            else:
+                others = True
+    if not tokens:
+        return ""
+    if len(tokens) > 1:
+        raise Unauthorized("multiple base64.bearer.authorization tokens specified")
+    if not _BASE64_URL.fullmatch(tokens[0]):
+        raise Unauthorized("invalid base64.bearer.authorization token encoding")
+    try:
+        token = base64.urlsafe_b64decode(tokens[0] + "=" * (-len(tokens[0]) % 4)).decode()
+    except (binascii.Error, ValueError) as exc:
+        raise Unauthorized("invalid base64.bearer.authorization token") from exc
+    if token and not others:  # one that can be answered with is needed
+        raise Unauthorized("missing additional subprotocol")
+    return token

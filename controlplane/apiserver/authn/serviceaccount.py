@@ -14,7 +14,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
@@ -26,7 +26,7 @@ from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.request import User
 from machinery.api.catalogue import NODES, PODS, SECRETS, SERVICEACCOUNTS
 from machinery.api.fielderror import show
-from machinery.api.meta import Object, labels_of, parse_time, uid_of
+from machinery.api.meta import Object, is_deleting, labels_of, parse_time, uid_of
 from machinery.api.resource import ResourceType
 from machinery.clock import Clock
 from machinery.errors import Unauthorized
@@ -116,8 +116,10 @@ class ServiceAccountTokens:
             key_id = jwt.get_unverified_header(token).get("kid")
         except jwt.InvalidTokenError:
             return False
-        known = [key for key in self._keys if key.key_id == key_id]
-        for key in known or self._keys:
+        known = [key for key in self._keys if key.key_id == key_id] if key_id else self._keys
+        if not known:
+            raise Unauthorized("invalid signature, no keys found")
+        for key in known:
             try:
                 jwt.PyJWS(algorithms=[key.algorithm]).decode(token, key.key, algorithms=[key.algorithm])
             except (jwt.InvalidTokenError, ValueError, TypeError):
@@ -133,44 +135,83 @@ class ServiceAccountTokens:
             raise Unauthorized(f"token audiences [{told[0]}] is invalid for the target audiences [{told[1]}]")
 
     def _check_times(self, claims: Claims) -> None:
-        now = self._clock.now().timestamp()
-        if claims.expires is not None and now >= claims.expires:
-            raise Unauthorized("service account token has expired")
-        if claims.not_before is not None and now < claims.not_before:
+        """With leeway, as clocks differ."""
+        now, leeway = self._clock.now().timestamp(), _LEEWAY.total_seconds()
+        if claims.not_before is not None and now + leeway < claims.not_before:
             raise Unauthorized("service account token is not valid yet")
-        if claims.issued is not None and now < claims.issued:
+        if claims.expires is not None and now - leeway > claims.expires:
+            raise Unauthorized("service account token has expired")
+        if claims.issued is not None and now + leeway < claims.issued:
             raise Unauthorized("service account token is issued in the future")
 
     async def _check_objects(self, claims: Claims, token: str) -> None:
-        namespace = claims.namespace
-        if claims.legacy and not self._lookup:
+        if claims.legacy:
+            if self._lookup:
+                await self._check_legacy(claims, token)
             return
-        await self._alive(SERVICEACCOUNTS, namespace, claims.account, "service account")
+        namespace = claims.namespace
+        await self._account(claims, "service account", self._clock.now() - _LEEWAY)
         if claims.secret is not None:
-            secret = await self._alive(SECRETS, namespace, claims.secret, "secret")
-            if claims.legacy:
-                _check_legacy(secret, token)
-                if self._legacy is not None:
-                    await self._legacy.note_use(secret)
+            await self._bound(SECRETS, namespace, claims.secret, "secret")
         if claims.pod is not None:
-            await self._alive(PODS, namespace, claims.pod, "pod")
+            await self._bound(PODS, namespace, claims.pod, "pod")
         elif claims.node is not None:
-            await self._alive(NODES, "", claims.node, "node")
+            await self._bound(NODES, "", claims.node, "node")
 
-    async def _alive(self, resource: ResourceType, namespace: str, wanted: tuple[str, str], called: str) -> Object:
+    async def _check_legacy(self, claims: Claims, token: str) -> None:
+        """What upstream's legacyValidator looks at, in its words."""
+        assert claims.secret is not None
+        namespace, name = claims.namespace, claims.secret[0]
+        secret = await self._find(SECRETS, namespace, claims.secret)
+        if secret is None or is_deleting(secret):
+            raise Unauthorized("Token has been invalidated")
+        if not _keeps(secret, token):
+            raise Unauthorized("Token does not match server's copy")
+        await self._account(claims, "ServiceAccount", None)
+        if self._legacy is not None:
+            await self._legacy.note_use(secret)
+        if labels_of(secret).get(INVALID_SINCE):
+            raise Unauthorized(
+                f"the token in secret {namespace}/{name} for service account {namespace}/{claims.account[0]} has been "
+                "marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or "
+                f"remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            )
+
+    async def _account(self, claims: Claims, called: str, deleted_before: datetime | None) -> None:
+        """The account lives; None: it is gone as soon as its deletion begins."""
+        name, uid = claims.account
+        account = await self._find(SERVICEACCOUNTS, claims.namespace, claims.account)
+        if account is None:
+            raise Unauthorized(f"serviceaccounts {show(name)} not found")
+        if uid_of(account) != uid:
+            raise Unauthorized(f"{called} UID ({uid_of(account)}) does not match claim ({uid})")
+        if _gone(account, deleted_before):
+            raise Unauthorized(f"{called} {claims.namespace}/{name} has been deleted")
+
+    async def _bound(self, resource: ResourceType, namespace: str, wanted: tuple[str, str], called: str) -> None:
+        """What a token is bound to lives."""
+        obj = await self._find(resource, namespace, wanted)
+        if obj is None:
+            raise Unauthorized("service account token has been invalidated")
+        if uid_of(obj) != wanted[1]:
+            told = f"{called} UID ({uid_of(obj)}) does not match service account {called} ref claim ({wanted[1]})"
+            raise Unauthorized(told)
+        if _gone(obj, self._clock.now() - _LEEWAY):
+            raise Unauthorized("service account token has been invalidated")
+
+    async def _find(self, resource: ResourceType, namespace: str, wanted: tuple[str, str]) -> Object | None:
         name, uid = wanted
         obj = self._reader.get(resource, namespace, name)
         if obj is None or (uid and uid_of(obj) != uid):
             # Memory may be behind storage: a token can be used right after its object was created.
             obj = await self._reader.get_latest(resource, namespace, name)
-        if obj is None:
-            raise Unauthorized(f"{resource.group_resource} {show(name)} not found")
-        if uid and uid_of(obj) != uid:
-            raise Unauthorized(f"{called} UID ({uid_of(obj)}) does not match claim ({uid})")
-        deleted = (obj.get("metadata") or {}).get("deletionTimestamp")
-        if deleted and parse_time(deleted) < self._clock.now() - _LEEWAY:
-            raise Unauthorized(f"{called} has been deleted")
         return obj
+
+
+def _gone(obj: Object, before: datetime | None) -> bool:
+    if not is_deleting(obj):
+        return False
+    return before is None or parse_time(obj["metadata"]["deletionTimestamp"]) < before
 
 
 def _user(claims: Claims) -> User:
@@ -231,25 +272,26 @@ def _legacy_claims(payload: Mapping[str, Any]) -> Claims:
 
     namespace, secret = claim("namespace"), claim("secret.name")
     account, uid = claim("service-account.name"), claim("service-account.uid")
-    for value, called in ((namespace, "namespace"), (secret, "secretName"), (account, "serviceAccountName")):
+    for value, called in (
+        (payload.get("sub"), "sub"),
+        (namespace, "namespace"),
+        (secret, "secretName"),
+        (account, "serviceAccountName"),
+        (uid, "serviceAccountUID"),
+    ):
         if not value:
             raise Unauthorized(f"{called} claim is missing")
-    if not uid:
-        raise Unauthorized("serviceAccountUID claim is missing")
     if payload.get("sub") != identity.service_account_name(namespace, account):
         raise Unauthorized("sub claim is invalid")
     return Claims(namespace=namespace, account=(account, uid), secret=(secret, ""), legacy=True)
 
 
-def _check_legacy(secret: Object, token: str) -> None:
+def _keeps(secret: Object, token: str) -> bool:
     try:
         kept = base64.b64decode((secret.get("data") or {}).get("token") or "")
     except binascii.Error:
-        kept = b""
-    if not secrets.compare_digest(kept, token.encode()):
-        raise Unauthorized("service account token has been invalidated")
-    if labels_of(secret).get(INVALID_SINCE):
-        raise Unauthorized("the token in the secret has been marked invalid")
+        return False
+    return secrets.compare_digest(kept, token.encode())
 
 
 def _reference(private: Mapping[str, Any], claim: str) -> tuple[str, str] | None:

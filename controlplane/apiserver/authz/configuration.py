@@ -131,7 +131,7 @@ class _Reader:
             self.errors.append(fielderror.required(f"{where}.{name}"))
         elif seconds < 0 or (most and seconds > most):
             why = f"must be > 0s and <= {most:.0f}s" if most else "must be > 0s"
-            self.errors.append(fielderror.invalid(f"{where}.{name}", text, why))
+            self.errors.append(fielderror.invalid(f"{where}.{name}", texts.show_duration(seconds), why))
         return seconds
 
     def _choice(self, told: Object, name: str, where: str, choices: Sequence[str]) -> None:
@@ -181,7 +181,7 @@ class _Reader:
                 try:
                     Conditions.of([expression])
                 except CompileError as exc:
-                    told_ = str(exc) if str(exc).startswith("must") else f"compilation failed: {exc}"
+                    told_ = str(exc) if str(exc).startswith("must") else f"{exc.title}: {exc}"
                     self.errors.append(fielderror.invalid(field, expression, told_))
                     found.pop()
         return Conditions.of(found)

@@ -13,6 +13,7 @@ from controlplane.apiserver.authz.rules import compile_rules
 from controlplane.apiserver.bootstrap.clusterroles import NODE_RULES
 from controlplane.apiserver.reader import Reader
 from controlplane.apiserver.request import RequestInfo, User
+from machinery.api import fields
 from machinery.api.fielderror import show
 
 Answer = tuple[Decision, str]
@@ -151,7 +152,10 @@ class NodeAuthorizer:
 
 def selects(field_selector: str, field: str, value: str) -> bool:
     """Whether a field selector narrows to `field` being `value`."""
-    return any(term in (f"{field}={value}", f"{field}=={value}") for term in field_selector.split(","))
+    try:
+        return (field, "=", value) in fields.parse(field_selector).requirements
+    except ValueError:
+        return False
 
 
 def _lease(node: str, request: RequestInfo) -> Answer:

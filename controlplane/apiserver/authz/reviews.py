@@ -11,14 +11,15 @@ from controlplane.apiserver.authz.chain import Chain
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.authz.rbac import aggregate
 from controlplane.apiserver.authz.rules import Rule
+from controlplane.apiserver.authz.selectors import read_fields, read_labels
 from controlplane.apiserver.handlers.contract import Call
 from controlplane.apiserver.request import RequestInfo, User
-from machinery.api.fielderror import FieldError, forbidden, invalid, invalid_object, not_supported, required
+from machinery.api import names
+from machinery.api.fielderror import FieldError, forbidden, invalid, invalid_object, required
 from machinery.api.meta import Object
 from machinery.errors import BadRequest, StatusError
 
 GROUP = "authorization.k8s.io"
-_FIELD_OPERATORS = {"In": "=", "NotIn": "!="}
 _RESOURCE = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 
 
@@ -31,13 +32,13 @@ class AccessReviews:
     async def subject(self, call: Call) -> Object:
         """May the user of the spec? Raises Invalid."""
         spec = call.object.get("spec") or {}
-        _refuse([*_metadata_errors(call.object), *_attributes_errors(spec), *_subject_errors(spec)])
+        _refuse([*_spec_errors(spec, subject=True), *_metadata_errors(call.object)])
         return await self._answer(call, spec, _subject(spec))
 
     async def local(self, call: Call) -> Object:
         """May the user of the spec, in this namespace? Raises Invalid."""
         spec = call.object.get("spec") or {}
-        errors = [*_attributes_errors(spec), *_subject_errors(spec), *_metadata_errors(call.object, local=True)]
+        errors = [*_spec_errors(spec, subject=True), *_metadata_errors(call.object, local=True)]
         attributes = spec.get("resourceAttributes")
         if attributes is not None and (attributes.get("namespace") or "") != call.namespace:
             field = "spec.resourceAttributes.namespace"
@@ -50,7 +51,7 @@ class AccessReviews:
     async def self_access(self, call: Call) -> Object:
         """May the caller? Raises Invalid."""
         spec = call.object.get("spec") or {}
-        _refuse([*_metadata_errors(call.object), *_attributes_errors(spec)])
+        _refuse([*_spec_errors(spec), *_metadata_errors(call.object)])
         return await self._answer(call, spec, call.user)
 
     async def self_rules(self, call: Call) -> Object:
@@ -69,12 +70,15 @@ class AccessReviews:
         return call.object | {"metadata": {}, "spec": {}, "status": status}
 
     async def _answer(self, call: Call, spec: Object, user: User) -> Object:
-        decision, reason = await self._chain.authorize(user, _asked(spec))
+        asked, ignored = _asked(spec)
+        decision, reason = await self._chain.authorize(user, asked)
         status: Object = {"allowed": decision is Decision.ALLOW}
         if decision is Decision.DENY:
             status["denied"] = True
         if reason:
             status["reason"] = reason
+        if ignored:
+            status["evaluationError"] = ignored
         return call.object | {"spec": _tidy(spec), "status": status}
 
 
@@ -83,28 +87,22 @@ def _subject(spec: Object) -> User:
     return User(spec.get("user") or "", spec.get("uid") or "", tuple(spec.get("groups") or ()), extra)
 
 
-def _asked(spec: Object) -> RequestInfo:
+def _asked(spec: Object) -> tuple[RequestInfo, str]:
+    """What is asked, and which of its selectors can't be understood."""
     paths = spec.get("nonResourceAttributes")
     if paths is not None:
-        return RequestInfo(verb=paths.get("verb") or "", path=paths.get("path") or "")
+        return RequestInfo(verb=paths.get("verb") or "", path=paths.get("path") or ""), ""
     attributes = spec.get("resourceAttributes") or {}
-    fields, labels = attributes.get("fieldSelector") or {}, attributes.get("labelSelector") or {}
-    return RequestInfo(
+    fields, lost = read_fields(attributes.get("fieldSelector"))
+    labels, lost_too = read_labels(attributes.get("labelSelector"))
+    asked = RequestInfo(
         path="",
         is_resource=True,
-        field_selector=fields.get("rawSelector") or _field_selector(fields.get("requirements") or ()),
-        label_selector=labels.get("rawSelector") or "",
+        field_selector=fields,
+        label_selector=labels,
         **{key: attributes.get(key) or "" for key in _RESOURCE},
     )
-
-
-def _field_selector(requirements: Sequence[Object]) -> str:
-    """Requirements with one value, as a selector; what a selector can't say narrows nothing."""
-    return ",".join(
-        f"{r.get('key')}{_FIELD_OPERATORS[r['operator']]}{r['values'][0]}"
-        for r in requirements
-        if r.get("operator") in _FIELD_OPERATORS and len(r.get("values") or ()) == 1
-    )
+    return asked, "; ".join(filter(None, (lost, lost_too)))
 
 
 def _refuse(errors: Sequence[FieldError]) -> None:
@@ -114,7 +112,7 @@ def _refuse(errors: Sequence[FieldError]) -> None:
         raise refusal
 
 
-def _attributes_errors(spec: Object) -> list[FieldError]:
+def _spec_errors(spec: Object, *, subject: bool = False) -> list[FieldError]:
     attributes, paths = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     errors = []
     if attributes is not None and paths is not None:
@@ -123,42 +121,40 @@ def _attributes_errors(spec: Object) -> list[FieldError]:
     if attributes is None and paths is None:
         told = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         errors.append(invalid("spec.resourceAttributes", None, told))
+    if subject and not spec.get("user") and not spec.get("groups"):
+        told = "at least one of user or group must be specified"
+        errors.append(invalid("spec.user", spec.get("user") or "", told))
     for name in ("fieldSelector", "labelSelector"):
         selector = (attributes or {}).get(name)
         if selector is not None:
-            errors += _selector_errors(selector, f"spec.resourceAttributes.{name}")
+            errors += _selector_errors(selector, f"spec.resourceAttributes.{name}", labels=name == "labelSelector")
     return errors
 
 
-def _selector_errors(selector: Object, field: str) -> list[FieldError]:
+def _selector_errors(selector: Object, field: str, *, labels: bool) -> list[FieldError]:
     raw, requirements = selector.get("rawSelector") or "", selector.get("requirements") or ()
+    errors = []
     if raw and requirements:
-        return [invalid(f"{field}.rawSelector", raw, "may not specified at the same time as requirements")]
+        errors.append(invalid(f"{field}.rawSelector", raw, "may not specified at the same time as requirements"))
     if not raw and not requirements:
         told = f"when {field} is specified, requirements or rawSelector is required"
-        return [required(f"{field}.requirements", told)]
-    errors = []
+        errors.append(required(f"{field}.requirements", told))
     for index, one in enumerate(requirements):
-        at = f"{field}.requirements[{index}]"
-        operator = one.get("operator") or ""
-        if not one.get("key"):
+        at, operator = f"{field}.requirements[{index}]", one.get("operator") or ""
+        key, values = one.get("key") or "", one.get("values") or ()
+        if not labels and not key:
             errors.append(required(f"{at}.key", "must be specified"))
-        if operator in ("In", "NotIn"):
-            if not one.get("values"):
-                errors.append(required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-        elif operator in ("Exists", "DoesNotExist"):
-            if one.get("values"):
-                told = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-                errors.append(forbidden(f"{at}.values", told))
-        else:
-            errors.append(not_supported(f"{at}.operator", operator, ("In", "NotIn", "Exists", "DoesNotExist")))
+        # Other operators may be of later versions: who asks with them is answered as if they were not there.
+        if operator in ("In", "NotIn") and not values:
+            errors.append(required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        if operator in ("Exists", "DoesNotExist") and values:
+            told = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            errors.append(forbidden(f"{at}.values", told))
+        if labels:
+            errors += [invalid(f"{at}.key", key, why) for why in names.qualified_name(key)]
+            for position, value in enumerate(values):
+                errors += [invalid(f"{at}.values[{position}]", value, why) for why in names.label_value(value)]
     return errors
-
-
-def _subject_errors(spec: Object) -> list[FieldError]:
-    if spec.get("user") or spec.get("groups"):
-        return []
-    return [invalid("spec.user", spec.get("user") or "", "at least one of user or group must be specified")]
 
 
 def _metadata_errors(obj: Object, *, local: bool = False) -> list[FieldError]:

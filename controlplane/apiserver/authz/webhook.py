@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from controlplane.apiserver.authz.conditions import ALL, Conditions
 from controlplane.apiserver.authz.contract import Decision
 from controlplane.apiserver.authz.remote import TIMEOUT_SECONDS, RemoteReview, from_kubeconfig, in_cluster
+from controlplane.apiserver.authz.selectors import field_requirements, label_requirements
 from controlplane.apiserver.request import RequestInfo, User
 from machinery.api.meta import Object
 from machinery.cel.errors import EvaluationError
@@ -112,9 +113,12 @@ def _review(user: User, request: RequestInfo, version: str) -> Object:
             "name": request.name,
         }
         spec["resourceAttributes"] = {key: value for key, value in asked.items() if value}
-        for name, selector in (("fieldSelector", request.field_selector), ("labelSelector", request.label_selector)):
-            if selector:
-                spec["resourceAttributes"][name] = {"rawSelector": selector}
+        for name, requirements in (
+            ("fieldSelector", field_requirements(request.field_selector)),
+            ("labelSelector", label_requirements(request.label_selector)),
+        ):
+            if requirements:
+                spec["resourceAttributes"][name] = {"requirements": requirements}
     else:
         spec["nonResourceAttributes"] = {"path": request.path, "verb": request.verb}
     if user.uid:

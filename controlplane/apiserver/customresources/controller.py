@@ -50,12 +50,6 @@ class CustomResources:
         finally:
             await self._client.close()
 
-    def is_terminating(self, served: Served) -> bool:
-        """Whether nothing new may be created of a custom resource, because its definition is going."""
-        name = f"{served.type.plural}.{served.type.group}"
-        definition = self.reader.get(CUSTOMRESOURCEDEFINITIONS, "", name)
-        return definition is not None and lifecycle.is_terminating(definition)
-
     # -- serving -----------------------------------------------------------------------------------------------------
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
@@ -71,7 +65,8 @@ class CustomResources:
                 self._controller.enqueue(name_of(other))
         established = new is not None and lifecycle.is_established(new)
         if (
-            established
+            new is not None
+            and established
             and old is not None
             and lifecycle.is_established(old)
             and _serving_part(old) == _serving_part(new)
@@ -144,8 +139,6 @@ class CustomResources:
         return format_time(self.clock.now())
 
 
-def _serving_part(definition: Object | None) -> tuple[object, object, object]:
-    if definition is None:
-        return None, None, None
+def _serving_part(definition: Object) -> tuple[object, ...]:
     status = definition.get("status") or {}
-    return definition["spec"], status.get("acceptedNames"), status.get("storedVersions")
+    return definition["spec"], status.get("acceptedNames"), status.get("storedVersions"), is_deleting(definition)

@@ -22,11 +22,6 @@ def is_established(definition: Object) -> bool:
     return _holds(definition, "Established")
 
 
-def is_terminating(definition: Object) -> bool:
-    """Whether nothing new may be created of it."""
-    return meta.is_deleting(definition)
-
-
 def _holds(definition: Object, kind: str) -> bool:
     condition = meta.condition((definition.get("status") or {}).get("conditions"), kind)
     return condition is not None and condition.get("status") == "True"

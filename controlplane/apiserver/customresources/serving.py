@@ -19,7 +19,7 @@ from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.resources import ScalePaths, Served
 from machinery.api import jsonpath, names, versions
 from machinery.api.fielderror import FieldError
-from machinery.api.meta import Object
+from machinery.api.meta import Object, is_deleting
 from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
 from machinery.api.structural.custom import CustomSchema, compile_schema, has_defaults
 
@@ -48,7 +48,8 @@ def served_of(definition: Object, client: WebhookClient) -> list[Served]:
         strategy = stored_strategy if same else _strategy(version, schema)
         paths = _scale_paths((version.get("subresources") or {}).get("scale"))
         told = _deprecation(definition, version)
-        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, paths, told))
+        going = is_deleting(definition)
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, paths, told, going))
     return made
 
 
@@ -83,11 +84,12 @@ def _schema(definition: Object, version: Object) -> CustomSchema:
 
 def _conversion(definition: Object, conversion: CustomConversion) -> CustomConversion | None:
     """How objects are shown in a version; None if they are shown as they are stored: in the only version there has ever
-    been, without defaults."""
+    been, without defaults, by the first schema that there was (what a later one does not know is pruned)."""
     spec = definition["spec"]
     versions = {version["name"] for version in spec["versions"]}
     versions |= set((definition.get("status") or {}).get("storedVersions") or ())
-    if len(versions) == 1 and not has_defaults(conversion.schema.definition):
+    first = (definition["metadata"].get("generation") or 1) == 1
+    if len(versions) == 1 and first and not has_defaults(conversion.schema.definition):
         return None
     given = spec.get("conversion") or {}
     if given.get("strategy") == "Webhook":

@@ -12,7 +12,7 @@ from controlplane.apiserver.handlers import decoding, encoding, metadata, negoti
 from controlplane.apiserver.handlers.allocation import NOTHING_TAKEN
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import already_exists
+from controlplane.apiserver.handlers.failures import already_exists, details_of
 from controlplane.apiserver.handlers.forms import present, storable
 from controlplane.apiserver.handlers.managers import updated_managers
 from controlplane.apiserver.handlers.options import parse_object_revision, write_options
@@ -32,7 +32,7 @@ from controlplane.apiserver.registry import gated, privileged
 from controlplane.apiserver.registry.strategy import Context
 from controlplane.apiserver.resources import Served
 from machinery.api.meta import Object
-from machinery.errors import StatusError
+from machinery.errors import MethodNotAllowed, StatusError
 
 _GENERATED_TRIES = 8  # names made from generateName that are tried before AlreadyExists is told
 
@@ -40,6 +40,9 @@ _GENERATED_TRIES = 8  # names made from generateName that are tried before Alrea
 async def create(api: Api, exchange: Exchange) -> Answer:
     """POST to a collection."""
     served = exchange.served
+    if served.terminating:
+        told = "create not allowed while custom resource definition is terminating"
+        raise MethodNotAllowed(told, details=details_of(served.type, ""))
     form = negotiated.form(exchange)
     options = write_options(exchange.query, "CreateOptions")
     body = await exchange.body()

@@ -148,8 +148,9 @@ class _Change:
         if old is None:
             raise not_found(served.type, info.name)
         before = scale_of(old, served, new=True)
-        path = (served.scale.spec_replicas if served.scale else ".spec.replicas").lstrip(".").split(".")
-        entries = scale_managers.scale_entries(old, path)
+        paths = self._paths()
+        path = _names(served.scale)
+        entries = scale_managers.scale_entries(old, paths)
         if entries:
             before["metadata"]["managedFields"] = entries
         wanted = await self._wanted(before)
@@ -158,10 +159,21 @@ class _Change:
             raise _wrong_uid(served, info.name, uid, old)
         _check(wanted, old, served, info.name)
         entries = self._entries(before, wanted)
-        self._managers = scale_managers.parent_entries(old, entries, api_version=served.type.api_version, path=path)
+        self._managers = scale_managers.parent_entries(old, entries, api_version=served.type.api_version, paths=paths)
         made: Object = orjson.loads(orjson.dumps(old))
         _put_replicas(made, path, (wanted.get("spec") or {}).get("replicas") or 0)
         return made
+
+    def _paths(self) -> scale_managers.Paths:
+        """Where the versions of the kind have their replicas."""
+        served = self._served
+        if served.type.group == "apps":
+            return scale_managers.APPS
+        found: dict[str, Sequence[str] | None] = {served.type.api_version: _names(served.scale)}
+        for other in self._api.resources.all():
+            if other.type.group == served.type.group and other.type.plural == served.type.plural and other.custom:
+                found[other.type.api_version] = _names(other.scale) if other.scale else None
+        return found
 
     async def _wanted(self, before: Object) -> Object:
         if self._applied is not None:
@@ -182,6 +194,10 @@ class _Change:
     def managers(self, old: Object | None, new: Object, now: str) -> list[Object]:
         """managedFields of the object just produced."""
         return self._managers
+
+
+def _names(paths: ScalePaths | None) -> list[str]:
+    return (paths.spec_replicas if paths else ".spec.replicas").lstrip(".").split(".")
 
 
 def _wrong_uid(served: Served, name: str, uid: str, old: Object) -> Conflict:

@@ -28,6 +28,8 @@ _INT_OR_STRING: Final = "x-kubernetes-int-or-string"
 
 FREE: Final = Type("any", "interface {}", preserve=True)
 """The type of what is not described."""
+_BARE: Final = Type("any", "interface {}", preserve=True, bare=True)
+"""The type of what `additionalProperties: true` lets in: upstream prunes the objects in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,7 @@ class CustomSchema(KindSchema):
 
     def default(self, obj: Object) -> None:
         """Fill in the defaults of the schema, in place; values that are null without being nullable give way."""
+        _drop_nulls(obj, self.definition)
         _default(obj, self.definition)
 
     def shape_errors(self, obj: Object, old: Object | None = None) -> list[FieldError]:
@@ -84,7 +87,9 @@ def compile_schema(group: str, version: str, kind: str, definition: Mapping[str,
     root = type_of(definition, resource=True)
 
     def decode(value: Any, notes: Notes) -> Any:
-        return _pruned(root, value, notes)
+        made = _pruned(root, value, notes)
+        _drop_nulls(made, definition)
+        return made
 
     def mismatch(value: Any) -> str:
         if not isinstance(value, dict):
@@ -165,7 +170,7 @@ def _object_of(definition: Mapping[str, Any], *, resource: bool, preserve: bool)
     if isinstance(rest, Mapping):
         element = type_of(rest)
     elif rest:
-        element = FREE
+        element = _BARE
     atomic = definition.get("x-kubernetes-map-type") == "atomic"
     required = frozenset(definition.get("required") or ())
     if preserve and not fields and element is None:
@@ -203,8 +208,10 @@ def _pruned(kind: Type, value: Any, notes: Notes) -> Any:
     """The value without unknown fields; metadata as its own type reads it. Raises Mismatch."""
     if kind.name == OBJECT_META:
         return None if value is None else builtin.load().compiler.decoder(kind)(value, notes)
+    if kind.bare and isinstance(value, list):
+        return [_pruned(kind, item, notes) for item in value]
     if isinstance(value, dict):
-        return value if kind.sort == "any" else _pruned_members(kind, value, notes)
+        return value if kind.sort == "any" and not kind.bare else _pruned_members(kind, value, notes)
     if isinstance(value, list):
         inner = kind.element if kind.sort == "list" else None
         if inner is None or (kind.preserve and inner is ANY):
@@ -217,18 +224,36 @@ def _pruned(kind: Type, value: Any, notes: Notes) -> Any:
 
 def _pruned_members(kind: Type, value: dict[str, Any], notes: Notes) -> dict[str, Any]:
     made = {}
-    described = bool(kind.fields) or kind.element is not None or kind.sort in ("object", "map")
+    preserve = kind.preserve and not kind.bare
     for name, inner in value.items():
         child = kind.child(name)
         if child is not None:
             pruned = _pruned(child, inner, notes)
             if pruned is not None or inner is None:
                 made[name] = pruned
-        elif kind.preserve or not described:
+        elif preserve:
             made[name] = inner
         else:
             notes.append(name)
     return made
+
+
+def _drop_nulls(value: Any, definition: Mapping[str, Any]) -> None:
+    """Leave out what is null, must not be, and has no default; nulls in lists stay."""
+    if isinstance(value, dict):
+        properties, rest = definition.get("properties") or {}, definition.get("additionalProperties")
+        for name in list(value):
+            inner = properties.get(name, rest)
+            if not isinstance(inner, Mapping):
+                continue
+            if value[name] is None:
+                if not inner.get("nullable") and inner.get("default") is None:
+                    del value[name]
+            else:
+                _drop_nulls(value[name], inner)
+    elif isinstance(value, list) and isinstance(definition.get("items"), Mapping):
+        for item in value:
+            _drop_nulls(item, definition["items"])
 
 
 def _default(value: Any, definition: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ def pruned(schema: Mapping[str, Any], value: Any) -> Any:
         items = schema.get("items")
         if isinstance(items, Mapping):
             value[:] = [pruned(items, item) for item in value]
+        elif not schema.get(PRESERVE):
+            value[:] = [pruned({}, item) for item in value]
         return value
     if not isinstance(value, dict):
         return value
@@ -28,8 +30,8 @@ def pruned(schema: Mapping[str, Any], value: Any) -> Any:
         if name in properties:
             if not (name == "metadata" and schema.get(EMBEDDED)):
                 value[name] = pruned(properties[name], value[name])
-        elif isinstance(rest, Mapping):
-            value[name] = pruned(rest, value[name])
-        elif not (rest or schema.get(PRESERVE) or name in kept):
+        elif rest and name not in kept:
+            value[name] = pruned(rest if isinstance(rest, Mapping) else {}, value[name])
+        elif not (schema.get(PRESERVE) or name in kept):
             del value[name]
     return value

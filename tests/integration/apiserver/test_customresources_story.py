@@ -18,7 +18,7 @@ from machinery.api.catalogue import (
 from machinery.api.resource import ResourceType
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
-from machinery.errors import Invalid, NotFound
+from machinery.errors import Invalid, MethodNotAllowed, NotFound
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 SHIPS = ResourceType("fleet.example.com", "v1", "ships", "Ship")
@@ -158,6 +158,56 @@ async def test_it_goes_with_all_its_objects(client: Client) -> None:
                 break
             except NotFound:
                 await asyncio.sleep(0.02)
+
+
+async def test_what_a_later_schema_does_not_know_is_pruned(client: Client) -> None:
+    ports = definition()
+    ports["metadata"]["name"] = "ports.fleet.example.com"
+    ports["spec"]["names"] = {"plural": "ports", "kind": "Port"}
+    version = ports["spec"]["versions"][0]
+    text = {"type": "string"}
+    spec = {"type": "object", "properties": {"sea": text, "land": text}}
+    version["schema"] = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    version["subresources"] = {}
+    version.pop("additionalPrinterColumns")
+    made = await client.create(CUSTOMRESOURCEDEFINITIONS, ports)
+    kind = ResourceType("fleet.example.com", "v1", "ports", "Port")
+    port = ship("ithaca", sea="Ionian", land="Greece") | {"kind": "Port"}
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.create(kind, port, "default")
+                break
+            except NotFound:
+                await asyncio.sleep(0.02)
+        made = await client.get(CUSTOMRESOURCEDEFINITIONS, "ports.fleet.example.com")
+        del made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["land"]
+        await client.update(CUSTOMRESOURCEDEFINITIONS, made)
+        while True:
+            if (await client.get(kind, "ithaca", "default"))["spec"] == {"sea": "Ionian"}:
+                break
+            await asyncio.sleep(0.02)
+
+
+async def test_nothing_new_comes_while_it_goes(client: Client) -> None:
+    held = ship("argo", port="Iolcus")
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    made = await client.create(SHIPS, held, "default")
+    await client.delete(CUSTOMRESOURCEDEFINITIONS, NAME)
+    with pytest.raises(MethodNotAllowed, match=r"^create not allowed while custom resource definition is terminating$"):
+        await client.create(SHIPS, ship("pequod", port="Nantucket"), "default")
+    async with asyncio.timeout(10):
+        while not meta.is_deleting(made):
+            await asyncio.sleep(0.02)
+            made = await client.get(SHIPS, "argo", "default")
+        made["metadata"]["finalizers"] = []
+        await client.update(SHIPS, made)
+        while True:
+            try:
+                await client.get(CUSTOMRESOURCEDEFINITIONS, NAME)
+            except NotFound:
+                break
+            await asyncio.sleep(0.02)
 
 
 async def test_what_a_policy_adds_is_pruned_and_defaulted(client: Client) -> None:

@@ -403,6 +403,45 @@ def test_what_loses_all_that_was_applied_in_it_stays_empty() -> None:
     assert story.live["spec"] == {"maps": {"k": {}}, "one": {}}
 
 
+def test_nulls_that_must_not_be_are_left_out() -> None:
+    text: Any = {"type": "string"}
+    deep: Any = {"type": "object", "properties": {"q": text}}
+    properties = {
+        "a": text,
+        "nullable": text | {"nullable": True},
+        "defaulted": text | {"default": "x"},
+        "map": {"type": "object", "additionalProperties": text},
+        "deep": deep,
+        "list": {"type": "array", "items": text},
+        "deeper": {"type": "array", "items": deep},
+    }
+    spec = {"type": "object", "properties": properties}
+    schema = custom.compile_schema("x.io", "v1", "Null", {"type": "object", "properties": {"spec": spec}})
+    given = dict.fromkeys(properties) | {"map": {"k": None}, "list": [None], "deeper": [{"q": None}, None]}
+    obj = schema.decode({"apiVersion": "x.io/v1", "kind": "Null", "metadata": {}, "spec": given}).object
+    schema.default(obj)
+    assert obj["spec"] == {
+        "nullable": None,
+        "defaulted": "x",
+        "map": {},
+        "list": [None],
+        "deeper": [{}, None],
+    }
+
+
+def test_objects_below_additional_properties_of_no_kind_are_emptied() -> None:
+    spec = {"type": "object", "additionalProperties": True}
+    schema = custom.compile_schema("x.io", "v1", "Any", {"type": "object", "properties": {"spec": spec}})
+    given = {"a": 1, "b": {"c": 2}, "d": [{"e": 3}, 4, [{"f": 5}]]}
+    decoded = schema.decode({"apiVersion": "x.io/v1", "kind": "Any", "metadata": {}, "spec": given})
+    assert decoded.object["spec"] == {"a": 1, "b": {}, "d": [{}, 4, [{}]]}
+    assert decoded.unknown == (
+        'unknown field "spec.b.c"',
+        'unknown field "spec.d[0].e"',
+        'unknown field "spec.d[2][0].f"',
+    )
+
+
 def test_a_null_takes_a_value_and_is_in_conflict_with_its_owner() -> None:
     story = _Story()
     story.apply("a", one={"a": None})
@@ -410,7 +449,7 @@ def test_a_null_takes_a_value_and_is_in_conflict_with_its_owner() -> None:
     with pytest.raises(Conflict, match=r"\.spec\.one\.a"):
         story.apply("a", one={"a": None})
     story.apply("a", force=True, one={"a": None}, maps=None)
-    assert story.live["spec"]["one"] == {"a": None}
+    assert story.live["spec"]["one"] == {}  # pruned, as it must not be null
     story.update("b", maps={"k": {}})
     story.apply("a", force=True, maps=None)
     assert story.live["spec"]["maps"] == {"k": {}}  # what has parts is not taken as a whole

@@ -364,7 +364,11 @@ async def test_a_kubelet_gets_tokens_for_its_pods_and_their_audiences() -> None:
     for audiences in ((), ("vault",), ("storage",)):
         await plugin.admit(asks_for(*audiences))
     for operation, told in [
-        (asks_for("other"), 'audience "other" not found in pod spec volume'),
+        (
+            asks_for("other"),
+            'audience "other" not found in pod spec volume, system:node:w1 is not authorized to request tokens for '
+            "this audience$",
+        ),
         (asks_for("vault", "storage"), "node may only request 0 or 1 audiences"),
         (asks_for(uid=""), "node requested token with a pod binding without a uid"),
         (asks_for(uid="u"), "does not match the UID in record"),

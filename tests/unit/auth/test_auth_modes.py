@@ -149,7 +149,7 @@ def test_all_that_is_wrong_is_told_in_upstream_s_words(kubeconfig: Path) -> None
         "authorizers[2].name: Required value",
         'authorizers[3].type: Duplicate value: "RBAC"',
         'authorizers[4].webhook: Invalid value: "non-null": may only be specified when type=Webhook',
-        'authorizers[5].timeout: Invalid value: "1m": must be > 0s and <= 30s',
+        'authorizers[5].timeout: Invalid value: "1m0s": must be > 0s and <= 30s',
         'authorizers[5].failurePolicy: Unsupported value: "Perhaps"',
         "authorizers[5].matchConditionSubjectAccessReviewVersion: Required value: required if match conditions",
         'authorizers[5].matchConditions[0].expression: Invalid value: "1": must evaluate to bool',

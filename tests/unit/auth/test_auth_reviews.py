@@ -9,6 +9,7 @@ from auth_store import ADMIN, Store, named
 
 from controlplane.apiserver.authz.chain import build, of_modes
 from controlplane.apiserver.authz.reviews import AccessReviews
+from controlplane.apiserver.authz.selectors import field_requirements, label_requirements
 from controlplane.apiserver.handlers.contract import Call
 from controlplane.apiserver.request import User
 from machinery.api.catalogue import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, SUBJECTACCESSREVIEWS
@@ -54,6 +55,18 @@ async def test_a_review_says_no_without_a_reason() -> None:
     assert (await reviews().subject(call(spec)))["status"]["allowed"] is True
 
 
+def test_webhooks_are_told_requirements() -> None:
+    assert field_requirements("spec.nodeName=w1,b!=c") == [
+        {"key": "b", "operator": "NotIn", "values": ["c"]},
+        {"key": "spec.nodeName", "operator": "In", "values": ["w1"]},
+    ]
+    assert label_requirements("x in (b,a),!y,z>1") == [
+        {"key": "x", "operator": "In", "values": ["a", "b"]},
+        {"key": "y", "operator": "DoesNotExist"},
+    ]
+    assert field_requirements("a=b=c") == label_requirements("((") == []
+
+
 async def test_a_field_selector_narrows_for_nodes() -> None:
     pods = {"verb": "list", "resource": "pods"}
     who = {"user": "system:node:w1", "groups": ["system:nodes"]}
@@ -64,8 +77,42 @@ async def test_a_field_selector_narrows_for_nodes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("selectors", "ignored"),
+    [
+        ({"fieldSelector": {"rawSelector": "a=b,spec.nodeName=w1"}}, ""),
+        ({"fieldSelector": {"rawSelector": "a=b=c"}}, "fieldSelector ignored due to parse error"),
+        (
+            {"fieldSelector": {"requirements": [{"key": "a", "operator": "In", "values": ["b", "c"]}]}},
+            "fieldSelector ignored due to parse error",
+        ),
+        (
+            {"fieldSelector": {"requirements": [{"key": "a", "operator": "In", "values": ["b"]}, {"key": "a"}]}},
+            "fieldSelector partially ignored due to parse error",
+        ),
+        ({"labelSelector": {"requirements": [{"key": "a", "operator": "Exists"}]}}, ""),
+        (
+            {"labelSelector": {"requirements": [{"key": "a", "operator": "Later"}]}},
+            "labelSelector ignored due to parse error",
+        ),
+    ],
+)
+async def test_selectors_that_can_not_be_understood_are_told(selectors: Object, ignored: str) -> None:
+    spec = {"user": "x", "resourceAttributes": {"verb": "list", "resource": "pods"} | selectors}
+    status = (await reviews().subject(call(spec)))["status"]
+    assert status.get("evaluationError", "") == (f"spec.resourceAttributes.{ignored}" if ignored else "")
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (
+            {
+                "user": "x",
+                "resourceAttributes": DEPLOYMENTS
+                | {"labelSelector": {"requirements": [{"key": "a/", "operator": "In", "values": ["b", "c-"]}]}},
+            },
+            'spec.resourceAttributes.labelSelector.requirements[0].key: Invalid value: "a/": name part must be',
+        ),
         (
             {"resourceAttributes": DEPLOYMENTS},
             'spec.user: Invalid value: "": at least one of user or group must be specified',
@@ -90,7 +137,9 @@ async def test_a_field_selector_narrows_for_nodes() -> None:
 async def test_malformed_reviews_are_refused(spec: Object, message: str) -> None:
     with pytest.raises(Invalid) as refused:
         await reviews().subject(call(spec))
-    assert refused.value.message == f'.authorization.k8s.io "" is invalid: {message}'
+    assert refused.value.message.replace("is invalid: [", "is invalid: ").startswith(
+        f'.authorization.k8s.io "" is invalid: {message}'
+    )
     assert refused.value.details is not None
     assert "kind" not in refused.value.details
 

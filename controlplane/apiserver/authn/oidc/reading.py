@@ -210,7 +210,7 @@ class _IssuerReader:
         try:
             return expressions.compiled(text, scope, boolean=boolean)
         except CompileError as exc:
-            told = str(exc) if str(exc).startswith("must") else f"compilation failed: {exc}"
+            told = str(exc) if str(exc).startswith("must") else f"{exc.title}: {exc}"
             self.errors.append(fielderror.invalid(where, text, told))
             return None
 
@@ -260,11 +260,13 @@ class _IssuerReader:
         return tuple(found.items())
 
     def _extra_key(self, key: str, where: str) -> None:
-        domain, slash, path = key.partition("/")
+        domain, _, path = key.partition("/")
         if not key:
             self.errors.append(fielderror.required(where))
-        elif not slash or not path or names.dns1123_subdomain(domain):
-            self.errors.append(fielderror.invalid(where, key, 'must be a domain-prefixed path (such as "acme.io/foo")'))
+        else:
+            for why in names.domain_prefixed_path(key):
+                shown = key if not domain or not path else path if why.startswith("Invalid path") else domain
+                self.errors.append(fielderror.invalid(where, shown, why))
         if key != key.lower():
             self.errors.append(fielderror.invalid(where, key, "must be lowercase"))
         if any(domain == reserved or domain.endswith("." + reserved) for reserved in _RESERVED):

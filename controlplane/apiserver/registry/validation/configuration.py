@@ -328,6 +328,8 @@ def _subject(at: str, subject: Object, *, namespaced: bool) -> list[FieldError]:
         if not namespaced and not text(subject, "namespace"):
             errors.append(required(f"{at}.namespace"))
     elif kind in ("User", "Group"):
+        if not name:
+            errors.append(invalid(f"{at}.name", name, f"{kind.lower()} name cannot be empty"))
         if group != _GROUP:
             errors.append(unsupported(f"{at}.apiGroup", group, (_GROUP,)))
     else:
