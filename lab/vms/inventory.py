@@ -27,7 +27,7 @@ def inventory(machines: Machines, variables: dict[str, Any]) -> dict[str, Any]:
 
 def variables(place: Place) -> dict[str, Any]:
     """What roles and ssh need to know of this lab."""
-    ours = place.provider() is Provider.UML
+    ours = place.provider() is not Provider.VIRTUALBOX
     return {
         "ansible_user": "root" if ours else "vagrant",
         "ansible_ssh_private_key_file": str(place.key),
