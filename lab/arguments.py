@@ -37,6 +37,7 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     up.add_argument("--proxy-mode", choices=PROXY_MODES, help="kube-proxy's mode (default nftables)")
     up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
     up.add_argument("--vms", action="store_true", help="on virtual machines, by Vagrant and Ansible")
+    up.add_argument("--load-balancers", type=int, metavar="N", help="with --vms: machines with HAProxy (default 1)")
     up.add_argument("--provider", metavar="NAME", help="with --vms: uml, libvirt or virtualbox (what works here)")
     _dev(verbs)
     _vms(verbs)

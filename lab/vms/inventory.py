@@ -21,8 +21,9 @@ def inventory(machines: Machines, variables: dict[str, Any]) -> dict[str, Any]:
     groups: dict[str, Any] = {
         group: {"hosts": [machine.name for machine in machines.of(role)]} for group, role in GROUPS.items()
     }
+    groups["registry"] = {"hosts": [machines.registry.name]}
     own = {machine.name: {"ansible_host": machine.address} for machine in machines.all}
-    return {"_meta": {"hostvars": own}, "all": {"children": list(GROUPS), "vars": variables}, **groups}
+    return {"_meta": {"hostvars": own}, "all": {"children": [*groups], "vars": variables}, **groups}
 
 
 def variables(place: Place) -> dict[str, Any]:

@@ -27,8 +27,6 @@ from lab.vms import providers
 from lab.vms.machines import Machines, read_machines
 from lab.vms.providers import Provider
 
-EMULATED_PATIENCE = 8.0
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -90,8 +88,7 @@ class Place:
 
     def patience(self) -> float:
         """How many times longer all may take than on real processors."""
-        emulated = self.driver_file.exists() and self.driver_file.read_text().strip() == providers.EMULATED
-        return EMULATED_PATIENCE if emulated else 1.0
+        return providers.patience(self.driver_file.read_text().strip()) if self.driver_file.exists() else 1.0
 
     def proxy_command(self) -> str:
         """How ssh reaches a guest; "" where the guests' network is the machine's own."""

@@ -118,6 +118,11 @@ def driver(able: Abilities) -> str:
     return "kvm" if able.kvm else EMULATED
 
 
+def patience(driver: str) -> float:
+    """How many times longer all may take than on real processors."""
+    return 8.0 if driver == EMULATED else 1.0
+
+
 def _processor_helps() -> bool:
     """Whether the processor shows its virtualisation: a nested host's /dev/kvm without it makes guests that hang."""
     flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")

@@ -42,6 +42,7 @@ class Wanted:
 
     control_planes: int | None
     workers: int | None
+    load_balancers: int | None
     proxy_mode: str | None
     api_port: int
     provider: str | None
@@ -67,12 +68,17 @@ async def up(layout: Layout, wanted: Wanted) -> None:
 
 async def _prepare(place: Place, wanted: Wanted, provider: Provider, steps: Steps) -> None:
     """Write what Vagrant and Ansible read."""
-    counts = {Role.CONTROL_PLANE: wanted.control_planes, Role.WORKER: wanted.workers}
+    counts = {
+        Role.LOAD_BALANCER: wanted.load_balancers,
+        Role.CONTROL_PLANE: wanted.control_planes,
+        Role.WORKER: wanted.workers,
+    }
     if place.exists():
         there = place.machines()
         machines = there.resized(counts)
-        if machines.of(Role.CONTROL_PLANE) != there.of(Role.CONTROL_PLANE):
-            raise LabError("the number of control planes of a lab that is there can't be changed: `navarch down` first")
+        for role in (Role.LOAD_BALANCER, Role.CONTROL_PLANE):
+            if machines.of(role) != there.of(role):
+                raise LabError(f"the number of {role}s of a lab that is there can't be changed: `navarch down` first")
     else:
         machines = read_machines().resized(counts)
         free_port(wanted.api_port)
