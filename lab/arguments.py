@@ -131,7 +131,7 @@ def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
         each.add_argument("--kubeconfig", metavar="FILE", help="default: the one that init or join has written")
         each.add_argument("--timeout", type=float, default=240.0, metavar="SECONDS", help="how long to wait (240)")
     images = verbs.add_parser("images", help="the images that hosts need", allow_abbrev=False)
-    images.add_argument("action", choices=("list", "save"))
+    images.add_argument("action", choices=("list", "pull", "save"))
     images.add_argument("file", nargs="?", metavar="FILE", help="save: the archive to write, for ctr images import")
     for each in (init, join, certs, etcd, addons, mark, images):
         each.add_argument("--config", metavar="FILE", help="kubeadm's configuration (ClusterConfiguration, …)")

@@ -34,6 +34,7 @@ def variables(place: Place) -> dict[str, Any]:
         "ansible_ssh_private_key_file": str(place.key),
         "ansible_ssh_common_args": " ".join(_options(place)),
         "own_box": ours,
+        "patience": place.patience(),
         "state": str(place.folder),
     }
 
