@@ -30,7 +30,9 @@ async def prepare(place: Place) -> str:
     made = await release()
     name, _ = await asyncio.to_thread(payload.archive, place.folder)
     mode = place.folder / PROXY_MODE_FILE
-    additions = clusterfile.Additions(made.version, made.etcd_tag, mode.read_text() if mode.exists() else None)
+    additions = clusterfile.Additions(
+        made.version, made.etcd_tag, mode.read_text() if mode.exists() else None, place.patience()
+    )
     documents = clusterfile.complete(read_yaml(clusterfile.FILE), place.machines(), additions)
     text = "---\n".join(ryaml.dumps(document) for document in documents)
     pki.write_file(place.cluster_file, text.encode(), mode=0o644)

@@ -129,6 +129,14 @@ def test_what_the_user_wrote_stays() -> None:
         clusterfile.complete([], MACHINES, ADDITIONS)
 
 
+def test_emulated_machines_are_given_time() -> None:
+    documents = read_yaml(clusterfile.FILE)
+    cluster, *_ = clusterfile.complete(documents, MACHINES, replace(ADDITIONS, patience=8.0))
+    assert cluster["apiServer"]["timeoutForControlPlane"] == "1920s"
+    cluster, *_ = clusterfile.complete(documents, MACHINES, ADDITIONS)
+    assert "timeoutForControlPlane" not in cluster["apiServer"]
+
+
 def test_the_inventory_has_every_machine_in_its_group() -> None:
     found = inventory.inventory(MACHINES, {"state": "/somewhere"})
     assert found["loadbalancer"]["hosts"] == ["lb1"]
