@@ -37,6 +37,7 @@ def _lab(verbs: argparse._SubParsersAction[_Parser]) -> None:
     up.add_argument("--proxy-mode", choices=PROXY_MODES, help="kube-proxy's mode (default nftables)")
     up.add_argument("--api-port", type=int, default=6443, metavar="PORT", help="port on 127.0.0.1 (default 6443)")
     up.add_argument("--vms", action="store_true", help="on virtual machines, by Vagrant and Ansible")
+    up.add_argument("--load-balancers", type=int, metavar="N", help="with --vms: machines with HAProxy (default 1)")
     up.add_argument("--provider", metavar="NAME", help="with --vms: uml, libvirt or virtualbox (what works here)")
     _dev(verbs)
     _vms(verbs)
@@ -130,7 +131,7 @@ def _bootstrap(verbs: argparse._SubParsersAction[_Parser]) -> None:
         each.add_argument("--kubeconfig", metavar="FILE", help="default: the one that init or join has written")
         each.add_argument("--timeout", type=float, default=240.0, metavar="SECONDS", help="how long to wait (240)")
     images = verbs.add_parser("images", help="the images that hosts need", allow_abbrev=False)
-    images.add_argument("action", choices=("list", "save"))
+    images.add_argument("action", choices=("list", "pull", "save"))
     images.add_argument("file", nargs="?", metavar="FILE", help="save: the archive to write, for ctr images import")
     for each in (init, join, certs, etcd, addons, mark, images):
         each.add_argument("--config", metavar="FILE", help="kubeadm's configuration (ClusterConfiguration, …)")

@@ -124,6 +124,8 @@ class ClusterConfiguration:
     encryption_algorithm: str = "RSA-2048"
     certificate_lifetime: timedelta = pki.LIFETIME
     ca_lifetime: timedelta = pki.AUTHORITY_LIFETIME
+    starting_time: timedelta = timedelta(minutes=4)
+    """How long a component of the control plane may take to be healthy before it is started again."""
     networking: Networking = field(default_factory=Networking)
     etcd: Etcd = field(default_factory=Etcd)
     api_server: Component = field(default_factory=Component)

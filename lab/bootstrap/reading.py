@@ -168,6 +168,7 @@ def _cluster(config: ClusterConfiguration, reader: _Reader) -> ClusterConfigurat
         encryption_algorithm=algorithm,
         certificate_lifetime=reader.span("certificateValidityPeriod", config.certificate_lifetime),
         ca_lifetime=reader.span("caCertificateValidityPeriod", config.ca_lifetime),
+        starting_time=server.span("timeoutForControlPlane", config.starting_time),  # until v1beta3
         networking=_networking(reader.part("networking")),
         etcd=_etcd(reader.part("etcd")),
         image_repository=reader.text("imageRepository", config.image_repository),
@@ -191,7 +192,6 @@ def _component(reader: _Reader) -> Component:
         tuple(_volume(part) for part in reader.parts("extraVolumes")),
         _environment(reader),
     )
-    reader.ignore("timeoutForControlPlane")
     reader.finish()
     return found
 
@@ -260,8 +260,12 @@ def _etcd(reader: _Reader) -> Etcd:
 
 def _host(config: ClusterConfiguration, reader: _Reader) -> ClusterConfiguration:
     """InitConfiguration, or JoinConfiguration (whose API endpoint stands under `controlPlane`)."""
-    reader.ignore("bootstrapTokens", "certificateKey", "skipPhases", "patches", "timeouts", "dryRun", "discovery")
-    reader.ignore("caCertPath")
+    reader.ignore("bootstrapTokens", "certificateKey", "skipPhases", "patches", "dryRun", "discovery", "caCertPath")
+    timeouts = reader.part("timeouts")
+    starting_time = timeouts.span("controlPlaneComponentHealthCheck", config.starting_time)
+    timeouts.ignore("kubeletHealthCheck", "kubernetesAPICall", "etcdAPICall", "tlsBootstrap", "discovery")
+    timeouts.ignore("upgradeManifests")
+    timeouts.finish()
     node = _node(reader.part("nodeRegistration"))
     nested = reader.part("controlPlane")
     endpoint = reader.part("localAPIEndpoint")
@@ -272,7 +276,7 @@ def _host(config: ClusterConfiguration, reader: _Reader) -> ClusterConfiguration
         candidate.finish()
     nested.ignore("certificateKey")
     nested.finish()
-    return replace(config, node=node)
+    return replace(config, node=node, starting_time=starting_time)
 
 
 def _node(reader: _Reader) -> Node:

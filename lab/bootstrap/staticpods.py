@@ -7,6 +7,7 @@ Source: kubeadm, phases/controlplane (manifests, volumes), phases/etcd (local), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ ADVERTISED_SERVER = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endp
 ADVERTISED_ETCD = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
 
 _PRIORITY = 2_000_001_000  # of system-node-critical
-_LIVE_SECONDS = 240  # kubeadm's timeouts.controlPlaneComponentHealthCheck
 _ETCD_ALIVE, _ETCD_READY = "/metrics", "/health"
 """Debian's etcd has no /livez yet, and its /health asks for a quorum: to start the others again and again while one
 is missing would only keep it away for longer."""
@@ -72,7 +72,7 @@ def _etcd(config: ClusterConfiguration, root: Path) -> Object:
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}},
         **alive.live(),
         **ready.ready(_ETCD_READY_SECONDS),
-        **alive.start(),
+        **alive.start(config),
     }
     said = Component(environment=config.etcd.environment)
     return _pod(container, said, volumes, {ADVERTISED_ETCD: url})
@@ -86,7 +86,7 @@ def _api_server(config: ClusterConfiguration, root: Path) -> Object:
         "command": ["kube-apiserver", *components.api_server(config)],
         **live.live(),
         **ready.ready(),
-        **live.start(),
+        **live.start(config),
     }
     volumes = [*_authorities(root), _certificates(config), *_external_etcd(config)]
     return _pod(container, config.api_server, volumes, {ADVERTISED_SERVER: config.local_endpoint})
@@ -98,7 +98,7 @@ def _controller_manager(config: ClusterConfiguration, root: Path) -> Object:
         **_container("kube-controller-manager", "200m", config),
         "command": ["kube-controller-manager", *components.controller_manager(config)],
         **probe.live(),
-        **probe.start(),
+        **probe.start(config),
     }
     volumes = [*_authorities(root), _certificates(config), _kubeconfig(kubeconfig.CONTROLLER_MANAGER.file)]
     return _pod(container, config.controller_manager, volumes, {})
@@ -112,7 +112,7 @@ def _scheduler(config: ClusterConfiguration, root: Path) -> Object:
         "command": ["kube-scheduler", *components.scheduler(config)],
         **live.live(),
         **ready.ready(),
-        **live.start(),
+        **live.start(config),
     }
     return _pod(container, config.scheduler, [_kubeconfig(kubeconfig.SCHEDULER.file)], {})
 
@@ -169,10 +169,10 @@ class _Probe:
     def ready(self, period_seconds: int = 1) -> dict[str, Any]:
         return {"readinessProbe": self._asked(periodSeconds=period_seconds, failureThreshold=3)}
 
-    def start(self) -> dict[str, Any]:
+    def start(self, config: ClusterConfiguration) -> dict[str, Any]:
         """Also names the port, which all three use."""
         ports = [{"name": "probe-port", "containerPort": self.port, "protocol": "TCP"}]
-        times = _LIVE_SECONDS // 10
+        times = math.ceil(config.starting_time.total_seconds() / 10)
         asked = self._asked(initialDelaySeconds=10, periodSeconds=10, failureThreshold=times)
         return {"startupProbe": asked, "ports": ports}
 

@@ -17,6 +17,7 @@ from lab.layout import PROJECT
 from lab.topology import Role
 from lab.vms.machines import Machines
 
+_STARTING_SECONDS = 240  # kubeadm's own
 FILE = PROJECT / "ansible" / "cluster.yaml"
 
 
@@ -28,6 +29,8 @@ class Additions:
     etcd_tag: str
     proxy_mode: str | None = None
     """None: as the file has it."""
+    patience: float = 1.0
+    """How many times longer than on real processors components may take to start."""
 
 
 def complete(documents: Sequence[Any], machines: Machines, additions: Additions) -> list[Any]:
@@ -48,6 +51,8 @@ def complete(documents: Sequence[Any], machines: Machines, additions: Additions)
     # All members, so that an API server outlives the etcd beside it.
     servers = ",".join(f"https://{plane.address}:2379" for plane in planes)
     api["extraArgs"] = _with(api.get("extraArgs"), {"etcd-servers": servers})
+    if additions.patience > 1:
+        api.setdefault("timeoutForControlPlane", f"{_STARTING_SECONDS * additions.patience:g}s")
     names = [machine.name for machine in machines.of(Role.LOAD_BALANCER)]
     api["certSANs"] = list(dict.fromkeys([*api.get("certSANs", ()), machines.endpoint, *names]))
     if additions.proxy_mode is not None:

@@ -23,8 +23,9 @@ from lab.vms import guests, inventory
 from lab.vms.machines import Machine
 from lab.vms.place import Place
 
+REGISTRY = "docker-registry"
 SERVICES = {
-    Role.LOAD_BALANCER: ("haproxy", "docker-registry"),
+    Role.LOAD_BALANCER: ("haproxy",),
     Role.CONTROL_PLANE: ("containerd", "kubelet"),
     Role.WORKER: ("containerd", "kubelet"),
 }
@@ -67,7 +68,7 @@ def logs(place: Place, host: str, component: str, *, follow: bool) -> None:
     """Become what prints a component's log; does not return. Raises LabError."""
     machine = _machine(place, host)
     more = "-f" if follow else ""
-    if component in SERVICES[machine.role]:
+    if component in _services(place, machine):
         script = f"exec journalctl --no-pager -o cat -u {component} {more}"
     else:
         files = f"/var/log/pods/kube-system_{shlex.quote(component)}-*/*/*.log"
@@ -85,7 +86,7 @@ def stop(place: Place, host: str, components: Sequence[str]) -> None:
         if each in STATIC and machine.role is Role.CONTROL_PLANE:
             script = f"mkdir -p {_STOPPED} && mv {MANIFESTS}/{each}.yaml {_STOPPED}/ && {_until(each, running=False)}"
         else:
-            script = f"systemctl stop {_service(machine, each)}"
+            script = f"systemctl stop {_service(place, machine, each)}"
         run(place, machine.name, script)
 
 
@@ -99,7 +100,7 @@ def start(place: Place, host: str, components: Sequence[str]) -> None:
         if each in STATIC and machine.role is Role.CONTROL_PLANE:
             script = f"mv {_STOPPED}/{each}.yaml {MANIFESTS}/ && {_until(each, running=True)}"
         else:
-            script = f"systemctl start {_service(machine, each)}"
+            script = f"systemctl start {_service(place, machine, each)}"
         run(place, machine.name, script)
 
 
@@ -107,7 +108,7 @@ def kill(place: Place, host: str, component: str, signal: str) -> None:
     """Send a signal to a component. Raises LabError."""
     machine = _machine(place, host)
     number = shlex.quote(signal.upper().removeprefix("SIG"))
-    if component in SERVICES[machine.role]:
+    if component in _services(place, machine):
         run(place, machine.name, f"systemctl kill -s {number} {component}")
     else:
         run(place, machine.name, f"pkill -{number} -f {_pattern(component)}")
@@ -129,11 +130,19 @@ def run(place: Place, host: str, script: str) -> str:
 
 def _machine(place: Place, host: str) -> Machine:
     """`lb` is the first load balancer, as in the lab on one machine."""
-    return place.machines().of(Role.LOAD_BALANCER)[0] if host == "lb" else place.machines().named(host)
+    machines = place.machines()
+    balancers = machines.of(Role.LOAD_BALANCER)
+    return balancers[0] if host == "lb" and balancers else machines.named(host)
 
 
-def _service(machine: Machine, name: str) -> str:
-    known = SERVICES[machine.role]
+def _services(place: Place, machine: Machine) -> tuple[str, ...]:
+    """Without a load balancer the registry is on the control plane."""
+    more = (REGISTRY,) if machine == place.machines().registry else ()
+    return (*SERVICES[machine.role], *more)
+
+
+def _service(place: Place, machine: Machine, name: str) -> str:
+    known = _services(place, machine)
     if name not in known:
         every = (*known, *(STATIC if machine.role is Role.CONTROL_PLANE else ()))
         raise LabError(f"{machine.name} has no component {name!r}; it has {', '.join(sorted(every))}")
@@ -152,9 +161,10 @@ def _until(component: str, *, running: bool) -> str:
 
 
 def _states(place: Place, machine: Machine) -> dict[str, str]:
-    components = [*SERVICES[machine.role], *_PODS[machine.role]]
+    services = _services(place, machine)
+    components = [*services, *_PODS[machine.role]]
     asks = [
-        f"systemctl is-active -q {each}" if each in SERVICES[machine.role] else f"pgrep -f {_pattern(each)} >/dev/null"
+        f"systemctl is-active -q {each}" if each in services else f"pgrep -f {_pattern(each)} >/dev/null"
         for each in components
     ]
     script = "; ".join(f"if {ask}; then echo running; else echo stopped; fi" for ask in asks)

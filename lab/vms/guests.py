@@ -12,13 +12,17 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.layout import PROJECT
+from lab.vms import libvirt
 from lab.vms.place import Place
+from lab.vms.providers import Provider
 
 _SHOWN_LINES = 12
 
 
 def up(place: Place, names: Sequence[str] = (), seconds: float = 900) -> None:
     """Bring machines up (all without names); those that run are left alone. Raises LabError."""
+    if place.provider() is Provider.LIBVIRT:
+        libvirt.start(place)
     _vagrant(place, seconds, "up", f"--provider={place.provider()}", *names)
 
 
@@ -29,6 +33,9 @@ def halt(place: Place, name: str, *, force: bool = False) -> None:
 
 def destroy(place: Place) -> None:
     """Remove every machine and their network. Raises LabError."""
+    if place.provider() is Provider.LIBVIRT:
+        libvirt.stop(place)  # all that the machines were is in the lab's folder: Vagrant has nothing to add
+        return
     _vagrant(place, 300, "destroy", "--force")
 
 
@@ -83,4 +90,4 @@ def _vagrant(place: Place, seconds: float, *argv: str) -> None:
         "VAGRANT_CHECKPOINT_DISABLE": "1",
         "VAGRANT_NO_COLOR": "1",
     }
-    logged(place, "vagrant.log", ["vagrant", *argv], environment, seconds)
+    logged(place, "vagrant.log", ["vagrant", *argv], environment, seconds * place.patience())

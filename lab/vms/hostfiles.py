@@ -104,10 +104,10 @@ def files(part: str, machines: Machines, own: Own) -> dict[str, str]:
         case "containerd":
             return {
                 containerd.CONFIG: containerd.configuration(own.pause, own.able),
-                containerd.HOSTS: containerd.registry_hosts(_registry(machines), REGISTRY_PORT),
+                containerd.HOSTS: containerd.registry_hosts(machines.registry.address, REGISTRY_PORT),
             }
         case "registry":
-            if own.machine != _first_balancer(machines):
+            if own.machine != machines.registry:
                 return {}
             return {REGISTRY: registry.configuration(own.machine.address, REGISTRY_PORT) + "\n"}
         case "crio":
@@ -133,7 +133,7 @@ def write(texts: dict[str, str], root: Path) -> list[str]:
 
 def _hosts(machines: Machines) -> str:
     names = [f"{machine.address} {machine.name}" for machine in machines.all]
-    lines = ["127.0.0.1 localhost", "::1 localhost", *names, f"{_registry(machines)} {REGISTRY_NAME}"]
+    lines = ["127.0.0.1 localhost", "::1 localhost", *names, f"{machines.registry.address} {REGISTRY_NAME}"]
     return "\n".join(lines) + "\n"
 
 
@@ -152,21 +152,13 @@ plugin_dirs = ["{containerd.CNI_PROGRAMS}"]
 """
 
 
-def _first_balancer(machines: Machines) -> Machine:
-    return machines.of(Role.LOAD_BALANCER)[0]
-
-
-def _registry(machines: Machines) -> str:
-    return _first_balancer(machines).address
-
-
 def _mirrors(machines: Machines) -> str:
     """CRI-O's way to what containerd's `certs.d/_default` says: every image is looked for in the lab's registry.
 
     Source: containers-registries.conf(5).
     """
     known = ("docker.io", "registry.k8s.io", IMAGE_REPOSITORY)
-    here = f"{_registry(machines)}:{REGISTRY_PORT}"
+    here = f"{machines.registry.address}:{REGISTRY_PORT}"
     lines = ['unqualified-search-registries = ["docker.io"]']
     for name in known:
         lines += ["", "[[registry]]", f'prefix = "{name}"', f'location = "{here}"', "insecure = true"]

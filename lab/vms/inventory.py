@@ -21,18 +21,20 @@ def inventory(machines: Machines, variables: dict[str, Any]) -> dict[str, Any]:
     groups: dict[str, Any] = {
         group: {"hosts": [machine.name for machine in machines.of(role)]} for group, role in GROUPS.items()
     }
+    groups["registry"] = {"hosts": [machines.registry.name]}
     own = {machine.name: {"ansible_host": machine.address} for machine in machines.all}
-    return {"_meta": {"hostvars": own}, "all": {"children": list(GROUPS), "vars": variables}, **groups}
+    return {"_meta": {"hostvars": own}, "all": {"children": [*groups], "vars": variables}, **groups}
 
 
 def variables(place: Place) -> dict[str, Any]:
     """What roles and ssh need to know of this lab."""
-    ours = place.provider() is Provider.UML
+    ours = place.provider() is not Provider.VIRTUALBOX
     return {
         "ansible_user": "root" if ours else "vagrant",
         "ansible_ssh_private_key_file": str(place.key),
         "ansible_ssh_common_args": " ".join(_options(place)),
         "own_box": ours,
+        "patience": place.patience(),
         "state": str(place.folder),
     }
 

@@ -86,9 +86,14 @@ class Machines:
 
     @property
     def endpoint(self) -> str:
-        """The address at which clients reach all API servers."""
-        balancers = self.of(Role.LOAD_BALANCER)
+        """The address at which clients reach all API servers; without a load balancer there is one alone."""
+        balancers = self.of(Role.LOAD_BALANCER) or self.of(Role.CONTROL_PLANE)
         return balancers[0].address if len(balancers) == 1 else self.virtual_address
+
+    @property
+    def registry(self) -> Machine:
+        """The machine that has the images: the first load balancer, or the control plane that needs none."""
+        return (self.of(Role.LOAD_BALANCER) or self.of(Role.CONTROL_PLANE))[0]
 
     def resized(self, counts: Mapping[Role, int | None]) -> Machines:
         """The same with other numbers of machines, where a number is given. Raises LabError."""
@@ -138,9 +143,12 @@ def checked(machines: Machines, source: str) -> Machines:
         groups = [group for group in machines.groups if group.role is role]
         if len(groups) != 1:
             raise LabError(f"{source}: {len(groups)} groups of role {role}, expected one")
-        least = 0 if role is Role.WORKER else 1
+        least = 1 if role is Role.CONTROL_PLANE else 0
         if not least <= groups[0].count <= MAX_COUNT:
             raise LabError(f"{source}: {groups[0].count} machines of role {role}: choose {least} to {MAX_COUNT}")
+    planes = len(machines.of(Role.CONTROL_PLANE))
+    if planes > 1 and not machines.of(Role.LOAD_BALANCER):
+        raise LabError(f"{source}: {planes} control planes need a load balancer before them")
     network = ipaddress.ip_network(machines.network)
     owners: dict[str, str] = {}
     taken = [("gateway", machines.gateway), ("virtual_address", machines.virtual_address)]

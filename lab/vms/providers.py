@@ -1,9 +1,9 @@
 """Which of Vagrant's providers this machine can use.
 
-libvirt      hardware virtualisation (KVM), with libvirtd
+libvirt      hardware virtualisation (KVM), by a libvirtd of the lab's own; without KVM every instruction is emulated,
+             some ten times slower, and only when asked for
 virtualbox   VirtualBox
 uml          user-mode Linux (vagrant/uml): no hardware virtualisation needed, but root and Linux on x86
-libvirt-tcg  libvirt without KVM: every instruction is emulated, some ten times slower; only when asked for
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,18 @@ from lab.errors import LabError
 
 _KVM_CREATE_VM, _KVM_GET_API_VERSION = 0xAE01, 0xAE00  # linux/kvm.h
 _KVM_API = 12
+EMULATED = "qemu"
+_LIBVIRT = {
+    "vagrant": "usr/bin/vagrant",
+    "vagrant-libvirt": "usr/share/rubygems-integration/all/specifications/vagrant-libvirt-*",
+    "libvirt-daemon": "usr/sbin/libvirtd",
+    "libvirt-daemon-driver-qemu": "usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so",
+    "libvirt-clients": "usr/bin/virsh",
+    "qemu-system-x86": "usr/bin/qemu-system-x86_64",
+    "qemu-utils": "usr/bin/qemu-img",
+    "dnsmasq-base": "usr/sbin/dnsmasq",
+}
+"""Debian's packages, each with a file that is there where it is installed."""
 
 
 class Provider(StrEnum):
@@ -36,11 +49,9 @@ class Abilities:
 
     kvm: bool
     """Virtual machines can be made with /dev/kvm."""
-    libvirt: bool
-    """libvirtd, and Vagrant's plugin for it."""
+    libvirt_lacks: tuple[str, ...]
+    """Debian's packages that are missing of what libvirt needs: the same with KVM and without."""
     virtualbox: bool
-    qemu: bool
-    """qemu can emulate this machine's own processor."""
     x86: bool
     root: bool
     linux: bool
@@ -69,8 +80,10 @@ def lacking(provider: Provider, able: Abilities) -> list[str]:
     match provider:
         case Provider.LIBVIRT:
             needs = {
-                "libvirtd and vagrant-libvirt are not installed": able.libvirt,
-                "neither KVM nor qemu is there": able.kvm or able.qemu,
+                "libvirt runs guests on Linux": able.linux,
+                "the guests' image is of x86-64": able.x86,
+                "must be root": able.root,
+                f"Debian packages are not installed: {' '.join(able.libvirt_lacks)}": not able.libvirt_lacks,
             }
         case Provider.VIRTUALBOX:
             needs = {"VBoxManage is not installed": able.virtualbox}
@@ -85,16 +98,29 @@ def lacking(provider: Provider, able: Abilities) -> list[str]:
 
 def abilities() -> Abilities:
     """What this machine has."""
-    plugins = Path("/usr/share/rubygems-integration/all/specifications")
     return Abilities(
         kvm=_processor_helps() and _kvm_works(),
-        libvirt=shutil.which("libvirtd") is not None and any(plugins.glob("vagrant-libvirt-*")),
+        libvirt_lacks=missing(lambda path: any(Path("/").glob(path))),
         virtualbox=shutil.which("VBoxManage") is not None,
-        qemu=shutil.which(f"qemu-system-{platform.machine()}") is not None,
         x86=platform.machine() == "x86_64",
         root=os.geteuid() == 0,
         linux=platform.system() == "Linux",
     )
+
+
+def missing(there: Callable[[str], bool]) -> tuple[str, ...]:
+    """The packages of which `there` says that their file (a pattern below /) is not there."""
+    return tuple(package for package, path in _LIBVIRT.items() if not there(path))
+
+
+def driver(able: Abilities) -> str:
+    """libvirt's driver for the guests."""
+    return "kvm" if able.kvm else EMULATED
+
+
+def patience(driver: str) -> float:
+    """How many times longer all may take than on real processors."""
+    return 8.0 if driver == EMULATED else 1.0
 
 
 def _processor_helps() -> bool:

@@ -16,7 +16,7 @@ from lab.images import catalogue
 from lab.images.layer import Image
 from lab.images.push import push
 from lab.images.release import Release, release
-from lab.topology import REGISTRY_PORT, Role
+from lab.topology import REGISTRY_PORT
 from lab.vms import clusterfile, payload
 from lab.vms.place import Place
 from machinery import pki
@@ -30,7 +30,9 @@ async def prepare(place: Place) -> str:
     made = await release()
     name, _ = await asyncio.to_thread(payload.archive, place.folder)
     mode = place.folder / PROXY_MODE_FILE
-    additions = clusterfile.Additions(made.version, made.etcd_tag, mode.read_text() if mode.exists() else None)
+    additions = clusterfile.Additions(
+        made.version, made.etcd_tag, mode.read_text() if mode.exists() else None, place.patience()
+    )
     documents = clusterfile.complete(read_yaml(clusterfile.FILE), place.machines(), additions)
     text = "---\n".join(ryaml.dumps(document) for document in documents)
     pki.write_file(place.cluster_file, text.encode(), mode=0o644)
@@ -38,9 +40,8 @@ async def prepare(place: Place) -> str:
 
 
 async def push_images(place: Place) -> None:
-    """Put all images into the registry beside the load balancer. Raises LabError."""
-    balancer = place.machines().of(Role.LOAD_BALANCER)[0]
-    url = f"http://{balancer.address}:{REGISTRY_PORT}"
+    """Put all images into the lab's registry. Raises LabError."""
+    url = f"http://{place.machines().registry.address}:{REGISTRY_PORT}"
     inside = sockets.factory(place.namespace_file) if place.namespace_file.exists() else None
     images = [*_as_pushed(await release()), *await catalogue.build()]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=inside)) as session:

@@ -22,10 +22,11 @@ from lab.starting import unavailable, unready
 from lab.topology import Role, Topology
 from lab.verbs.up import free_port
 from lab.vms import control, forward, guests, providers
-from lab.vms.box import box
+from lab.vms.box import BOOT, box
 from lab.vms.kernel import kernel
 from lab.vms.machines import read_machines
 from lab.vms.place import Place
+from lab.vms.providers import Provider
 from lab.vms.release import PROXY_MODE_FILE
 from machinery import pki
 from machinery.client.config import ClientConfig
@@ -41,6 +42,7 @@ class Wanted:
 
     control_planes: int | None
     workers: int | None
+    load_balancers: int | None
     proxy_mode: str | None
     api_port: int
     provider: str | None
@@ -64,14 +66,19 @@ async def up(layout: Layout, wanted: Wanted) -> None:
     console.print(f"\nThe lab is up ({time.monotonic() - started:.0f} s); {known} knows it. `navarch down` removes it.")
 
 
-async def _prepare(place: Place, wanted: Wanted, provider: providers.Provider, steps: Steps) -> None:
+async def _prepare(place: Place, wanted: Wanted, provider: Provider, steps: Steps) -> None:
     """Write what Vagrant and Ansible read."""
-    counts = {Role.CONTROL_PLANE: wanted.control_planes, Role.WORKER: wanted.workers}
+    counts = {
+        Role.LOAD_BALANCER: wanted.load_balancers,
+        Role.CONTROL_PLANE: wanted.control_planes,
+        Role.WORKER: wanted.workers,
+    }
     if place.exists():
         there = place.machines()
         machines = there.resized(counts)
-        if machines.of(Role.CONTROL_PLANE) != there.of(Role.CONTROL_PLANE):
-            raise LabError("the number of control planes of a lab that is there can't be changed: `navarch down` first")
+        for role in (Role.LOAD_BALANCER, Role.CONTROL_PLANE):
+            if machines.of(role) != there.of(role):
+                raise LabError(f"the number of {role}s of a lab that is there can't be changed: `navarch down` first")
     else:
         machines = read_machines().resized(counts)
         free_port(wanted.api_port)
@@ -84,9 +91,20 @@ async def _prepare(place: Place, wanted: Wanted, provider: providers.Provider, s
     shape = Topology(planes, workers, wanted.proxy_mode or "nftables", wanted.api_port)
     place.layout.topology_file.write_text(shape.to_json())
     guests.make_key(place)
-    if provider is providers.Provider.UML:
-        guests.link(place, "linux", await kernel(steps))
-        guests.link(place, "box.ext4", await box(steps))
+    await _link_images(place, provider, steps)
+
+
+async def _link_images(place: Place, provider: Provider, steps: Steps) -> None:
+    match provider:
+        case Provider.UML:
+            guests.link(place, "linux", await kernel(steps))
+            guests.link(place, "box.ext4", await box(steps))
+        case Provider.LIBVIRT:
+            place.driver_file.write_text(f"{providers.driver(providers.abilities())}\n")
+            image = await box(steps, kernel=True)
+            guests.link(place, "box.ext4", image)
+            for each in BOOT:
+                guests.link(place, each, image.with_suffix(f".{each}"))
 
 
 def playbook(place: Place, name: str, variables: Mapping[str, str] | None = None, limit: str = "") -> None:
@@ -102,7 +120,7 @@ def playbook(place: Place, name: str, variables: Mapping[str, str] | None = None
     more += ["--limit", limit] if limit else []
     program = Path(sys.prefix) / "bin" / "ansible-playbook"
     argv = [str(program), str(PROJECT / "ansible" / name), *more]
-    guests.logged(place, "ansible.log", argv, environment, _ANSIBLE_SECONDS)
+    guests.logged(place, "ansible.log", argv, environment, _ANSIBLE_SECONDS * place.patience())
 
 
 async def _reach(place: Place, api_port: int) -> None:
@@ -128,11 +146,12 @@ async def _ready(place: Place, steps: Steps) -> None:
             told = await unready(client, names) or await unavailable(client, dns.NAME)
             return not told
 
+        seconds = _READY_SECONDS * place.patience()
         with steps.step(f"nodes {', '.join(names)} ready, cluster DNS"):
             try:
-                await until_async(ready, _READY_SECONDS, every_seconds=1)
+                await until_async(ready, seconds, every_seconds=1)
             except TimeoutError as exc:
-                raise LabError(f"not within {_READY_SECONDS:g} s: {told}") from exc
+                raise LabError(f"not within {seconds:g} s: {told}") from exc
 
 
 def down(place: Place) -> None:

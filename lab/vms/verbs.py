@@ -36,6 +36,7 @@ def carry_out(layout: Layout, arguments: argparse.Namespace) -> int | None:
             wanted = up.Wanted(
                 arguments.control_planes,
                 arguments.workers,
+                arguments.load_balancers,
                 arguments.proxy_mode,
                 arguments.api_port,
                 arguments.provider,

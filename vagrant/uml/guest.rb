@@ -7,6 +7,7 @@
 require "fileutils"
 require "open3"
 require "socket"
+require_relative "../boot"
 
 module NavarchUml
   class Failure < Vagrant::Errors::VagrantError
@@ -78,13 +79,11 @@ module NavarchUml
     end
 
     def options
-      mac = format("02:4e:%02x:%02x:%02x:%02x", *@config.address.split(".").map(&:to_i))
       ["mem=#{@config.memory}M", "ncpus=1", "seccomp=on", "umid=#{@name}", "uml_dir=#{@folder}/uml",
        # What a guest has written is the host's: it outlives the guest, so waiting for the host's disk gains nothing.
        "ubd0=#{cow},#{@config.image}", "root=/dev/ubda", "rootflags=barrier=0", "rw", "con=null", "con0=null,fd:1", "quiet",
-       "vec0:transport=raw,ifname=#{card},mac=#{mac}", "navarch.hostname=#{@name}",
-       "navarch.address=#{@config.address}/#{@config.prefix_length}", "navarch.gateway=#{@config.gateway}",
-       "navarch.key=#{File.read("#{@config.key}.pub").split[1]}"]
+       "vec0:transport=raw,ifname=#{card},mac=#{NavarchBoot.mac(@config.address)}",
+       *NavarchBoot.words(@name, @config.address, @config.prefix_length, @config.gateway, @config.key)]
     end
 
     def mconsole(command)

@@ -54,7 +54,15 @@ class ResumingContext(ssl.SSLContext):
         As long as the server takes up a session it is kept: to read one costs as much as it spares.
         """
         if self._last is not None and not self._last.session_reused:
-            self._resumed = self._last.session
+            self._resumed = _session(self._last)
         options: dict[str, Any] = {"server_hostname": server_hostname, "session": session or self._resumed}
         self._last = super().wrap_bio(incoming, outgoing, server_side, **options)
         return self._last
+
+
+def _session(connection: ssl.SSLObject) -> ssl.SSLSession | None:
+    """The session of a connection; None where the handshake was cut short, which left a half of one."""
+    try:
+        return connection.session
+    except ValueError:
+        return None

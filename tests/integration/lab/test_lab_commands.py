@@ -125,3 +125,10 @@ def test_init_join_and_certs_on_a_machine_of_its_own(tmp_path: Path) -> None:
     listed = navarch("images", "list", "--config", str(config)).stdout.split()
     assert "registry.navarch.local:5000/kube-apiserver:v1.36.0" in listed
     assert "registry.navarch.local:5000/etcd:3.4.23-0" in listed
+    config.write_text(
+        f"{config.read_text()}---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
+        f"nodeRegistration: {{criSocket: 'unix://{tmp_path}/none.sock'}}\n"
+    )
+    pulled = navarch("images", "pull", "--config", str(config))
+    assert pulled.returncode == 1
+    assert "none.sock" in pulled.stderr

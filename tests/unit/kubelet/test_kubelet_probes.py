@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from kubelet_values import container, pod
 
 from agent.cri.client import CriClient
 from agent.kubelet.probes.handlers import FAILURE, SUCCESS, UNKNOWN, WARNING, Handlers, Outcome, Target
+from agent.kubelet.probes.tls import ResumingContext
 from machinery.api.meta import Object
 from machinery.serving import self_signed_tls
 
@@ -54,6 +56,31 @@ async def handlers() -> AsyncIterator[Handlers]:
         made = Handlers(cri)
         stack.push_async_callback(made.close)
         yield made
+
+
+def test_a_handshake_cut_short_is_no_hindrance_to_the_next_one() -> None:
+    """Its session is half of one, which OpenSSL can't put into words (`i2d() failed`)."""
+    context, server = ResumingContext(ssl.PROTOCOL_TLS_CLIENT), self_signed_tls()
+
+    def connect(bytes_read: int | None) -> ssl.SSLObject:
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        answers, answering = ssl.MemoryBIO(), server.wrap_bio(to_server, to_client, server_side=True)
+        client = context.wrap_bio(answers, to_server)
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                return client
+            with contextlib.suppress(ssl.SSLWantReadError):
+                answering.do_handshake()
+            answers.write(to_client.read()[:bytes_read])
+            if bytes_read is not None:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+                return client
+
+    for length in (0, 100, 130, 200, 400):
+        connect(length)
+    assert connect(None).version() == "TLSv1.3"
 
 
 def target(port: int) -> Target:

@@ -20,7 +20,7 @@ networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/16}
 apiServer:
   certSANs: [lb.example.com, 127.0.0.1]
   extraArgs: {audit-log-path: /var/log/audit.log, v: "4"}
-  timeoutForControlPlane: 4m0s
+  timeoutForControlPlane: 6m0s
 etcd:
   local:
     dataDir: /data/etcd
@@ -53,6 +53,7 @@ etcd:
 ---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
+timeouts: {controlPlaneComponentHealthCheck: 6m0s, discovery: 5m0s}
 localAPIEndpoint: {advertiseAddress: 192.0.2.11, bindPort: 7443}
 nodeRegistration:
   name: CP1
@@ -72,6 +73,7 @@ def test_both_versions_say_the_same(tmp_path: Path) -> None:
     assert config == read(tmp_path, V1BETA3)
     assert config.endpoint == "lb.example.com:6443"
     assert config.local_endpoint == "192.0.2.11:7443"
+    assert config.starting_time == timedelta(minutes=6)
     assert config.api_server.arguments == (("audit-log-path", "/var/log/audit.log"), ("v", "4"))
     assert config.etcd.extra_args == (("quota-backend-bytes", "8589934592"),)
     assert (config.node_name, config.node.taints) == ("cp1", ())

@@ -58,6 +58,9 @@ def test_the_registry_is_on_the_first_balancer_alone() -> None:
     two = MACHINES.groups[0]
     machines = replace(MACHINES, groups=(replace(two, count=2, first_address="10.77.0.5"), *MACHINES.groups[1:]))
     assert list(files("registry", machines, _own("lb1", machines))) == ["/etc/docker/registry/config.yml"]
+    without = MACHINES.resized({Role.LOAD_BALANCER: 0, Role.CONTROL_PLANE: 1})
+    assert list(files("registry", without, _own("cp1", without))) == ["/etc/docker/registry/config.yml"]
+    assert "10.77.0.11 registry.navarch.local" in files("base", without, _own("w1", without))["/etc/hosts"]
     assert files("registry", machines, _own("lb2", machines)) == {}
 
 
@@ -126,11 +129,21 @@ def test_what_the_user_wrote_stays() -> None:
         clusterfile.complete([], MACHINES, ADDITIONS)
 
 
+def test_emulated_machines_are_given_time() -> None:
+    documents = read_yaml(clusterfile.FILE)
+    cluster, *_ = clusterfile.complete(documents, MACHINES, replace(ADDITIONS, patience=8.0))
+    assert cluster["apiServer"]["timeoutForControlPlane"] == "1920s"
+    cluster, *_ = clusterfile.complete(documents, MACHINES, ADDITIONS)
+    assert "timeoutForControlPlane" not in cluster["apiServer"]
+
+
 def test_the_inventory_has_every_machine_in_its_group() -> None:
     found = inventory.inventory(MACHINES, {"state": "/somewhere"})
     assert found["loadbalancer"]["hosts"] == ["lb1"]
     assert found["control_plane"]["hosts"] == ["cp1", "cp2", "cp3"]
     assert found["worker"]["hosts"] == ["w1", "w2"]
+    assert found["registry"]["hosts"] == ["lb1"]
+    assert set(found["all"]["children"]) == {"loadbalancer", "control_plane", "worker", "registry"}
     assert found["_meta"]["hostvars"]["w2"] == {"ansible_host": "10.77.0.102"}
     assert found["all"]["vars"] == {"state": "/somewhere"}
 

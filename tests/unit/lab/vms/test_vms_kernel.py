@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.vms.box import SOURCES, packages
+from lab.vms.box import SOURCES, WITH_KERNEL, name, packages
 from lab.vms.box import digest as box_digest
 from lab.vms.debian import configuration
 from lab.vms.kernel import CONFIG, EDITS, digest, edit, kept, newest, refused
@@ -45,6 +45,12 @@ def test_a_box_is_made_anew_when_what_is_in_it_changes() -> None:
     assert box_digest(files, ["aiohttp==1"]) == box_digest(reversed(files), ["aiohttp==1"])
     assert box_digest(files, ["aiohttp==1"]) != box_digest(files, ["aiohttp==2"])
     assert box_digest(files, []) != box_digest(files[:1], [])
+
+
+def test_a_box_with_a_kernel_is_another_one() -> None:
+    assert {"linux-image-cloud-amd64", "initramfs-tools"} <= set(packages((WITH_KERNEL / "packages.txt").read_text()))
+    assert name().startswith("box-")
+    assert name(kernel=True).startswith("qemu-")
 
 
 def test_the_isolated_apt_keeps_to_its_folder(tmp_path: Path) -> None:

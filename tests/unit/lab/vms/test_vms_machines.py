@@ -45,6 +45,15 @@ def test_another_number_is_another_number_of_machines(tmp_path: Path) -> None:
     assert read_machines(file) == machines
 
 
+def test_one_control_plane_needs_no_balancer() -> None:
+    machines = read_machines().resized({Role.LOAD_BALANCER: 0, Role.CONTROL_PLANE: 1, Role.WORKER: 1})
+    assert [machine.name for machine in machines.all] == ["cp1", "w1"]
+    assert machines.endpoint == machines.named("cp1").address
+    assert machines.registry == machines.named("cp1")
+    with pytest.raises(LabError, match="the command line: 3 control planes need a load balancer before them"):
+        read_machines().resized({Role.LOAD_BALANCER: 0})
+
+
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
