@@ -59,12 +59,12 @@ def test_the_isolated_apt_keeps_to_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_source_is_changed_only_where_it_says_what_is_expected(tmp_path: Path) -> None:
-    for name, old, _ in EDITS:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"before\n{old}after\n")
+    for path, old, _ in EDITS:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"before\n{old}after\n")
     edit(tmp_path)
-    for name, _, new in EDITS:
-        assert (tmp_path / name).read_text() == f"before\n{new}after\n"
+    for path, _, new in EDITS:
+        assert (tmp_path / path).read_text() == f"before\n{new}after\n"
     with pytest.raises(LabError, match=r"does not say '.*' once: see EDITS in kernel\.py"):
         edit(tmp_path)
     with pytest.raises(LabError, match=r"does not say"):
