@@ -181,6 +181,12 @@ async def test_there_is_no_protobuf_and_no_strategic_patch_of_it(client: Client)
     with pytest.raises(UnsupportedMediaType) as refused:
         await client.patch(SHIPS, "argo", {}, "default", content_type="application/strategic-merge-patch+json")
     assert refused.value.message == told
+    with pytest.raises(
+        MethodNotAllowed, match=r'^update is not supported on resources of kind "ships\.fleet\.example\.com"$'
+    ):
+        await client.request("PUT", path, body=made)
+    with pytest.raises(NotFound, match="404 page not found"):
+        await client.request("POST", "/apis/fleet.example.com/v1/ships", body=made)
     with pytest.raises(BadRequest, match="Object 'Kind' is missing in"):
         await client.request("POST", path, body={"metadata": {"name": "x"}})
 
