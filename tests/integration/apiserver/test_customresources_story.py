@@ -14,6 +14,7 @@ from machinery.api.catalogue import (
     CUSTOMRESOURCEDEFINITIONS,
     MUTATINGADMISSIONPOLICIES,
     MUTATINGADMISSIONPOLICYBINDINGS,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
 )
 from machinery.api.resource import ResourceType
 from machinery.client.config import ClientConfig
@@ -221,6 +222,15 @@ async def test_what_a_later_schema_does_not_know_is_pruned(client: Client) -> No
 
 
 async def test_nothing_new_comes_while_it_goes(client: Client) -> None:
+    rule = {"operations": ["DELETE"], "apiGroups": ["fleet.example.com"], "apiVersions": ["*"], "resources": ["ships"]}
+    webhook = {
+        "name": "nobody.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    await client.create(VALIDATINGWEBHOOKCONFIGURATIONS, {"metadata": {"name": "nobody"}, "webhooks": [webhook]})
     held = ship("argo", port="Iolcus")
     held["metadata"]["finalizers"] = ["example.com/held"]
     made = await client.create(SHIPS, held, "default")
