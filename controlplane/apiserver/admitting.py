@@ -38,7 +38,13 @@ class Admission:
         return found
 
     async def admit(self, operation: Operation) -> None:
-        """The mutating phase. Raises a StatusError when a plugin refuses."""
+        """The mutating phase, in up to two rounds. Raises a StatusError when a plugin refuses."""
+        await self._round(operation)
+        if operation.rounds.wanted:
+            operation.rounds.second = True
+            await self._round(operation)
+
+    async def _round(self, operation: Operation) -> None:
         for plugin in self._concerned(operation)[0]:
             if plugin.handles(operation):
                 await plugin.admit(operation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.apiserver.handlers import create, deletion, patching, read, update, virtual, watching
 from controlplane.apiserver.handlers.api import Api
 from controlplane.apiserver.handlers.exchange import Answer, Exchange
-from controlplane.apiserver.handlers.failures import no_such_method, no_such_resource, not_found
+from controlplane.apiserver.handlers.failures import details_of, no_such_method, no_such_resource, not_found
 from controlplane.apiserver.handlers.paths import NOT_FOUND, Paths
 from controlplane.apiserver.handlers.subresources import SUBRESOURCES
 from controlplane.apiserver.http.request import Answered
@@ -43,9 +43,20 @@ async def dispatch(api: Api, paths: Paths, exchange: Exchange) -> Response:
         if exchange.info.name and not _is_collection(exchange):
             return await _object(api, exchange, served)
         return await _collection(api, exchange, served)
-    except MethodNotAllowed:
+    except MethodNotAllowed as exc:
         exchange.warnings.clear()  # nothing of the resource was looked at
+        if served.custom and not exc.details:
+            return _refused(exchange, served, exc)
         raise
+
+
+def _refused(exchange: Exchange, served: Served, refusal: MethodNotAllowed) -> Response:
+    """What is told of a method that custom resources do not take: they have no routes that know of it before."""
+    info, kind = exchange.info, served.type
+    if kind.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+        return NOT_FOUND
+    told = f'{info.verb} is not supported on resources of kind "{kind.group_resource}"'
+    raise MethodNotAllowed(told, details=details_of(kind, "")) from refusal
 
 
 def _is_collection(exchange: Exchange) -> bool:

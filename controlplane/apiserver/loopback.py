@@ -93,8 +93,10 @@ class LoopbackClient:
         changed: Object = orjson.loads(json_of(written.record, served))
         return changed
 
-    async def delete(self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "") -> None:
+    async def delete(
+        self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "", asking: bool = True
+    ) -> None:
         """See the contract."""
         served = self.api.resources.of(resource)
         options = DeleteOptions(uid=uid or None)
-        await deletion.delete_object(self.api, served, namespace, name, options, USER, [])
+        await deletion.delete_object(self.api, served, namespace, name, options, USER, [], asking=asking)

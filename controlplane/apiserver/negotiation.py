@@ -12,7 +12,6 @@ from controlplane.apiserver.handlers.exchange import JSON, PROTOBUF, YAML
 from machinery.errors import NotAcceptable, UnsupportedMediaType
 
 ACCEPTED = (JSON, YAML, PROTOBUF)
-_WITHOUT_PROTOBUF = (JSON, YAML)
 _META_VERSIONS = ("v1", "v1beta1")
 
 
@@ -31,10 +30,9 @@ class Form:
 PLAIN = Form()
 
 
-def not_acceptable(*, protobuf: bool = True) -> NotAcceptable:
+def not_acceptable() -> NotAcceptable:
     """The 406 of a client whose wishes can't be met."""
-    told = ", ".join(ACCEPTED if protobuf else _WITHOUT_PROTOBUF)
-    return NotAcceptable(f"only the following media types are accepted: {told}")
+    return NotAcceptable(f"only the following media types are accepted: {', '.join(ACCEPTED)}")
 
 
 def unsupported_body() -> UnsupportedMediaType:
@@ -49,23 +47,25 @@ def negotiate(accept: str, *, shapes: bool, list_or_watch: bool = False, protobu
     """The representation for an Accept header.
 
     `shapes`: whether Table and partial metadata can be had; `list_or_watch`: whether the path has streams;
-    `protobuf`: whether the kind has a protobuf form.
+    `protobuf`: whether the kind has a protobuf form. Custom kinds have none, but their metadata has; and no routes
+    that look at the header first.
 
     Raises:
         NotAcceptable: none of those asked for.
     """
     header = accept or "*/*"
-    _route_matches(header, list_or_watch=list_or_watch)
+    if protobuf:
+        _route_matches(header, list_or_watch=list_or_watch)
     for media, parameters in _clauses(header):
         main, _, sub = media.partition("/")
-        for accepted in ACCEPTED if protobuf else _WITHOUT_PROTOBUF:
+        for accepted in ACCEPTED:
             accepted_main, _, accepted_sub = accepted.partition("/")
             if main not in ("*", accepted_main) or sub not in ("*", accepted_sub):
                 continue
             form = _form(accepted, parameters, shapes=shapes)
-            if form is not None:
+            if form is not None and (protobuf or form.shape or accepted != PROTOBUF):
                 return form
-    raise not_acceptable(protobuf=protobuf)
+    raise not_acceptable()
 
 
 def _form(media: str, parameters: dict[str, str], *, shapes: bool) -> Form | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from controlplane.apiserver.admission.rounds import Rounds
 from controlplane.apiserver.request import User
 from machinery.api.meta import Object
 from machinery.api.resource import ResourceType
@@ -29,6 +30,7 @@ class Operation:
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)  # sent to the client as Warning headers
     audit_annotations: dict[str, str] = field(default_factory=dict)
+    rounds: Rounds = field(default_factory=Rounds)
 
 
 class Plugin(Protocol):

@@ -18,6 +18,7 @@ from controlplane.apiserver.audit.policy import (
     METADATA,
     PANIC,
     RECEIVED,
+    REQUEST,
     REQUEST_RESPONSE,
     STARTED,
     Decision,
@@ -33,6 +34,9 @@ _LONGEST_AGENT = 1024
 _PATCHES = ("application/merge-patch+json", "application/json-patch+json", "application/strategic-merge-patch+json")
 
 Write = Callable[[bytes], None]
+
+_PATCHED = "patch.webhook.admission.k8s.io/"
+"""Annotations that tell parts of objects."""
 
 
 def _user(user: User) -> Object:
@@ -160,6 +164,8 @@ class Trail:
         event["requestReceivedTimestamp"] = self.received
         event["stageTimestamp"] = at or format_micro_time(self.now())
         annotations = {**self.annotations, **self.exchange.audit_annotations}
+        if self.decision.level not in (REQUEST, REQUEST_RESPONSE):
+            annotations = {key: told for key, told in annotations.items() if not key.startswith(_PATCHED)}
         if annotations:
             event["annotations"] = dict(sorted(annotations.items()))
         self.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))

@@ -131,7 +131,8 @@ class CustomResources:
 
     async def _delete(self, served: Served, obj: Object) -> None:
         try:
-            await self.api.delete(served.type, name_of(obj), namespace_of(obj))
+            # as upstream, at the storage: no webhook can keep a definition
+            await self.api.delete(served.type, name_of(obj), namespace_of(obj), asking=False)
         except NotFound:
             return
 

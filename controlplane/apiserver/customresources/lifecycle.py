@@ -118,9 +118,12 @@ def deletion_status(definition: Object, *, left: int, now: str) -> Object:
     if left:
         text = "CustomResource deletion is in progress"
         _set(conditions, "Terminating", "True", "InstanceDeletionInProgress", text, now)
-    else:
+    elif is_established(definition):
         text = "removed all instances"
         _set(conditions, "Terminating", "False", "InstanceDeletionCompleted", text, now)
+    else:
+        text = "resource was never established"
+        _set(conditions, "Terminating", "False", "NeverEstablished", text, now)
     return status
 
 

@@ -88,7 +88,7 @@ def _conversion(definition: Object, conversion: CustomConversion) -> CustomConve
     spec = definition["spec"]
     versions = {version["name"] for version in spec["versions"]}
     versions |= set((definition.get("status") or {}).get("storedVersions") or ())
-    first = (definition["metadata"].get("generation") or 1) == 1
+    first = ((definition.get("metadata") or {}).get("generation") or 1) == 1
     if len(versions) == 1 and first and not has_defaults(conversion.schema.definition):
         return None
     given = spec.get("conversion") or {}

@@ -52,8 +52,10 @@ class Loopback(Protocol):
         """Replace by metadata.name and namespace, conditional on metadata.resourceVersion when set. Raises Conflict."""
         ...
 
-    async def delete(self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "") -> None:
-        """Delete. Raises NotFound; Conflict if `uid` is given and differs."""
+    async def delete(
+        self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "", asking: bool = True
+    ) -> None:
+        """Delete; `asking`: whether admission has a say. Raises NotFound; Conflict if `uid` is given and differs."""
         ...
 
 

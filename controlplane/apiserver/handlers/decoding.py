@@ -145,6 +145,9 @@ def decode(exchange: Exchange, body: bytes, expected: Expected, resources: Resou
     except Unrecognized as exc:
         told = f"the object provided is unrecognized (must be of type {expected.kind}): {exc} ({excerpt(body)})"
         raise BadRequest(told) from exc
+    if isinstance(expected.schema, CustomSchema) and not kind:
+        told = f"Object 'Kind' is missing in '{body.decode('utf-8', 'replace')}' ({excerpt(body)})"
+        raise BadRequest(f"the object provided is unrecognized (must be of type {expected.kind}): {told}")
     group, version, kind = kind_of(api_version, kind, expected)
     if isinstance(expected.schema, CustomSchema):
         check_version(group, version, expected)

@@ -113,9 +113,12 @@ async def delete_object(
     options: DeleteOptions,
     user: User,
     warnings: list[str],
+    *,
+    asking: bool = True,
 ) -> Outcome:
-    """Delete one object. Raises NotFound, Conflict, and what admission raises."""
+    """Delete one object. Raises NotFound, Conflict, and what admission raises (which is asked if `asking`)."""
     deletion = _Deletion(api, served, namespace, name, options, user, warnings)
+    deletion.asking = asking
     return await deletion.run()
 
 
@@ -154,6 +157,7 @@ class _Deletion:
         self.key = key_of(served, namespace, name)
         self.warnings = warnings
         self.told: Record | None = None
+        self.asking = True
 
     async def run(self) -> Outcome:
         api, served = self.api, self.served
@@ -198,7 +202,8 @@ class _Deletion:
             raise not_found(self.served.type, self.name)
         old = current.object
         check_preconditions(self.served.type, self.name, old, self.options)
-        await self._admit(old)
+        if self.asking:
+            await self._admit(old)
         if self.served.stored == c.NAMESPACES:
             return self._namespace(old)
         if self.served.stored == c.CUSTOMRESOURCEDEFINITIONS:

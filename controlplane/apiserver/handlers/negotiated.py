@@ -14,7 +14,7 @@ _HUMAN = ("curl", "Wget", "Mozilla/5.0")  # programs whose users read the answer
 def form(exchange: Exchange, *, shapes: bool = True, list_or_watch: bool = False) -> Form:
     """The representation. Raises NotAcceptable."""
     served = exchange.target.served
-    protobuf = served is None or served.schema is not None
+    protobuf = served is None or (served.schema is not None and not served.custom)
     accept = exchange.headers.get("Accept", "")
     found = negotiate(accept, shapes=shapes, list_or_watch=list_or_watch, protobuf=protobuf)
     query = exchange.query

@@ -31,6 +31,8 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_OF_CUSTOM = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
+_OF_BUILT_IN = (*_OF_CUSTOM, STRATEGIC_PATCH)
 _NOT_A_MAP = "json: cannot unmarshal into Go value of type map[string]interface {}"
 
 
@@ -58,9 +60,11 @@ async def patch(api: Api, exchange: Exchange) -> Answer:
 def patch_type(exchange: Exchange, served: Served) -> str:
     """The kind of patch. Raises UnsupportedMediaType."""
     kind = exchange.content_type
-    if kind not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH) or (
-        kind == STRATEGIC_PATCH and served.schema is None
-    ):
+    accepted = _OF_CUSTOM if served.custom or served.schema is None else _OF_BUILT_IN
+    if kind not in accepted:
+        if served.custom:
+            told = "the body of the request was in an unknown format - accepted media types include: "
+            raise UnsupportedMediaType(told + ", ".join(accepted), details={})
         raise UnsupportedMediaType("415: Unsupported Media Type", details={})
     return kind
 

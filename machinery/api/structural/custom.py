@@ -26,6 +26,10 @@ _PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 _EMBEDDED: Final = "x-kubernetes-embedded-resource"
 _INT_OR_STRING: Final = "x-kubernetes-int-or-string"
 
+_LARGEST_PLAIN: Final = 1e21
+"""From here on Go writes numbers with an exponent."""
+_COMPOUND: Final = (float, dict, list)
+
 FREE: Final = Type("any", "interface {}", preserve=True)
 """The type of what is not described."""
 _BARE: Final = Type("any", "interface {}", preserve=True, bare=True)
@@ -211,15 +215,15 @@ def _pruned(kind: Type, value: Any, notes: Notes) -> Any:
     if kind.bare and isinstance(value, list):
         return [_pruned(kind, item, notes) for item in value]
     if isinstance(value, dict):
-        return value if kind.sort == "any" and not kind.bare else _pruned_members(kind, value, notes)
+        return _whole(value) if kind.sort == "any" and not kind.bare else _pruned_members(kind, value, notes)
     if isinstance(value, list):
         inner = kind.element if kind.sort == "list" else None
         if inner is None or (kind.preserve and inner is ANY):
-            return value
+            return _whole(value)
         return [_pruned(inner, item, notes) for item in value]
     if kind.sort == "object" and "metadata" in kind.fields and kind.fields["metadata"].name == OBJECT_META:
         raise Mismatch
-    return value
+    return _whole(value)
 
 
 def _pruned_members(kind: Type, value: dict[str, Any], notes: Notes) -> dict[str, Any]:
@@ -232,10 +236,25 @@ def _pruned_members(kind: Type, value: dict[str, Any], notes: Notes) -> dict[str
             if pruned is not None or inner is None:
                 made[name] = pruned
         elif preserve:
-            made[name] = inner
+            made[name] = _whole(inner)
         else:
             notes.append(name)
     return made
+
+
+def _whole(value: Any) -> Any:
+    """The value with numbers as Go writes them: 1.0 is 1. Changed in place."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _LARGEST_PLAIN else value
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if inner.__class__ in _COMPOUND:
+                value[name] = _whole(inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            if inner.__class__ in _COMPOUND:
+                value[index] = _whole(inner)
+    return value
 
 
 def _drop_nulls(value: Any, definition: Mapping[str, Any]) -> None:

@@ -14,11 +14,19 @@ from machinery.api.catalogue import (
     CUSTOMRESOURCEDEFINITIONS,
     MUTATINGADMISSIONPOLICIES,
     MUTATINGADMISSIONPOLICYBINDINGS,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
 )
 from machinery.api.resource import ResourceType
 from machinery.client.config import ClientConfig
 from machinery.client.rest import Client
-from machinery.errors import Invalid, MethodNotAllowed, NotFound
+from machinery.errors import (
+    BadRequest,
+    Invalid,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    UnsupportedMediaType,
+)
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 SHIPS = ResourceType("fleet.example.com", "v1", "ships", "Ship")
@@ -160,6 +168,30 @@ async def test_it_goes_with_all_its_objects(client: Client) -> None:
                 await asyncio.sleep(0.02)
 
 
+async def test_there_is_no_protobuf_and_no_strategic_patch_of_it(client: Client) -> None:
+    made = await client.create(SHIPS, ship("argo", port="Iolcus", crew=50.0), "default")
+    assert str(made["spec"]["crew"]) == "50", "a number is told as Go tells it"
+    path = "/apis/fleet.example.com/v1/namespaces/default/ships"
+    protobuf = "application/vnd.kubernetes.protobuf"
+    found = await client.request("GET", f"{path}/argo", headers={"Accept": f"{protobuf},application/json"})
+    assert found["spec"]["crew"] == 50
+    with pytest.raises(NotAcceptable, match="only the following media types are accepted"):
+        await client.request("GET", f"{path}/argo", headers={"Accept": protobuf})
+    told = "the body of the request was in an unknown format - accepted media types include: "
+    told += "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    with pytest.raises(UnsupportedMediaType) as refused:
+        await client.patch(SHIPS, "argo", {}, "default", content_type="application/strategic-merge-patch+json")
+    assert refused.value.message == told
+    with pytest.raises(
+        MethodNotAllowed, match=r'^update is not supported on resources of kind "ships\.fleet\.example\.com"$'
+    ):
+        await client.request("PUT", path, body=made)
+    with pytest.raises(NotFound, match="404 page not found"):
+        await client.request("POST", "/apis/fleet.example.com/v1/ships", body=made)
+    with pytest.raises(BadRequest, match="Object 'Kind' is missing in"):
+        await client.request("POST", path, body={"metadata": {"name": "x"}})
+
+
 async def test_what_a_later_schema_does_not_know_is_pruned(client: Client) -> None:
     ports = definition()
     ports["metadata"]["name"] = "ports.fleet.example.com"
@@ -190,6 +222,15 @@ async def test_what_a_later_schema_does_not_know_is_pruned(client: Client) -> No
 
 
 async def test_nothing_new_comes_while_it_goes(client: Client) -> None:
+    rule = {"operations": ["DELETE"], "apiGroups": ["fleet.example.com"], "apiVersions": ["*"], "resources": ["ships"]}
+    webhook = {
+        "name": "nobody.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [rule],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    await client.create(VALIDATINGWEBHOOKCONFIGURATIONS, {"metadata": {"name": "nobody"}, "webhooks": [webhook]})
     held = ship("argo", port="Iolcus")
     held["metadata"]["finalizers"] = ["example.com/held"]
     made = await client.create(SHIPS, held, "default")

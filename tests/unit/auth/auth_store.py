@@ -103,7 +103,9 @@ class Api:
             return self.store.put(resource, current | {"status": obj["status"]})
         return self.store.put(resource, obj)
 
-    async def delete(self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "") -> None:
+    async def delete(
+        self, resource: ResourceType, name: str, namespace: str = "", *, uid: str = "", asking: bool = True
+    ) -> None:
         self._meanwhile()
         current = await self.get(resource, name, namespace)
         if uid and uid != current["metadata"]["uid"]:

@@ -13,8 +13,11 @@ import pytest
 from aiohttp import web
 from auth_store import Store, creates, everybody_may, named
 
+from controlplane.apiserver.admission.contract import Operation
+from controlplane.apiserver.admission.plugin import BasePlugin
 from controlplane.apiserver.admission.webhook.client import WebhookClient
 from controlplane.apiserver.admission.webhook.plugins import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from controlplane.apiserver.admitting import Admission
 from machinery import pki
 from machinery.api.catalogue import (
     CONFIGMAPS,
@@ -25,7 +28,7 @@ from machinery.api.catalogue import (
     VALIDATINGWEBHOOKCONFIGURATIONS,
 )
 from machinery.api.meta import Object
-from machinery.errors import BadRequest, InternalError, StatusError
+from machinery.errors import BadRequest, Forbidden, InternalError, StatusError
 from machinery.serving import server_tls
 
 AUTHORITY = pki.make_authority("webhooks", algorithm="ECDSA-P256")
@@ -181,13 +184,15 @@ async def test_a_slow_webhook_is_given_up() -> None:
         (lambda r: {"uid": "other", "allowed": True}, 'expected response.uid="'),
         (lambda r: web.Response(status=503), "the server responded with the status code 503"),
         (lambda r: web.Response(text="hello"), "the answer is not JSON"),
-        (lambda r: {"uid": r["uid"], "allowed": True, "patch": "e30=", "patchType": "Merge"}, "unsupported response.p"),
         (
-            lambda r: {"uid": r["uid"], "allowed": True, "patch": "!", "patchType": "JSONPatch"},
-            "the patch can't be read",
+            lambda r: {"uid": r["uid"], "allowed": True, "patch": "W3t9XQ==", "patchType": "Merge"},
+            "unsupported patch t",
         ),
+        (lambda r: {"uid": r["uid"], "allowed": True, "patch": "!", "patchType": "JSONPatch"}, "undecodable patch in"),
+        (lambda r: {"uid": r["uid"], "allowed": True, "patch": "W3t9XQ=="}, "but not response.patchType"),
+        (lambda r: {"uid": r["uid"], "allowed": True, "patchType": "JSONPatch"}, "but not response.patch"),
         (lambda r: patch(r, {"op": "remove", "path": "/nope"}), "unable to apply the JSON patch"),
-        (lambda r: patch(r, {"op": "add", "path": "/data", "value": 7}), "failed calling webhook"),
+        (lambda r: patch(r, {"op": "add", "path": "/data", "value": 7}), "cannot unmarshal number into"),
     ],
 )
 async def test_nonsense_from_a_webhook_is_an_internal_error(respond: Respond, told: str) -> None:
@@ -234,6 +239,50 @@ async def test_conditions_and_selectors_keep_a_webhook_off() -> None:
         assert asked == []
 
 
+async def test_what_is_no_answer_does_not_matter_where_failures_do_not() -> None:
+    def respond(request: Object) -> Object:
+        return {"uid": request["uid"], "allowed": True, "patch": "!", "patchType": "JSONPatch"}
+
+    async with serving(respond) as (port, _), plugins(hook(port, failurePolicy="Ignore")) as (mutating, validating):
+        operation = creates(CONFIGMAPS, config())
+        await mutating.admit(operation)
+        assert operation.audit_annotations == {
+            "failed-open.mutation.webhook.admission.k8s.io/round_0_index_0": "w.example.com",
+            "mutation.webhook.admission.k8s.io/round_0_index_0": '{"configuration":"hooks","webhook":"w.example.com",'
+            '"mutated":false}',
+        }
+        operation = creates(CONFIGMAPS, config())
+        await validating.validate(operation)
+        key = "failed-open.validating.webhook.admission.k8s.io/round_0_index_0"
+        assert operation.audit_annotations == {key: "w.example.com"}
+    async with serving(respond) as (port, _), plugins(hook(port)) as (_, validating):
+        with pytest.raises(InternalError, match=r"validating webhook may not return response\.patch$"):
+            await validating.validate(creates(CONFIGMAPS, config()))
+
+
+async def test_a_condition_that_fails_refuses() -> None:
+    condition = {"name": "n", "expression": "object.data.nonsense == 'x'"}
+    async with serving(allow) as (port, asked):
+        async with plugins(hook(port, matchConditions=[condition])) as (_, validating):
+            with pytest.raises(Forbidden, match=r'^configmaps "c" is forbidden: .*no such key: nonsense'):
+                await validating.validate(creates(CONFIGMAPS, config()))
+        open_ = hook(port, matchConditions=[condition], failurePolicy="Ignore")
+        async with plugins(open_) as (_, validating):
+            await validating.validate(creates(CONFIGMAPS, config()))
+    assert asked == []
+
+
+class Defaults(BasePlugin):
+    """A plugin of the server's own: it comes first, and sees what webhooks change in the second round."""
+
+    def handles(self, operation: Operation) -> bool:
+        return True
+
+    async def admit(self, operation: Operation) -> None:
+        data = (operation.object or {})["data"]
+        data["seen"] = data["n"]
+
+
 async def test_who_wants_to_is_asked_again() -> None:
     def respond(request: Object) -> Object:
         count = str(int(request["object"]["data"]["n"]) + 1)
@@ -243,10 +292,23 @@ async def test_who_wants_to_is_asked_again() -> None:
         first = hook(port, "first.example.com", reinvocationPolicy="IfNeeded")
         async with plugins(first, hook(port, "second.example.com")) as (mutating, _):
             operation = creates(CONFIGMAPS, config(n="0"))
-            await mutating.admit(operation)
+            await Admission([Defaults(), mutating]).admit(operation)
             assert operation.object is not None
-            assert operation.object["data"] == {"n": "3"}
+            assert operation.object["data"] == {"n": "3", "seen": "2"}
     assert len(asked) == 3
+    told = [key.removeprefix("mutation.webhook.admission.k8s.io/") for key in operation.audit_annotations]
+    assert [key for key in told if "/" not in key] == ["round_0_index_0", "round_0_index_1", "round_1_index_0"]
+
+
+async def test_those_that_are_content_are_asked_once() -> None:
+    def respond(request: Object) -> Object:
+        return patch(request, {"op": "add", "path": "/data/n", "value": "1"})
+
+    async with serving(respond) as (port, asked):
+        first = hook(port, "first.example.com", reinvocationPolicy="IfNeeded")
+        async with plugins(first, hook(port, "second.example.com")) as (mutating, _):
+            await Admission([mutating]).admit(creates(CONFIGMAPS, config(n="1")))
+    assert len(asked) == 2  # nothing was changed
 
 
 async def test_a_service_is_reached_at_its_pods() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import orjson
+
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.expressions import Evaluation, ExpressionError
 from controlplane.apiserver.admission.patched import PatchError, apply_configuration, apply_json_patch
@@ -18,7 +20,7 @@ from controlplane.apiserver.admission.policy.validating import evaluation_of
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import MUTATINGADMISSIONPOLICIES, MUTATINGADMISSIONPOLICYBINDINGS
-from machinery.api.meta import Object
+from machinery.api.meta import Object, uid_of
 from machinery.errors import StatusError
 
 
@@ -83,16 +85,16 @@ class MutatingAdmissionPolicy(BasePlugin):
                     calls += [_Call(policy, binding, p) for p in collect(self._reader, kind, reference, operation)]
                 except ParamsError as exc:
                     failed.append(_Failure(policy, _told(policy, binding, f"failed to configure binding: {exc}")))
-        last = -1  # the last one that changed something
-        for index, call in enumerate(calls):
-            before = operation.object
+        recalls = operation.rounds.of(self.name, operation.object)
+        for call in calls:
+            which = call.policy.name, call.binding.name, uid_of(call.param or {})
+            if recalls.skips(which):
+                continue
+            before = orjson.dumps(operation.object)
             failed += self._apply(call, operation)
-            if operation.object != before:
-                last = index
-        # Those that ran before it may want to look at what it has changed.
-        for call in calls[: max(last, 0)]:
-            if (call.policy.spec.get("reinvocationPolicy") or "Never") == "IfNeeded":
-                failed += self._apply(call, operation)
+            changed = orjson.dumps(operation.object) != before
+            recalls.called(which, changed=changed, again=call.policy.spec.get("reinvocationPolicy") == "IfNeeded")
+        recalls.end(operation.object)
         told = [failure for failure in failed if failure.policy.fails_closed]
         if told:
             raise _refusal(operation, told)

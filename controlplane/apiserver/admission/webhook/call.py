@@ -26,22 +26,13 @@ log = get_logger(__name__)
 _VERSIONS = ("v1", "v1beta1")
 
 
-async def ask(client: WebhookClient, webhook: Webhook, operation: Operation) -> Object | None:
-    """The response of a webhook that allows the operation; None if it could not be had and need not be.
+async def ask(client: WebhookClient, webhook: Webhook, operation: Operation) -> Object:
+    """The response of a webhook that allows the operation.
 
-    Raises the webhook's refusal as a StatusError, or InternalError if it could not be called and must be.
+    Raises:
+        StatusError: the webhook's refusal.
+        TransportError: it could not be called, or what it answered is no answer.
     """
-    try:
-        return await _answer(client, webhook, operation)
-    except TransportError as exc:
-        if webhook.fails_closed:
-            told = f"failed calling webhook {show(webhook.name)}: {exc}"
-            raise InternalError(f"Internal error occurred: {told}") from exc
-        log.warning("failed calling webhook, failing open", webhook=webhook.name, err=str(exc))
-        return None
-
-
-async def _answer(client: WebhookClient, webhook: Webhook, operation: Operation) -> Object:
     versions = webhook.spec.get("admissionReviewVersions") or ["v1"]
     version = next((v for v in versions if v in _VERSIONS), None)
     if version is None:
@@ -54,17 +45,7 @@ async def _answer(client: WebhookClient, webhook: Webhook, operation: Operation)
         answered = await client.call(webhook.spec.get("clientConfig") or {}, review, webhook.timeout_seconds)
     except TransportError as exc:
         raise TransportError(f"failed to call webhook: {exc}") from exc
-    response = answered.get("response")
-    if not isinstance(response, dict):
-        raise TransportError("webhook response was absent")
-    if version == "v1":
-        if answered.get("apiVersion") != api_version or answered.get("kind") != "AdmissionReview":
-            raise TransportError(
-                f"expected webhook response of {api_version}, Kind=AdmissionReview, "
-                f"got {answered.get('apiVersion')}, Kind={answered.get('kind')}"
-            )
-        if response.get("uid") != request["uid"]:
-            raise TransportError(f"expected response.uid={show(request['uid'])}, got {show(response.get('uid') or '')}")
+    response = _verified(answered, api_version, request["uid"])
     for warning in response.get("warnings") or ():
         operation.warnings.append(str(warning))
     for key, value in (response.get("auditAnnotations") or {}).items():
@@ -91,20 +72,60 @@ def refusal(name: str, status: Any) -> StatusError:
     return status_error(told)
 
 
-def patch_of(webhook: Webhook, response: Object) -> Any:
-    """The JSON patch of a response, or None. Raises InternalError."""
-    encoded = response.get("patch")
-    if not encoded:
-        return None
-    if response.get("patchType") != "JSONPatch":
-        kind = show(response.get("patchType") or "")
-        raise InternalError(
-            f"Internal error occurred: failed calling webhook {show(webhook.name)}: "
-            f"webhook returned response.patch with unsupported response.patchType {kind}"
+def fail_open(webhook: Webhook, failure: TransportError) -> None:
+    """Go on without a webhook that could not be called. Raises InternalError if it must be."""
+    if webhook.fails_closed:
+        told = f"failed calling webhook {show(webhook.name)}: {failure}"
+        raise InternalError(f"Internal error occurred: {told}") from failure
+    log.warning("failed calling webhook, failing open", webhook=webhook.name, err=str(failure))
+
+
+def _verified(answered: Object, api_version: str, uid: str) -> Object:
+    """The response of an AdmissionReview. Raises TransportError."""
+    response = answered.get("response")
+    if not isinstance(response, dict):
+        raise _bad_response("webhook response was absent")
+    if not api_version.endswith("/v1"):  # neither kind nor uid were looked at in v1beta1
+        return {**response, "patchType": "JSONPatch"} if response.get("patch") else {**response, "patchType": None}
+    if (given := response.get("uid") or "") != uid:
+        raise _bad_response(f"expected response.uid={show(uid)}, got {show(given)}")
+    if answered.get("apiVersion") != api_version or answered.get("kind") != "AdmissionReview":
+        raise _bad_response(
+            f"expected webhook response of {api_version}, Kind=AdmissionReview, "
+            f"got {answered.get('apiVersion')}, Kind={answered.get('kind')}"
         )
+    return response
+
+
+def _bad_response(told: str) -> TransportError:
+    return TransportError(f"received invalid webhook response: {told}")
+
+
+def check_unpatched(response: Object) -> None:
+    """Validating webhooks change nothing. Raises TransportError."""
+    for field in ("patch", "patchType"):
+        if response.get(field):
+            raise _bad_response(f"validating webhook may not return response.{field}")
+
+
+def patch_of(response: Object) -> list[Any]:
+    """The JSON patch of a response. Raises TransportError."""
+    encoded, kind = response.get("patch"), response.get("patchType")
+    if encoded and kind is None:
+        raise _bad_response("webhook returned response.patch but not response.patchType")
+    if not encoded and kind is not None:
+        raise _bad_response("webhook returned response.patchType but not response.patch")
+    if not encoded:
+        return []
+    if not kind:
+        raise _bad_response('webhook returned invalid response.patchType of ""')
     try:
-        return orjson.loads(base64.b64decode(encoded))
+        patch = orjson.loads(base64.b64decode(encoded))
     except (ValueError, binascii.Error) as exc:
-        raise InternalError(
-            f"Internal error occurred: failed calling webhook {show(webhook.name)}: the patch can't be read"
-        ) from exc
+        raise TransportError(f"received undecodable patch in webhook response: {exc}") from exc
+    if not isinstance(patch, list):
+        told = "json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+        raise TransportError(f"received undecodable patch in webhook response: {told}")
+    if patch and kind != "JSONPatch":
+        raise TransportError(f"unsupported patch type {show(kind)}")
+    return patch

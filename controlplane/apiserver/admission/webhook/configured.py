@@ -15,12 +15,13 @@ from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.expressions import WEBHOOK_VARIABLES, Evaluation, ExpressionError, Expressions
 from controlplane.apiserver.admission.matching import Matcher, exempt, matcher_of
 from controlplane.apiserver.admission.policy.compiled import unmet_condition
+from controlplane.apiserver.authz.refusal import forbidden_object
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
 from machinery.api.fielderror import show
 from machinery.api.meta import Object, name_of
 from machinery.api.resource import ResourceType
-from machinery.errors import BadRequest, InternalError
+from machinery.errors import BadRequest
 
 _DEFAULT_TIMEOUT_SECONDS = 10
 
@@ -65,17 +66,17 @@ class Webhooks:
             return False
         return any(w.matcher.by_rules(operation) for hooks in self._by_configuration.values() for w in hooks)
 
-    def matching(self, operation: Operation) -> Iterator[Webhook]:
-        """The webhooks to call, in the order of their configurations' names.
+    def matching(self, operation: Operation) -> Iterator[tuple[int, Webhook]]:
+        """The webhooks to call with their places, in the order of their configurations' names.
 
-        Raises BadRequest for a dry run that a webhook does not support, InternalError for a condition that fails.
+        Raises BadRequest for a dry run that a webhook does not support, Forbidden for a condition that fails.
         """
-        for _, hooks in sorted(self._by_configuration.items()):
-            for webhook in hooks:
-                if webhook.matcher.matches(operation, self._reader) and self._meets(webhook, operation):
-                    if operation.dry_run and webhook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
-                        raise BadRequest(f"admission webhook {show(webhook.name)} does not support dry run")
-                    yield webhook
+        all_of_them = (hook for _, hooks in sorted(self._by_configuration.items()) for hook in hooks)
+        for index, webhook in enumerate(all_of_them):
+            if webhook.matcher.matches(operation, self._reader) and self._meets(webhook, operation):
+                if operation.dry_run and webhook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
+                    raise BadRequest(f"admission webhook {show(webhook.name)} does not support dry run")
+                yield index, webhook
 
     def _meets(self, webhook: Webhook, operation: Operation) -> bool:
         conditions = webhook.spec.get("matchConditions")
@@ -95,8 +96,8 @@ class Webhooks:
         except ExpressionError as exc:
             if not webhook.fails_closed:
                 return False
-            told = f"failed calling webhook {show(webhook.name)}: {exc}"
-            raise InternalError(f"Internal error occurred: {told}") from exc
+            resource = operation.resource
+            raise forbidden_object(resource.group, resource.plural, operation.name, str(exc)) from exc
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:

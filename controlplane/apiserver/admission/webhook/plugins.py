@@ -6,18 +6,21 @@ Source: k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/disp
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import orjson
 
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.patched import PatchError, apply_json_patch
 from controlplane.apiserver.admission.plugin import BasePlugin
-from controlplane.apiserver.admission.webhook.call import ask, patch_of
+from controlplane.apiserver.admission.webhook.call import ask, check_unpatched, fail_open, patch_of
 from controlplane.apiserver.admission.webhook.client import WebhookClient
 from controlplane.apiserver.admission.webhook.configured import Webhook, Webhooks
 from controlplane.apiserver.handlers.contract import Authorize
 from controlplane.apiserver.reader import Reader
 from machinery.api.catalogue import MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS
 from machinery.api.fielderror import show
-from machinery.errors import InternalError, StatusError
+from machinery.errors import InternalError, StatusError, TransportError
 
 
 class MutatingAdmissionWebhook(BasePlugin):
@@ -35,32 +38,51 @@ class MutatingAdmissionWebhook(BasePlugin):
 
     async def admit(self, operation: Operation) -> None:
         """Raises a webhook's refusal, InternalError, BadRequest."""
-        called: list[Webhook] = []
-        last = -1  # the last one that changed something
-        for webhook in self._webhooks.matching(operation):
-            if await self._call(webhook, operation):
-                last = len(called)
-            called.append(webhook)
-        for webhook in called[: max(last, 0)]:
-            if webhook.reinvoked:
-                await self._call(webhook, operation)
+        recalls = operation.rounds.of(self.name, operation.object)
+        for index, webhook in self._webhooks.matching(operation):
+            which = webhook.configuration, webhook.name
+            if recalls.skips(which):
+                continue
+            changed = False
+            try:
+                changed = await self._call(webhook, operation, index)
+            finally:
+                _annotate(operation, webhook, index, "mutation", {"mutated": changed})
+            recalls.called(which, changed=changed, again=webhook.reinvoked)
+        recalls.end(operation.object)
 
-    async def _call(self, webhook: Webhook, operation: Operation) -> bool:
+    async def _call(self, webhook: Webhook, operation: Operation, index: int) -> bool:
         """Call one; whether it changed the object."""
-        response = await ask(self._client, webhook, operation)
-        patch = patch_of(webhook, response) if response is not None else None
+        try:
+            response = await ask(self._client, webhook, operation)
+            patch = patch_of(response)
+        except TransportError as exc:
+            self._failed(webhook, operation, exc, index)
+            return False
         if not patch:
             return False
         if operation.object is None:
             told = f"admission webhook {show(webhook.name)} attempted to modify the object, which is not supported"
             raise InternalError(f"Internal error occurred: {told} for this operation")
-        before = operation.object
+        before = orjson.dumps(operation.object)
         try:
             operation.object = apply_json_patch(operation, patch)
         except PatchError as exc:
-            told = f"Internal error occurred: failed calling webhook {show(webhook.name)}: {exc}"
-            raise InternalError(told) from exc
-        return operation.object != before
+            raise InternalError(f"Internal error occurred: {exc}") from exc
+        _annotate(operation, webhook, index, "patch", {"patch": patch, "patchType": "JSONPatch"})
+        return orjson.dumps(operation.object) != before
+
+    def _failed(self, webhook: Webhook, operation: Operation, exc: TransportError, index: int) -> None:
+        fail_open(webhook, exc)
+        key = f"failed-open.mutation.webhook.admission.k8s.io/round_{int(operation.rounds.second)}_index_{index}"
+        operation.audit_annotations[key] = webhook.name
+
+
+def _annotate(operation: Operation, webhook: Webhook, index: int, what: str, told: dict[str, Any]) -> None:
+    """Tell the audit what a webhook did; patches are for events that have the request in them."""
+    key = f"{what}.webhook.admission.k8s.io/round_{int(operation.rounds.second)}_index_{index}"
+    said = {"configuration": webhook.configuration, "webhook": webhook.name, **told}
+    operation.audit_annotations[key] = orjson.dumps(said).decode()
 
 
 class ValidatingAdmissionWebhook(BasePlugin):
@@ -80,14 +102,21 @@ class ValidatingAdmissionWebhook(BasePlugin):
         """Raises a webhook's refusal, InternalError, BadRequest."""
         webhooks = list(self._webhooks.matching(operation))
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._refusal(webhook, operation)) for webhook in webhooks]
+            running = [tasks.create_task(self._refusal(webhook, operation, index)) for index, webhook in webhooks]
         for task in running:
             if (refusal := task.result()) is not None:
                 raise refusal
 
-    async def _refusal(self, webhook: Webhook, operation: Operation) -> StatusError | None:
+    async def _refusal(self, webhook: Webhook, operation: Operation, index: int) -> StatusError | None:
         try:
-            await ask(self._client, webhook, operation)
+            check_unpatched(await ask(self._client, webhook, operation))
+        except TransportError as exc:
+            try:
+                fail_open(webhook, exc)
+            except InternalError as refusal:
+                return refusal
+            key = f"failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"
+            operation.audit_annotations[key] = webhook.name
         except StatusError as exc:
             return exc
         return None
