@@ -134,7 +134,7 @@ def build(env: Environment) -> list[Controller]:
                     claim_changed(None, claim)
 
     def pod_changed(old: Object | None, new: Object | None) -> None:
-        if new is not None and new["spec"].get("resourceClaims"):
+        if new is not None and claim_keys(new):
             controller.enqueue(key_of(new))
 
     pods.on_change(pod_changed)

@@ -16,13 +16,16 @@ from controlplane.controllers.discovery import discover
 from controlplane.controllers.environment import Environment
 from machinery.api.catalogue import (
     CONFIGMAPS,
+    DEVICECLASSES,
     PERSISTENTVOLUMECLAIMS,
     PODS,
     REPLICATIONCONTROLLERS,
+    RESOURCECLAIMS,
     RESOURCEQUOTAS,
     SECRETS,
     SERVICES,
 )
+from machinery.api.devicequota import ALONE, Surroundings
 from machinery.api.meta import Object, key_of, namespace_of
 from machinery.api.quantity import ZERO, Quantity, parse
 from machinery.api.quotausage import in_scope, relevant, usage
@@ -37,7 +40,7 @@ from machinery.periodic import every
 log = get_logger(__name__)
 
 ACCOUNT = "resourcequota-controller"
-_WHOLE = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS)
+_WHOLE = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS, RESOURCECLAIMS)
 """What is counted by more than its number."""
 
 _NAMED = {
@@ -54,7 +57,10 @@ def hard_of(quota: Object) -> dict[str, str]:
 
 
 def count(
-    quota: Object, objects: Iterable[tuple[ResourceType, Iterable[Object]]], now: datetime | None = None
+    quota: Object,
+    objects: Iterable[tuple[ResourceType, Iterable[Object]]],
+    now: datetime | None = None,
+    around: Surroundings = ALONE,
 ) -> dict[str, str]:
     """What of the quota's limits the objects of its namespace use."""
     names = hard_of(quota)
@@ -66,7 +72,7 @@ def count(
         for obj in found:
             if not in_scope(quota, resource, obj):
                 continue
-            for name, amount in usage(resource, obj, now).items():
+            for name, amount in usage(resource, obj, now, around).items():
                 if name in counted:
                     used[name] += amount
     return {name: str(amount) for name, amount in used.items()}
@@ -138,6 +144,7 @@ class QuotaReconciler:
 
     quotas: Informer
     countable: Countable
+    around: Surroundings
     client: Client
     clock: Clock
 
@@ -151,7 +158,7 @@ class QuotaReconciler:
         informers = self.countable.informers
         names = hard_of(quota)
         objects = [(resource, informer.list(namespace)) for resource, informer in informers.items()]
-        used = count(quota, objects, self.clock.now())
+        used = count(quota, objects, self.clock.now(), self.around)
         known = {name for resource in informers for name in relevant(resource, names)}
         status = plan_status(quota, used, known)
         if not same_amounts(status, quota.get("status") or {}):
@@ -182,7 +189,9 @@ def build(env: Environment) -> list[Controller]:
     for resource in (*_WHOLE, RESOURCEQUOTAS):
         countable.watch(resource)
     # The manager itself discovers what can be counted: every account may.
-    reconciler = QuotaReconciler(quotas, countable, env.client_for(ACCOUNT), env.clock)
+    classes, pods = env.informer(DEVICECLASSES), env.informer(PODS)
+    around = Surroundings(classes.get, lambda namespace, name: pods.get(f"{namespace}/{name}"))
+    reconciler = QuotaReconciler(quotas, countable, around, env.client_for(ACCOUNT), env.clock)
     workers = env.options.concurrent("resource-quota")
     controller = Controller("resourcequota_primary", reconciler.reconcile, workers=workers)
 

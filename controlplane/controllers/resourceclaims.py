@@ -58,8 +58,15 @@ def claim_names(pod: Object) -> dict[str, str]:
 
 
 def claim_keys(pod: Object) -> list[str]:
-    """The index of pods: by the keys of the claims they use."""
-    return [f"{namespace_of(pod)}/{name}" for name in claim_names(pod).values() if name]
+    """The index of pods: by the keys of the claims they use, that for their extended resources included."""
+    names = [*claim_names(pod).values(), special_claim(pod)]
+    return [f"{namespace_of(pod)}/{name}" for name in names if name]
+
+
+def special_claim(pod: Object) -> str:
+    """The claim that the scheduler has made for the pod's extended resources, or ""."""
+    told = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    return str(told.get("resourceClaimName") or "")
 
 
 def make_claim(pod: Object, name: str, template: Object) -> Object:
@@ -286,7 +293,7 @@ def build(env: Environment) -> list[Controller]:
 
     def pod_changed(old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
-        if not pod["spec"].get("resourceClaims"):
+        if not pod["spec"].get("resourceClaims") and not special_claim(pod):
             return
         if new is None:
             maker.forget(pod)

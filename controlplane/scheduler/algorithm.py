@@ -72,7 +72,7 @@ class Algorithm:
         if left.any():
             return left, None
         diagnosis = self._diagnose(profile, pod, ahead, names, asked)
-        if not ahead and not pod.shape.volumes and not pod.shape.resource_claims:
+        if not ahead and not pod.shape.volumes and not pod.may_want_devices:
             if len(self._failures) >= _KEPT_FAILURES:
                 self._failures.clear()
             self._failures[same] = (position, diagnosis)

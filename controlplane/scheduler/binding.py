@@ -42,7 +42,7 @@ class Binder:
         pod = entry.pod
         self._cluster.assume(pod, node_name)
         busy: list[Reserve] = []
-        if pod.shape.claims or pod.shape.resource_claims:
+        if pod.shape.claims or pod.may_want_devices:
             try:
                 busy = [plugin for plugin in profile.reserves if plugin.reserve(pod, node_name)]
             except NavarchError:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from controlplane.scheduler.columns import tolerates
 from controlplane.scheduler.plugins.node import UNBEARABLE
 from controlplane.scheduler.pod import Pod
-from controlplane.scheduler.resources import PODS, ResourceNames, allocatable
+from controlplane.scheduler.resources import PODS, ResourceNames, allocatable, is_scalar
 from machinery.api.meta import Object, name_of, namespace_of
+from machinery.api.podresources import DEVICE_CLASS_PREFIX
 
 NODE_ADD, NODE_DELETE = "NodeAdd", "NodeDelete"
 NODE_ALLOCATABLE, NODE_LABEL, NODE_TAINT = "UpdateNodeAllocatable", "UpdateNodeLabel", "UpdateNodeTaint"
@@ -60,8 +61,10 @@ def _always(pod: Pod, change: Change) -> bool:
 class Hints:
     """What each plugin waits for. Plugins that are not known here are helped by anything."""
 
-    def __init__(self, names: ResourceNames) -> None:
+    def __init__(self, names: ResourceNames, from_devices: Callable[[str], bool] = lambda name: False) -> None:
+        """`from_devices` tells which resources nodes that do not offer them may have as devices."""
         self._names = names
+        self._from_devices = from_devices
         near = {NODE_ADD: _always, NODE_LABEL: _always, POD_ADD: _company, POD_LABEL: _company, POD_DELETE: _company}
         storage = (added("PersistentVolume"), updated("PersistentVolume"), *_both("StorageClass"))
         self._plugins: dict[str, Mapping[str, Hint]] = {
@@ -76,6 +79,7 @@ class Hints:
                 NODE_ALLOCATABLE: self._large_enough,
                 POD_DELETE: _frees_resources,
                 POD_SCALE_DOWN: _frees_resources,
+                **dict.fromkeys(_both("DeviceClass"), _brings_devices),
             },
             "InterPodAffinity": near,
             "PodTopologySpread": near | {NODE_DELETE: _always, NODE_TAINT: _always},
@@ -102,6 +106,7 @@ class Hints:
                 (
                     NODE_ADD,
                     NODE_LABEL,
+                    NODE_ALLOCATABLE,
                     *_both("ResourceClaim"),
                     deleted("ResourceClaim"),
                     *_both("DeviceClass"),
@@ -132,7 +137,11 @@ class Hints:
         if not isinstance(change.new, dict):
             return True
         there = allocatable(change.new, self._names)
-        return all(there.get(column, 0) >= number for column, number in pod.shape.asked.items())
+        return all(
+            there.get(column, 0) >= number
+            or (not there.get(column) and is_scalar(name := self._names.names[column]) and self._from_devices(name))
+            for column, number in pod.shape.asked.items()
+        )
 
 
 def _both(kind: str) -> tuple[str, str]:
@@ -162,6 +171,14 @@ def _frees_resources(pod: Pod, change: Change) -> bool:
     if not isinstance(change.old, Pod) or change.new is None:
         return True
     return any(column in change.old.shape.asked for column in pod.shape.asked if column != PODS)
+
+
+def _brings_devices(pod: Pod, change: Change) -> bool:
+    """A class of devices may stand behind a resource that the pod asks for."""
+    if not isinstance(change.new, dict):
+        return True
+    named = change.new["spec"].get("extendedResourceName")
+    return any(name in (named, f"{DEVICE_CLASS_PREFIX}{name_of(change.new)}") for name in pod.shape.device_resources)
 
 
 def _frees_ports(pod: Pod, change: Change) -> bool:

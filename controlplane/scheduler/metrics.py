@@ -64,6 +64,20 @@ UNSCHEDULABLE = Gauge(
 CACHE_SIZE = Gauge(
     "scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", ["type"]
 )
+CLAIM_CREATES = Counter(
+    "scheduler_resourceclaim_creates_total", "Number of ResourceClaims creation requests within scheduler", ["status"]
+)
+BINDING_CONDITIONS = Counter(
+    "scheduler_dra_bindingconditions_allocations_total",
+    "Number of allocations using devices with BindingConditions, counted per driver per scheduling attempt",
+    ["profile", "driver", "status"],
+)
+BINDING_CONDITIONS_SECONDS = Histogram(
+    "scheduler_dra_bindingconditions_wait_duration_seconds",
+    "Time in seconds spent waiting for BindingConditions to be satisfied during PreBind.",
+    ["profile", "driver", "status"],
+    buckets=exponential_buckets(0.1, 2, 14),
+)
 GOROUTINES = Gauge(
     "scheduler_goroutines", "Number of running goroutines split by the work they do such as binding.", ["operation"]
 )

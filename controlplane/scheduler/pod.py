@@ -18,7 +18,7 @@ from controlplane.scheduler.terms import PodLabels, Term, WeightedTerm, weighted
 from machinery.api import labels as label_selectors
 from machinery.api.labels import Selector
 from machinery.api.meta import Object, controller_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
-from machinery.api.podresources import is_sidecar
+from machinery.api.podresources import is_sidecar, may_be_devices
 
 _KEPT_SHAPES = 8192
 
@@ -62,6 +62,7 @@ class Shape:
     disks: tuple[tuple[Disk, bool], ...]  # with whether for reading only
     claims: tuple[tuple[str, bool], ...]  # (claim name, whether of a generic ephemeral volume)
     resource_claims: tuple[str, ...]
+    device_resources: tuple[str, ...]  # extended resources it asks for that device classes may stand behind
     features: frozenset[str]  # what its node must have declared that it can do
     tolerations: Sequence[Object]
     node_selector: Mapping[str, str]
@@ -98,6 +99,11 @@ class Pod:
     def priority(self) -> int:
         """Its priority; higher ones go first and may preempt."""
         return self.shape.priority
+
+    @property
+    def may_want_devices(self) -> bool:
+        """Whether it uses ResourceClaims, or extended resources that may come from devices."""
+        return bool(self.shape.resource_claims or self.shape.device_resources)
 
     @property
     def node_name(self) -> str:
@@ -206,13 +212,14 @@ def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
     volumes = _volumes(spec)
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     required = "requiredDuringSchedulingIgnoredDuringExecution"
+    asked = resources.requested(obj, names)
     return Shape(
         number=number,
         namespace=namespace,
         labels=labels,
         counted_as=(namespace, frozenset(labels.items()), is_deleting(obj)),
         priority=spec.get("priority") or 0,
-        asked=resources.requested(obj, names),
+        asked=asked,
         scored=resources.scored(obj),
         ports=_host_ports(spec),
         images=(*(container.get("image", "") for container in containers), *_image_volumes(spec)),
@@ -221,6 +228,7 @@ def _shape(obj: Object, number: int, names: ResourceNames) -> Shape:
         disks=tuple(_disks(volumes)),
         claims=tuple(_claim_names(name_of(obj), volumes)),
         resource_claims=tuple(claim["name"] for claim in spec.get("resourceClaims") or ()),
+        device_resources=tuple(sorted(name for name in map(names.names.__getitem__, asked) if may_be_devices(name))),
         features=frozenset(_features(spec)),
         tolerations=tuple(spec.get("tolerations") or ()),
         node_selector=spec.get("nodeSelector") or {},

@@ -137,7 +137,7 @@ class Preemptor:
     def _only_resources_matter(self, pod: Pod) -> bool:
         """Whether of all filters only NodeResourcesFit could change its mind when pods of one node go."""
         shape, nodes = pod.shape, self.nodes
-        if shape.ports or shape.volumes or shape.resource_claims:
+        if shape.ports or shape.volumes or pod.may_want_devices:
             return False
         if shape.affinity or shape.anti_affinity or nodes.anti_affinity:
             return False

@@ -12,6 +12,7 @@ from typing import Any
 from controlplane.scheduler import outoftree
 from controlplane.scheduler.cluster import Workloads
 from controlplane.scheduler.config.settings import PluginSet, ProfileSettings, Settings
+from controlplane.scheduler.dynamic.cycle import Devices
 from controlplane.scheduler.dynamic.plugin import DynamicResources
 from controlplane.scheduler.framework import Afterthought, Filter, Gate, Plugin, PreFilter, Profile, Reserve, Score
 from controlplane.scheduler.nodes import NodeTable
@@ -30,8 +31,8 @@ from controlplane.scheduler.plugins.node import (
 from controlplane.scheduler.plugins.spread import PodTopologySpread
 from controlplane.scheduler.plugins.volumebinder import VolumeBinder
 from controlplane.scheduler.plugins.volumes import NodeVolumeLimits, VolumeBinding, VolumeRestrictions, VolumeZone
+from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.storage import Storage
-from machinery.cache.informer import Informers
 from machinery.client.rest import Client
 from machinery.errors import SettingsError
 
@@ -43,8 +44,9 @@ class Surroundings:
     nodes: NodeTable
     storage: Storage
     workloads: Workloads
-    informers: Informers
+    devices: Devices
     client: Client
+    recorder: Recorder
 
 
 def build(settings: Settings, around: Surroundings) -> dict[str, Profile]:
@@ -136,7 +138,8 @@ def _built_in(name: str, args: Mapping[str, Any], around: Surroundings, ignored:
     own: Any = args.get(name)
     match name:
         case "NodeResourcesFit":
-            return NodeResourcesFit(replace(own, ignored_resources=own.ignored_resources | ignored))
+            settings = replace(own, ignored_resources=own.ignored_resources | ignored)
+            return NodeResourcesFit(settings, around.devices.classes.stands_behind)
         case "NodeResourcesBalancedAllocation":
             return NodeResourcesBalancedAllocation(own.resources)
         case "NodeAffinity":
@@ -156,7 +159,8 @@ def _built_in(name: str, args: Mapping[str, Any], around: Surroundings, ignored:
         case "NodeVolumeLimits":
             return NodeVolumeLimits(around.storage)
         case "DynamicResources":
-            return DynamicResources(around.informers, around.client, around.nodes)
+            limits = own.filter_seconds, own.binding_seconds
+            return DynamicResources(around.devices, around.client, around.nodes, around.recorder, limits)
     plain: dict[str, type[Plugin]] = {
         "SchedulingGates": SchedulingGates,
         "NodeUnschedulable": NodeUnschedulable,

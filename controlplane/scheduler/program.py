@@ -11,6 +11,7 @@ import orjson
 
 from controlplane.scheduler import metrics, profiles
 from controlplane.scheduler.cluster import Cluster, Workloads
+from controlplane.scheduler.dynamic.cycle import Devices
 from controlplane.scheduler.dynamic.plugin import DynamicResources
 from controlplane.scheduler.extender import Extender
 from controlplane.scheduler.flags import Options
@@ -64,10 +65,12 @@ async def schedule(client: Client, options: Options) -> None:
     informers = Informers(client)
     nodes = NodeTable()
     storage = Storage(informers)
-    around = profiles.Surroundings(nodes, storage, Workloads(informers), informers, client)
+    recorder = Recorder(client, socket.gethostname())
+    devices = Devices(informers, nodes.log.forget)
+    around = profiles.Surroundings(nodes, storage, Workloads(informers), devices, client, recorder)
     made = profiles.build(settings, around)
     queue = SchedulingQueue(
-        Hints(nodes.names),
+        Hints(nodes.names, devices.classes.stands_behind),
         {name: profile.gates for name, profile in made.items()},
         initial_backoff_seconds=settings.initial_backoff_seconds,
         max_backoff_seconds=settings.max_backoff_seconds,
@@ -75,7 +78,6 @@ async def schedule(client: Client, options: Options) -> None:
     )
     cluster = Cluster(informers, nodes, queue, made)
     _follow(cluster, storage, made)
-    recorder = Recorder(client, socket.gethostname())
     async with AsyncExitStack() as stack:
         extenders = [await stack.enter_async_context(Extender(each)) for each in settings.extenders]
         scheduler = Scheduler(cluster, client, recorder, made, extenders)

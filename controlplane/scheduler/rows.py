@@ -51,12 +51,15 @@ class Rows:
 
     def allocatable(self, column: int) -> Amounts:
         """What the nodes have for pods of a resource."""
-        found: Amounts = self.table.allocatable[column, self.index]
-        return found
+        return self._amounts(self.table.allocatable, column)
 
     def requested(self, column: int) -> Amounts:
         """What the pods on the nodes ask for."""
-        found: Amounts = self.table.requested[column, self.index]
+        return self._amounts(self.table.requested, column)
+
+    def _amounts(self, table: Amounts, column: int) -> Amounts:
+        """A column of a table, which has none for a resource that no node and no pod on one has named yet."""
+        found: Amounts = table[column, self.index] if column < len(table) else np.zeros(self.size, np.int64)
         return found
 
     def scored(self, column: int) -> Amounts:

@@ -27,6 +27,7 @@ class FieldError:
     reason: str  # the cause's reason: FieldValueInvalid, …
     field: str  # spec.containers[0].image
     body: str  # the message without the field
+    borne: bool = False  # was wrong before and did not change: the writer is only warned
 
     def __str__(self) -> str:
         return f"{self.field}: {self.body}" if self.field else self.body

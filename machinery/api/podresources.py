@@ -6,7 +6,7 @@ Source: KEP-753 (sidecars), KEP-2837 (pod-level resources), KEP-688 (overhead); 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from machinery.api import quantity
 from machinery.api.meta import Object
@@ -25,6 +25,18 @@ def is_sidecar(container: Object) -> bool:
 def is_extended(name: str) -> bool:
     """Whether a resource is one that device plugins or administrators bring, by the look of its name."""
     return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+
+
+DEVICE_CLASS_PREFIX: Final = "deviceclass.resource.kubernetes.io/"
+"""Before the name of a device class: the extended resource that such devices are without anybody having said so."""
+
+
+def may_be_devices(name: str) -> bool:
+    """Whether a resource could be one that device classes stand behind, by the look of its name.
+
+    Source: KEP-5004; k8s.io/kubernetes/pkg/scheduler/util IsDRAExtendedResourceName.
+    """
+    return is_extended(name) or name.startswith(DEVICE_CLASS_PREFIX)
 
 
 def of_container(container: Object, which: str = "requests") -> Resources:

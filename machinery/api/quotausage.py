@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from machinery.api import labels, podresources, quantity
+from machinery.api import devicequota, labels, podresources, quantity
 from machinery.api.catalogue import (
     CONFIGMAPS,
     PERSISTENTVOLUMECLAIMS,
     PODS,
     REPLICATIONCONTROLLERS,
+    RESOURCECLAIMS,
     RESOURCEQUOTAS,
     SECRETS,
     SERVICES,
 )
+from machinery.api.devicequota import ALONE
 from machinery.api.meta import Object, annotations_of, parse_time
 from machinery.api.quantity import Quantity
 from machinery.api.resource import ResourceType
@@ -42,8 +44,10 @@ _CLASS_INFIX = ".storageclass.storage.k8s.io/"
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
-def usage(resource: ResourceType, obj: Object, now: datetime | None = None) -> Usage:
-    """What the object counts for, by the names that quotas use."""
+def usage(
+    resource: ResourceType, obj: Object, now: datetime | None = None, around: devicequota.Surroundings = ALONE
+) -> Usage:
+    """What the object counts for, by the names that quotas use; `around` is looked at for ResourceClaims."""
     one = quantity.of(1)
     counted: Usage = {f"count/{resource.group_resource}": one}
     if resource in _NAMED and not (resource == PODS and _is_over(obj, now)):
@@ -54,6 +58,8 @@ def usage(resource: ResourceType, obj: Object, now: datetime | None = None) -> U
         counted |= _service_usage(obj)
     elif resource == PERSISTENTVOLUMECLAIMS:
         counted |= _claim_usage(obj)
+    elif resource == RESOURCECLAIMS:
+        counted |= devicequota.usage(obj, around)
     return counted
 
 
@@ -66,6 +72,8 @@ def relevant(resource: ResourceType, names: Iterable[str]) -> set[str]:
         own |= {"services.nodeports", "services.loadbalancers"}
     if resource == PERSISTENTVOLUMECLAIMS:
         return {n for n in names if n in own or n == "requests.storage" or _CLASS_INFIX in n}
+    if resource == RESOURCECLAIMS:
+        return {n for n in names if n in own or devicequota.concerns(n)}
     if resource == PODS:
         return {n for n in names if n in own or _of_pods(n)}
     return own.intersection(names)

@@ -25,7 +25,7 @@ from machinery.cel.ast import (
     children,
 )
 from machinery.cel.declarations import Functions, Overload, Scope
-from machinery.cel.errors import CompileError, EvaluationError
+from machinery.cel.errors import CompileError, EvaluationError, InstantiationError
 from machinery.cel.library.times import parse_duration, parse_timestamp
 from machinery.cel.types import BOOL, DYN, INT, STRING, Type, list_of, map_of, optional_of
 from machinery.cel.values import Duration, Timestamp, UInt
@@ -356,6 +356,21 @@ def _validate_literals(checked: Checked, problems: Problems) -> None:
         last = node.args[-1]
         if isinstance(last, Literal) and isinstance(last.value, str) and not _reads(node.function, last.value):
             problems.add(last.position, f"invalid {node.function} argument")
+
+
+def check_patterns(root: Node) -> None:
+    """Raise InstantiationError for constant patterns of find() and findAll() that can't be read."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        todo += children(node)
+        if isinstance(node, Call) and node.function in ("find", "findAll") and node.target is not None and node.args:
+            first = node.args[0]
+            if isinstance(first, Literal) and isinstance(first.value, str):
+                try:
+                    regex.compile_go(first.value)
+                except regex.PatternError as exc:
+                    raise InstantiationError(str(exc)) from None
 
 
 def _reads(function: str, text: Any) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from machinery.cel import cost, evaluation
-from machinery.cel.checker import Checked, check
+from machinery.cel.checker import Checked, check, check_patterns
 from machinery.cel.closures import BUDGET, Closure
 from machinery.cel.declarations import Functions, Scope
 from machinery.cel.errors import EvaluationError
@@ -75,4 +75,5 @@ class Program:
 def compile_program(text: str, scope: Scope) -> Program:
     """Compile. Raises CompileError."""
     checked = check(parse(text), text, scope, kubernetes_functions())
+    check_patterns(checked.root)
     return Program(text, checked, scope, evaluation.compiled(checked, scope))

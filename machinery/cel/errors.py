@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from machinery.errors import NavarchError
 
 
@@ -11,6 +13,15 @@ class CelError(NavarchError):
 
 class CompileError(CelError):
     """The expression can't be parsed, or its types don't fit."""
+
+    title: ClassVar[str] = "compilation failed"
+    """What upstream writes before the message."""
+
+
+class InstantiationError(CompileError):
+    """The expression fits, and can't be run: a pattern in it can't be read."""
+
+    title: ClassVar[str] = "program instantiation failed"
 
 
 class EvaluationError(CelError):

@@ -42,11 +42,11 @@ def unsigned(value: int) -> UInt:
     return UInt(value)
 
 
-def instant(nanoseconds: int) -> Timestamp:
+def instant(nanoseconds: int, offset: int = 0) -> Timestamp:
     """A timestamp within bounds: years 1 to 9999. Raises EvaluationError."""
     if not -62135596800 * 10**9 <= nanoseconds < 253402300800 * 10**9:
         raise EvaluationError("timestamp overflow")
-    return Timestamp(nanoseconds)
+    return Timestamp(nanoseconds, offset)
 
 
 def span(nanoseconds: int) -> Duration:
@@ -71,7 +71,7 @@ def add(a: Any, b: Any) -> Any:
     if isinstance(a, list) and isinstance(b, list):
         return combined(a, b)
     if isinstance(a, Timestamp | Duration) and isinstance(b, Timestamp | Duration) and kind is not b.__class__:
-        return instant(a.nanoseconds + b.nanoseconds)
+        return instant(a.nanoseconds + b.nanoseconds, getattr(a, "offset", 0) or getattr(b, "offset", 0))
     raise EvaluationError(NO_OVERLOAD)
 
 
@@ -88,7 +88,7 @@ def subtract(a: Any, b: Any) -> Any:
         if kind in (Duration, Timestamp):
             return span(a.nanoseconds - b.nanoseconds)
     if kind is Timestamp and isinstance(b, Duration):
-        return instant(a.nanoseconds - b.nanoseconds)
+        return instant(a.nanoseconds - b.nanoseconds, a.offset)
     raise EvaluationError(NO_OVERLOAD)
 
 

@@ -108,7 +108,8 @@ def _object(schema: Mapping[str, Any], name: str, *, resource: bool = False) -> 
         if key in required and inner.get("default") is None:
             size += len(key.encode()) + declared.min_size + 4
     conversions = {f.key: f.declared.convert for f in fields.values() if f.declared.convert}
-    return Declared(Type("object", name), 0, size, fields=fields, convert=_object_conversion(conversions))
+    nullable = frozenset(key for key, inner in properties.items() if inner.get("nullable"))
+    return Declared(Type("object", name), 0, size, fields=fields, convert=_object_conversion(conversions, nullable))
 
 
 def _dictionary(schema: Mapping[str, Any], rest: Mapping[str, Any], name: str) -> Declared | None:
@@ -204,14 +205,17 @@ def _map_conversion(each: Callable[[Any], Any] | None) -> Callable[[Any], Any] |
     return convert
 
 
-def _object_conversion(conversions: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
-    if not conversions:
+def _object_conversion(
+    conversions: Mapping[str, Callable[[Any], Any]], nullable: frozenset[str]
+) -> Callable[[Any], Any] | None:
+    """Of the members of an object; a field that is null is none that there is."""
+    if not conversions and not nullable:
         return None
 
     def convert(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        made = dict(value)
+        made = {key: inner for key, inner in value.items() if inner is not None or key not in nullable}
         for key, each in conversions.items():
             if made.get(key) is not None:
                 made[key] = each(made[key])

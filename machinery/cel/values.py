@@ -7,7 +7,7 @@ dict.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from machinery.cel.errors import EvaluationError
@@ -26,6 +26,8 @@ class Timestamp:
     """Nanoseconds since 1970, UTC."""
 
     nanoseconds: int
+    offset: int = field(default=0, compare=False)
+    """The seconds by which the zone it was written in is ahead; for showing it only."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,9 @@
 """Dynamic resources: claims of pods, made ready by their drivers before containers start, and given back after the pod.
 
-Source: Dynamic Resource Allocation; kubelet's cm/dra; k8s.io/kubelet/pkg/apis/dra (v1 and v1beta1, which say the same).
+Extended resources that the scheduler has had from devices are in one special claim, which the pod's status names.
+
+Source: Dynamic Resource Allocation; KEP-5004; kubelet's cm/dra; k8s.io/kubelet/pkg/apis/dra (v1 and v1beta1, which
+say the same).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from agent.kubelet.jsonfile import JsonFile
 from agent.kubelet.plugins.api import dra_pb2 as pb
 from agent.kubelet.plugins.channel import PluginChannel
 from agent.kubelet.plugins.registry import PluginInfo, PluginRefused
-from machinery.api import meta
+from machinery.api import meta, podresources
 from machinery.api.catalogue import RESOURCECLAIMS, RESOURCESLICES
 from machinery.api.meta import Object
 from machinery.client.rest import Client
@@ -30,6 +33,9 @@ _SERVICES = {
 }
 _FILE = "navarch_claims.json"
 _CALL_SECONDS = 45.0
+
+SPECIAL = ""
+"""What the claim for a pod's extended resources goes by among the names that the pod gives to its claims."""
 
 
 class ClaimError(VolumeError):
@@ -55,10 +61,28 @@ class ClaimDevice:
     pool: str
     device: str
     cdi_ids: tuple[str, ...]
+    share: str | None = None
+
+    def is_of(self, request: str) -> bool:
+        """Whether it was given for a request of its claim, or for an alternative of that."""
+        return any(name == request or name.startswith(f"{request}/") for name in self.requests)
+
+
+def wants_devices(pod: Object) -> bool:
+    """Whether drivers must make something ready for the pod."""
+    return bool(pod["spec"].get("resourceClaims") or _special(pod))
+
+
+def _special(pod: Object) -> Object:
+    """What the scheduler says of the claim for the pod's extended resources; empty if there is none."""
+    return (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
 
 
 def claim_names(pod: Object) -> Iterator[tuple[str, str]]:
-    """(name in the pod, ResourceClaim's name) of each claim. Raises ClaimError while one has not been made."""
+    """(name in the pod, ResourceClaim's name) of each claim; the special one has none in the pod.
+
+    Raises ClaimError while one has not been made.
+    """
     made = {s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
     for entry in pod["spec"].get("resourceClaims") or ():
         if entry.get("resourceClaimName"):
@@ -70,6 +94,8 @@ def claim_names(pod: Object) -> Iterator[tuple[str, str]]:
             )
         elif made[entry["name"]]:  # else the pod needs none
             yield entry["name"], str(made[entry["name"]])
+    if special := _special(pod):
+        yield SPECIAL, special["resourceClaimName"]
 
 
 def devices_of(container: Object, ready: dict[str, list[ClaimDevice]]) -> list[ClaimDevice]:
@@ -78,9 +104,21 @@ def devices_of(container: Object, ready: dict[str, list[ClaimDevice]]) -> list[C
     for wanted in (container.get("resources") or {}).get("claims") or ():
         for device in ready.get(wanted["name"], ()):
             asked = wanted.get("request")
-            if not asked or any(r == asked or r.startswith(f"{asked}/") for r in device.requests):
+            if not asked or device.is_of(asked):
                 found.append(device)
     return found
+
+
+def special_devices(pod: Object, container: Object, ready: dict[str, list[ClaimDevice]]) -> list[ClaimDevice]:
+    """The devices that a container has for extended resources it asks for."""
+    asked = podresources.of_container(container)
+    return [
+        device
+        for mapping in _special(pod).get("requestMappings") or ()
+        if mapping["containerName"] == container["name"] and asked.get(mapping["resourceName"])
+        for device in ready.get(SPECIAL, ())
+        if device.is_of(mapping["requestName"])
+    ]
 
 
 class DraManager:
@@ -128,7 +166,7 @@ class DraManager:
 
     async def prepare(self, pod: Object) -> None:
         """Make the pod's claims ready. Raises ClaimError."""
-        if not pod["spec"].get("resourceClaims"):
+        if not wants_devices(pod):
             return
         uid = meta.uid_of(pod)
         for _, name in claim_names(pod):
@@ -205,6 +243,7 @@ class DraManager:
                 "pool": device.pool_name,
                 "device": device.device_name,
                 "cdi": list(device.cdi_device_ids),
+                "share": device.share_id if device.HasField("share_id") else None,
             }
             for device in made.devices
         ]
@@ -216,16 +255,18 @@ class DraManager:
         for inside, name in claim_names(pod):
             record = by_name.get((meta.namespace_of(pod), name))
             found[inside] = [
-                ClaimDevice(tuple(d["requests"]), d["driver"], d["pool"], d["device"], tuple(d["cdi"]))
+                ClaimDevice(tuple(d["requests"]), d["driver"], d["pool"], d["device"], tuple(d["cdi"]), d.get("share"))
                 for d in (record["devices"] if record else ())
             ]
         return found
 
     def cdi_ids(self, pod: Object, container: Object) -> list[str]:
         """The CDI names of the devices that a container uses."""
-        if not (container.get("resources") or {}).get("claims"):
+        if not wants_devices(pod):
             return []
-        return [i for device in devices_of(container, self.ready(pod)) for i in device.cdi_ids]
+        ready = self.ready(pod)
+        devices = (*devices_of(container, ready), *special_devices(pod, container, ready))
+        return [name for device in devices for name in device.cdi_ids]
 
     async def release(self, uid: str) -> bool:
         """The pod has ended: give back what no other pod uses; False if it has to be tried again."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from agent.kubelet import metrics
 from agent.kubelet.kit import Kit
 from agent.kubelet.plugins.api import podresources_pb2 as pb
-from agent.kubelet.plugins.dra import ClaimError, claim_names, devices_of
+from agent.kubelet.plugins.dra import SPECIAL, ClaimDevice, ClaimError, claim_names, devices_of, special_devices
 from agent.kubelet.plugins.serving import Method, Refused, SocketServer
 from agent.kubelet.pods import spec
 from agent.kubelet.resources.memorystate import Block
@@ -92,13 +93,19 @@ class PodResources:
             resource = entry.dynamic_resources.add(
                 claim_name=names.get(wanted["name"], ""), claim_namespace=meta.namespace_of(pod)
             )
-            own = devices_of({"resources": {"claims": [wanted]}}, ready)
-            for device in own:
-                claimed = resource.claim_resources.add(
-                    driver_name=device.driver, pool_name=device.pool, device_name=device.device
-                )
-                for cdi in device.cdi_ids:
-                    claimed.cdi_devices.add(name=cdi)
+            _add_devices(resource, devices_of({"resources": {"claims": [wanted]}}, ready))
+        if special := special_devices(pod, container, ready):
+            resource = entry.dynamic_resources.add(claim_name=names[SPECIAL], claim_namespace=meta.namespace_of(pod))
+            _add_devices(resource, special)
+
+
+def _add_devices(resource: pb.DynamicResource, devices: Iterable[ClaimDevice]) -> None:
+    for device in devices:
+        claimed = resource.claim_resources.add(
+            driver_name=device.driver, pool_name=device.pool, device_name=device.device, share_id=device.share
+        )
+        for cdi in device.cdi_ids:
+            claimed.cdi_devices.add(name=cdi)
 
 
 def _add_memory(into: Any, block: Block) -> None:

@@ -63,6 +63,8 @@ def fit(pod: Object, others: list[Object], allocatable: Mapping[str, Quantity]) 
         known = allocatable.get(name)
         if not amount or known is None:
             continue  # as upstream: what the node knows nothing of is somebody else's to count
+        if not known and podresources.may_be_devices(name):
+            continue  # it is in the pod's special claim
         used = [asked for other in others if (asked := podresources.of_pod(other).get(name)) is not None]
         total = sum(asked.nanos for asked in used)
         if total + amount.nanos > known.nanos:

@@ -11,6 +11,7 @@ import os
 from agent.kubelet.container.errors import VolumeError
 from agent.kubelet.container.model import RuntimePod
 from agent.kubelet.kit import Kit
+from agent.kubelet.plugins.dra import wants_devices
 from agent.kubelet.pods import spec
 from agent.kubelet.volumes.model import MountedVolume
 from machinery.api import meta
@@ -105,7 +106,7 @@ def needs_nothing_of_users(pod: Object) -> bool:
     The sandbox then need not wait for them; else a pod whose volume can't be had must have none.
     """
     volumes = pod["spec"].get("volumes") or ()
-    return not pod["spec"].get("resourceClaims") and all(map(_is_of_every_pod, volumes))
+    return not wants_devices(pod) and all(map(_is_of_every_pod, volumes))
 
 
 def _is_of_every_pod(volume: Object) -> bool:

@@ -100,7 +100,7 @@ def compile_in(text: str, where: Scope) -> Program:
     try:
         return compile_program(text, where)
     except CompileError as exc:
-        raise CompileError(f"compilation failed: {exc}") from None
+        raise CompileError(f"{exc.title}: {exc}") from None
 
 
 @dataclass(frozen=True)

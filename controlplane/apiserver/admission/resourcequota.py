@@ -16,14 +16,23 @@ from controlplane.apiserver.admission.plugin import CREATE, UPDATE, BasePlugin, 
 from controlplane.apiserver.handlers.contract import Loopback
 from controlplane.apiserver.reader import Reader
 from machinery.api import quantity
-from machinery.api.catalogue import NAMESPACES, PERSISTENTVOLUMECLAIMS, PODS, RESOURCEQUOTAS, SERVICES
+from machinery.api.catalogue import (
+    DEVICECLASSES,
+    NAMESPACES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    RESOURCECLAIMS,
+    RESOURCEQUOTAS,
+    SERVICES,
+)
+from machinery.api.devicequota import ALONE, Surroundings
 from machinery.api.meta import Object, name_of
 from machinery.api.quantity import ZERO, Quantity
 from machinery.api.quotausage import Usage, in_scope, matching, missing_constraints, relevant, scopes_of, usage
 from machinery.errors import Conflict, InternalError, NotFound, StatusError
 
 _ATTEMPTS = 10
-_CHANGING = (SERVICES, PERSISTENTVOLUMECLAIMS)
+_CHANGING = (SERVICES, PERSISTENTVOLUMECLAIMS, RESOURCECLAIMS)
 """What can come to count for more by an update."""
 
 
@@ -34,6 +43,9 @@ class ResourceQuota(BasePlugin):
 
     def __init__(self, reader: Reader, loopback: Loopback, limited: Sequence[Object] = ()) -> None:
         self._reader = reader
+        self._around = Surroundings(
+            lambda name: reader.get(DEVICECLASSES, "", name), lambda namespace, name: reader.get(PODS, namespace, name)
+        )
         self._limited = limited  # `limitedResources` of a ResourceQuotaConfiguration
         self._loopback = loopback
         self._locks: dict[str, asyncio.Lock] = {}  # by namespace, while somebody charges
@@ -66,7 +78,7 @@ class ResourceQuota(BasePlugin):
     async def _charge(self, operation: Operation) -> None:
         quotas = list(self._reader.list(RESOURCEQUOTAS, operation.namespace))
         for _ in range(_ATTEMPTS):
-            changed = charged(operation, quotas, self._limited)
+            changed = charged(operation, quotas, self._limited, self._around)
             if not changed or operation.dry_run:
                 return
             if await self._write(changed):
@@ -87,18 +99,20 @@ class ResourceQuota(BasePlugin):
         return await self._reader.get_latest(RESOURCEQUOTAS, quota["metadata"]["namespace"], name_of(quota))
 
 
-def charged(operation: Operation, quotas: Sequence[Object], limited: Sequence[Object] = ()) -> list[Object]:
+def charged(
+    operation: Operation, quotas: Sequence[Object], limited: Sequence[Object] = (), around: Surroundings = ALONE
+) -> list[Object]:
     """The quotas that the operation counts against, with it in their usage. Raises Forbidden. Changes nothing."""
     obj = subject(operation)
     pertinent = [quota for quota in quotas if _pertinent(operation, quota, obj)]
     if not pertinent and not limited:
         return []
-    whole = delta = usage(operation.resource, obj)
+    whole = delta = usage(operation.resource, obj, around=around)
     negative = sorted(name for name, amount in delta.items() if amount < ZERO)
     if negative:
         raise refuse(operation, f"quota usage is negative for resource(s): {','.join(negative)}")
     if operation.old is not None:
-        before = usage(operation.resource, operation.old)
+        before = usage(operation.resource, operation.old, around=around)
         delta = {name: amount - before.get(name, ZERO) for name, amount in delta.items()}
     delta = {name: amount for name, amount in delta.items() if amount > ZERO}
     if delta:

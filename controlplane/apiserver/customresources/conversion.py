@@ -18,15 +18,18 @@ import orjson
 from controlplane.apiserver.admission.webhook.client import WebhookClient
 from controlplane.apiserver.cacher.record import Record
 from controlplane.apiserver.handlers.forms import kept, known
+from controlplane.apiserver.handlers.metadata import named_values_errors
 from machinery.api.fielderror import show
 from machinery.api.meta import Object
+from machinery.api.patch import goformat
 from machinery.api.resource import ResourceType
 from machinery.api.structural.custom import CustomSchema
-from machinery.errors import InternalError, TransportError
+from machinery.errors import InternalError, NavarchError, TransportError
 
 _TIMEOUT_SECONDS: Final = 30.0
 _REVIEWS: Final = ("v1", "v1beta1")
 _KEPT_METADATA: Final = ("name", "namespace", "uid")
+_TOLD: Final = {"uid": "UID"}
 
 
 @dataclass(eq=False)
@@ -95,7 +98,7 @@ class CustomConversion:
         about = f"conversion webhook for {self._source(objects)}"
         version = next((v for v in self.webhook.get("conversionReviewVersions") or () if v in _REVIEWS), None)
         if version is None:
-            raise _failed(f"{about} failed: no known ConversionReview version is accepted")
+            raise _failed("no supported conversion review versions")
         uid = str(uuid.uuid4())
         review = {
             "kind": "ConversionReview",
@@ -110,7 +113,10 @@ class CustomConversion:
             raise _failed(f"{about} failed: {exc}") from exc
         if len(made) != len(objects):
             raise _failed(f"{about} returned {len(made)} objects, expected {len(objects)}")
-        return [_checked(obj, objects[i], wanted, f"{about} returned invalid", i) for i, obj in enumerate(made)]
+        try:
+            return [checked(obj, objects[i], wanted) for i, obj in enumerate(made)]
+        except _BadObject as exc:
+            raise _failed(f"{about} returned invalid {exc}") from exc
 
     def _source(self, objects: list[Object]) -> str:
         return f"{objects[0].get('apiVersion')}, Kind={self.kind.kind}"
@@ -122,14 +128,15 @@ def _failed(told: str) -> InternalError:
 
 def _converted(answered: Object, review: Object, uid: str) -> list[Any]:
     """The objects of an answer. Raises TransportError."""
-    if answered.get("apiVersion") != review["apiVersion"] or answered.get("kind") != "ConversionReview":
+    old = review["apiVersion"].endswith("/v1beta1")  # which checked neither kind nor uid
+    if not old and (answered.get("apiVersion") != review["apiVersion"] or answered.get("kind") != "ConversionReview"):
         expected = f"{review['apiVersion']}, Kind=ConversionReview"
         got = f"{answered.get('apiVersion')}, Kind={answered.get('kind')}"
         raise TransportError(f"expected webhook response of {expected}, got {got}")
     response = answered.get("response")
     if not isinstance(response, dict):
         raise TransportError("no response provided")
-    if response.get("uid") != uid:
+    if not old and response.get("uid") != uid:
         raise TransportError(f"expected response.uid={show(uid)}, got {show(response.get('uid') or '')}")
     result = response.get("result")
     status = result.get("status") if isinstance(result, dict) else None
@@ -141,23 +148,45 @@ def _converted(answered: Object, review: Object, uid: str) -> list[Any]:
     return made if isinstance(made, list) else []
 
 
-def _checked(obj: Any, before: Object, wanted: ResourceType, about: str, index: int) -> Object:
-    """A converted object with the metadata that a webhook may not change."""
-    told = f"{about} converted object at index {index}"
-    if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
-        raise _failed(f"{told}: missing metadata in converted object")
-    if obj.get("apiVersion") != wanted.api_version:
-        received = obj.get("apiVersion")
-        raise _failed(f"{told}: invalid apiVersion: expected {wanted.api_version}, got {received}")
-    if obj.get("kind") != before.get("kind"):
-        raise _failed(f"{told}: invalid kind: expected {before.get('kind')}, got {obj.get('kind')}")
-    metadata = before["metadata"]
+class _BadObject(NavarchError):
+    """A converted object that can't be one; the message begins with what of it is wrong: object, metadata."""
+
+
+def checked(obj: Any, before: Object, wanted: ResourceType) -> Object:
+    """A converted object with the metadata that a webhook may not change. Raises _BadObject."""
+    obj = obj if isinstance(obj, dict) else {}
+    for what, expected, received in (
+        ("groupVersion", wanted.api_version, obj.get("apiVersion") or ""),
+        ("kind", before.get("kind"), obj.get("kind") or ""),
+    ):
+        if expected != received:
+            told = f"object at index 0: invalid {what} (expected {expected}, received {received})"
+            raise _BadObject(told)
+    metadata, given = before["metadata"], obj.get("metadata")
     for key in _KEPT_METADATA:
-        if obj["metadata"].get(key) != metadata.get(key):
-            raise _failed(f"{told}: invalid metadata of the converted object: metadata.{key} must not be changed")
+        one, other = metadata.get(key) or "", (given.get(key) or "") if isinstance(given, dict) else ""
+        if one != other:
+            raise _BadObject(f"object: must have the same {_TOLD.get(key, key)}: {one} != {other}")
+    if "metadata" not in obj:
+        raise _BadObject("metadata: missing metadata in converted object")
+    if not isinstance(given, dict):
+        raise _BadObject(f"metadata: invalid metadata of type {goformat.type_name(given)} in converted object")
     restored = dict(metadata)
     for key in ("labels", "annotations"):
         restored.pop(key, None)
-        if obj["metadata"].get(key):
-            restored[key] = obj["metadata"][key]
+        if given.get(key) is not None:
+            restored[key] = _texts(given[key], metadata.get(key) or {}, key)
     return {**obj, "metadata": restored}
+
+
+def _texts(given: Any, before: Mapping[str, str], key: str) -> Mapping[str, str]:
+    if not isinstance(given, dict):
+        raise _BadObject(f"metadata: invalid metadata.{key} of type {goformat.type_name(given)} in converted object")
+    for name, value in given.items():
+        if not isinstance(value, str):
+            told = f"metadata.{key}[{name}] must be a string, but is {goformat.type_name(value)} in converted object"
+            raise _BadObject(f"metadata: {told}")
+    if given != before and (wrong := named_values_errors(key, given)):
+        texts = list(dict.fromkeys(str(error) for error in wrong))
+        raise _BadObject(f"metadata: {texts[0] if len(texts) == 1 else '[' + ', '.join(texts) + ']'}")
+    return given

@@ -48,7 +48,8 @@ def plan_status(definition: Object, others: Iterable[Object], now: str) -> Objec
             accepted[field] = requested
     shorts = [name for name in names.get("shortNames") or () if name in taken_names]
     if shorts:
-        wrong.append(("ShortNamesConflict", ", ".join(f'"{name}" is already in use' for name in shorts)))
+        told = list(dict.fromkeys(f'"{name}" is already in use' for name in shorts))
+        wrong.append(("ShortNamesConflict", told[0] if len(told) == 1 else f"[{', '.join(told)}]"))
     else:
         _put(accepted, "shortNames", names.get("shortNames"))
     for field, reason in (("kind", "KindConflict"), ("listKind", "ListKindConflict")):

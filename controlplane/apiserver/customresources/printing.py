@@ -14,6 +14,7 @@ from controlplane.apiserver.registry.strategy import Column
 from machinery.api import jsonpath, rawtext
 from machinery.api.jsonpath import JSONPath
 from machinery.api.meta import Object, parse_time
+from machinery.api.patch import goformat
 
 
 def columns_of(version: Object) -> Sequence[Column]:
@@ -21,7 +22,13 @@ def columns_of(version: Object) -> Sequence[Column]:
     given = version.get("additionalPrinterColumns")
     if not given:
         return (NAME, AGE)
-    return (NAME, *(_column(each) for each in given))
+    made = [NAME]
+    for each in given:
+        try:
+            made.append(_column(each))
+        except ValueError:  # a path that can't be read is no error of the definition: columns end before it
+            break
+    return made
 
 
 def _column(given: Object) -> Column:
@@ -42,6 +49,8 @@ def _cell(path: JSONPath, kind: str) -> Callable[[Object], Any]:
 
     def cell(obj: Object) -> Any:
         found = path.find(obj)
+        if found and found[0] is None and kind == "string":
+            return "<no value>"
         return None if not found or found[0] is None else convert(found[0])
 
     return cell
@@ -52,9 +61,7 @@ def _nothing(value: Any) -> None:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return rawtext.dumps(value).decode()
+    return rawtext.dumps(value).decode() if isinstance(value, dict | list) else goformat.show(value)
 
 
 def _integer(value: Any) -> int | None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.apiserver.admission.webhook.client import WebhookClient
+from controlplane.apiserver.customresources import embedded, scale
 from controlplane.apiserver.customresources.conversion import CustomConversion
 from controlplane.apiserver.customresources.printing import columns_of
+from controlplane.apiserver.handlers.metadata import STANDARD_FINALIZERS
 from controlplane.apiserver.registry.rules import METADATA_KEPT_BY_STATUS, keep_generation, keep_metadata
 from controlplane.apiserver.registry.strategy import Context, Strategy
 from controlplane.apiserver.resources import ScalePaths, Served
-from machinery.api import jsonpath, versions
-from machinery.api.fielderror import FieldError, invalid
+from machinery.api import jsonpath, names, versions
+from machinery.api.fielderror import FieldError
 from machinery.api.meta import Object
 from machinery.api.resource import SCALE, STATUS, ResourceType, Subresource
 from machinery.api.structural.custom import CustomSchema, compile_schema, has_defaults
@@ -44,9 +46,9 @@ def served_of(definition: Object, client: WebhookClient) -> list[Served]:
         schema = stored_schema if same else _schema(definition, version)
         conversion = _conversion(definition, CustomConversion(kind, schema, stored_type, None, client))
         strategy = stored_strategy if same else _strategy(version, schema)
-        scale = _scale_paths((version.get("subresources") or {}).get("scale"))
+        paths = _scale_paths((version.get("subresources") or {}).get("scale"))
         told = _deprecation(definition, version)
-        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, scale, told))
+        made.append(Served(kind, strategy, schema, prefix, stored_type, strategy, None, conversion, paths, told))
     return made
 
 
@@ -104,6 +106,7 @@ def _strategy(version: Object, schema: CustomSchema) -> Strategy:
         validate=rules.validate,
         validate_update=rules.validate_update,
         validate_status_update=rules.validate_status_update,
+        warnings=rules.warnings,
         has_status=rules.has_status,
         columns=columns_of(version),
         fields={path: _field(path) for path in _selectable(version)},
@@ -193,28 +196,36 @@ class _Rules:
 
     def validate(self, obj: Object) -> list[FieldError]:
         """Errors of a new object."""
-        return [*self.schema.validate(obj), *self._scale_errors(obj)]
+        errors = [*self.schema.shape_errors(obj), *scale.errors(self.scale, obj)]
+        errors += embedded.errors(self.schema.definition, obj)
+        errors += self.schema.duplicates(obj)
+        return errors + self.schema.rule_errors(errors, obj)
 
     def validate_update(self, new: Object, old: Object) -> list[FieldError]:
-        """Errors of a changed object; what was wrong before and did not change is let be."""
-        return [*self.schema.validate(new, old), *self._scale_errors(new)]
+        """Errors of a changed object; what was wrong before and did not change is let be, or borne."""
+        errors = [*self.schema.shape_errors(new, old), *scale.errors(self.scale, new)]
+        errors += embedded.errors(self.schema.definition, new)
+        errors += self.schema.duplicates(new, old)
+        return errors + self.schema.rule_errors(errors, new, old)
 
     def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
-        """Errors of a changed status; the rest is not looked at."""
-        return [*self.schema.validate_status(new, old), *self._scale_errors(new)]
+        """Errors of a changed status; of the rest, what rules say of it."""
+        errors = [*self.schema.status_errors(new, old), *scale.errors(self.scale, new, spec=False)]
+        errors += self.schema.duplicates(new, old)
+        return errors + self.schema.rule_errors(errors, new, old)
 
-    def _scale_errors(self, obj: Object) -> list[FieldError]:
-        """Source: pkg/registry/customresource/validator.go, ValidateScaleSpec and -Status."""
-        errors = []
-        for field in ("specReplicasPath", "statusReplicasPath"):
-            path = str((self.scale or {}).get(field) or "")
-            found = jsonpath.parse(path).find(obj) if path else []
-            number = found[0] if found else 0
-            if isinstance(number, int) and number < 0:
-                errors.append(invalid(path, number, "should be a non-negative integer"))
-            elif isinstance(number, int) and number > 2**31 - 1:
-                errors.append(invalid(path, number, f"should be less than or equal to {2**31 - 1}"))
-        return errors
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Of finalizers that come and that others may name as well."""
+        before = set(((old or {}).get("metadata") or {}).get("finalizers") or ())
+        added = sorted(set(new["metadata"].get("finalizers") or ()) - before)
+        at = "metadata.finalizers"
+        told = [f'{at}: "{each}": {wrong}' for each in added for wrong in names.qualified_name(each)]
+        return told + [
+            f'{at}: "{each}": prefer a domain-qualified finalizer name to avoid accidental conflicts with other '
+            "finalizer writers"
+            for each in added
+            if "/" not in each and each not in STANDARD_FINALIZERS
+        ]
 
 
 def _without(obj: Object, keys: tuple[str, ...]) -> Object:

@@ -6,7 +6,7 @@ k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from machinery.api import fielderror, names
@@ -17,7 +17,7 @@ from machinery.errors import BadRequest
 _ANNOTATIONS_LIMIT = 256 * 1024
 _GENERATED_LIMIT = 63 - 5  # characters of generateName that are used, to leave room for the suffix
 _EVENT_OWNERS = frozenset({("v1", "Event"), ("events.k8s.io/v1", "Event")})
-_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 _ANY_FINALIZER = frozenset(
     {
         "admissionregistration.k8s.io",
@@ -124,22 +124,29 @@ def validate(metadata: Object, *, namespaced: bool, check_name: NameCheck | None
     return errors
 
 
+def named_values_errors(key: str, given: Mapping[str, str]) -> list[FieldError]:
+    """What is wrong with labels or annotations (`key` says which)."""
+    errors: list[FieldError] = []
+    if key == "labels":
+        for name, value in sorted(given.items()):
+            errors += [fielderror.invalid("metadata.labels", name, told) for told in names.qualified_name(name)]
+            errors += [fielderror.invalid("metadata.labels", value, told) for told in names.label_value(value)]
+        return errors
+    size = 0
+    for name, value in given.items():
+        told_key = names.qualified_name(name.lower())
+        errors += [fielderror.invalid("metadata.annotations", name, told) for told in told_key]
+        size += len(name.encode()) + len(value.encode())
+    if size > _ANNOTATIONS_LIMIT:
+        errors.append(fielderror.too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
+    return errors
+
+
 def _common(metadata: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    labels = metadata.get("labels")
-    if labels:
-        for key, value in sorted(labels.items()):
-            errors += [fielderror.invalid("metadata.labels", key, told) for told in names.qualified_name(key)]
-            errors += [fielderror.invalid("metadata.labels", value, told) for told in names.label_value(value)]
-    annotations = metadata.get("annotations")
-    if annotations:
-        size = 0
-        for key, value in annotations.items():
-            told_key = names.qualified_name(key.lower())
-            errors += [fielderror.invalid("metadata.annotations", key, told) for told in told_key]
-            size += len(key.encode()) + len(value.encode())
-        if size > _ANNOTATIONS_LIMIT:
-            errors.append(fielderror.too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
+    for key in ("labels", "annotations"):
+        if metadata.get(key):
+            errors += named_values_errors(key, metadata[key])
     owners = metadata.get("ownerReferences")
     if owners:
         errors += _owners(owners)
@@ -157,7 +164,7 @@ def finalizer_names(metadata: Object, group: str, *, custom: bool) -> list[Field
     return [
         fielderror.invalid(f"metadata.finalizers[{i}]", finalizer, told)
         for i, finalizer in enumerate(metadata.get("finalizers") or ())
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+        if "/" not in finalizer and finalizer not in STANDARD_FINALIZERS
     ]
 
 

@@ -273,8 +273,9 @@ async def _changed(
     errors += rules.validate(obj, old)
     if not (context.privileged or rules.subresource == "status"):
         errors += privileged.refused(served.stored, obj)
-    if errors:
-        raise invalid(served, obj["metadata"].get("name") or "", errors)
+    writer.warnings.extend(str(error) for error in errors if error.borne)
+    if wrong := [error for error in errors if not error.borne]:
+        raise invalid(served, obj["metadata"].get("name") or "", wrong)
     if not rules.subresource:
         writer.warnings.extend(served.stored_strategy.warnings(obj, old))
     await api.admission.validate(operation)

@@ -12,6 +12,7 @@ from typing import Any
 Document = dict[str, Any]
 
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_EMBEDDED = "x-kubernetes-embedded-resource"
 _KINDS = "x-kubernetes-group-version-kind"
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 
@@ -112,35 +113,36 @@ def _custom(schema: Document) -> Document:
     return plain(schema)
 
 
-_STRUCTURE = ("properties", "items", "additionalProperties")
-
-
 def plain(given: Document) -> Document:
     """The schema of a custom resource without what clients of version 2 stumble over: they take a field's type and
     properties for all there is.
 
     Source: k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2/conversion.go.
     """
-    left_out = {"anyOf", "oneOf", "not", "default", "nullable", *_STRUCTURE}
-    made = {key: value for key, value in given.items() if key not in left_out}
+    open_ended = bool(given.get(_PRESERVE) or given.get("nullable"))
+    made = {key: value for key, value in given.items() if key not in ("anyOf", "oneOf", "not", "nullable")}
     if any("$ref" not in part for part in given.get("allOf") or ()):
         made.pop("allOf", None)  # a reference to the schema of metadata stays
-    if given.get("nullable"):
+    if open_ended:
+        made.pop("items", None)
+        made.pop("properties", None)
+    if given.get(_PRESERVE) and given.get(_EMBEDDED):  # the two are said of version 3 only
+        made["required"] = [name for name in given.get("required") or () if name not in ("kind", "apiVersion")]
+    if given.get("nullable") or (given.get(_PRESERVE) and given.get("type") == "object"):
         made.pop("type", None)
-        return made
-    if given.get(_PRESERVE):
-        return made
-    for key in _STRUCTURE:
-        inner = given.get(key)
-        if key == "properties" and inner:
-            made[key] = {name: plain(value) for name, value in inner.items()}
-            nullable = {name for name, value in inner.items() if value.get("nullable")}
-            required = [name for name in given.get("required") or () if name not in nullable]
-            made.pop("required", None)
-            if required:
-                made["required"] = required
-        elif inner is not None:
-            made[key] = plain(inner) if isinstance(inner, dict) else inner
+    if made.get("type") == "array" and "items" not in made:
+        made.pop("type")
+    rest = made.get("additionalProperties")
+    for key in ("items", "additionalProperties"):
+        if isinstance(made.get(key), dict):
+            made[key] = plain(made[key])
+    properties = made.get("properties")
+    if properties is not None:
+        made["properties"] = {name: plain(value) for name, value in properties.items()}
+        optional = {name for name, value in properties.items() if value.get("nullable")}
+        made["required"] = [name for name in given.get("required") or () if name not in optional]
+    if not made.get("required") or (isinstance(rest, dict) and rest.get("nullable")):
+        made.pop("required", None)
     return made
 
 

@@ -1,269 +1,226 @@
 """Choosing devices for the claims of a pod, on one node: all requests and constraints together, or nothing.
 
-Source: KEP-4381; KEP-4816 (prioritized list), KEP-5018 (admin access), KEP-5055 (taints);
-k8s.io/dynamic-resource-allocation/structured.
+Source: KEP-4381; KEP-4815 (shared counters), KEP-4816 (prioritized list), KEP-5018 (admin access), KEP-5055 (taints),
+KEP-5075 (consumable capacity); k8s.io/dynamic-resource-allocation/structured (the incubating allocator of v1.36).
 """
 
 from __future__ import annotations
 
-import itertools
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from controlplane.scheduler.dynamic import selectors
-from controlplane.scheduler.dynamic.inventory import Device, InUse
-from machinery.api.meta import Object, key_of
+from controlplane.scheduler.dynamic.inventory import (
+    Counters,
+    Device,
+    DeviceId,
+    InUse,
+    Shares,
+    Trouble,
+    unambiguous,
+)
+from controlplane.scheduler.dynamic.requests import MOST_RESULTS, AllocationFailed, Chosen, Need, Pick, Request
+from machinery.api.meta import key_of
 from machinery.errors import NavarchError
 
-_MOST_RESULTS = 32
-_MOST_STEPS = 20_000  # of one search: a claim that needs more is not worth the time of everybody else
+_MOST_STEPS = 50_000  # of one search: a claim that needs more is not worth the time of everybody else
+_STEPS_BETWEEN_LOOKS = 64
 
 
-class AllocationFailed(NavarchError):
-    """A claim or a class is wrong, or the search took too long."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request of a claim, or one of its alternatives (`parent/name`)."""
-
-    name: str
-    selectors: tuple[str, ...]
-    count: int
-    everything: bool
-    admin: bool
-    tolerations: Sequence[Object]
-
-    @classmethod
-    def of(cls, given: Object, name: str, device_class: Object) -> Request:
-        """From a request and its class."""
-        chosen = [
-            each["cel"]["expression"]
-            for each in (*(device_class["spec"].get("selectors") or ()), *(given.get("selectors") or ()))
-            if each.get("cel")
-        ]
-        everything = given.get("allocationMode") == "All"
-        return cls(
-            name, tuple(chosen), given.get("count") or 1, everything, bool(given.get("adminAccess")),
-            given.get("tolerations") or (),
-        )  # fmt: skip
-
-    def takes(self, device: Device) -> bool:
-        """Whether the device is what was asked for."""
-        return not device.untolerated(self.tolerations) and all(
-            selectors.matches(expression, device.seen) for expression in self.selectors
-        )
+class SearchGivenUp(NavarchError):
+    """There are too many ways to combine the devices of a node."""
 
 
 @dataclass(frozen=True)
-class Constraint:
-    """What devices of some requests must have in common, or must not."""
+class _State:
+    """What is in use: before the search, and by what it has chosen so far."""
 
-    attribute: str
-    distinct: bool
-    requests: frozenset[str]  # empty: of all
+    before: InUse
+    devices: frozenset[DeviceId] = frozenset()
+    watched: frozenset[DeviceId] = frozenset()
+    """Devices that administrators get: not for others as well."""
+    spent: Counters = field(default_factory=dict)
+    shares: Shares = field(default_factory=dict)
+    """What is taken in all of the capacities of devices that it has chosen shares of."""
 
-    def about(self, request: str) -> bool:
-        """Whether it speaks of a request, or of the one that it is an alternative of."""
-        return not self.requests or request in self.requests or request.partition("/")[0] in self.requests
+    def is_held(self, device: DeviceId) -> bool:
+        """Whether somebody has the whole device."""
+        return device in self.before.devices or device in self.devices or device in self.watched
 
-    def allows(self, chosen: Sequence[tuple[Request, Device]], request: Request, device: Device) -> bool:
-        """Whether the device goes with those chosen before."""
-        if not self.about(request.name):
-            return True
-        value = device.attribute(self.attribute)
-        if value is None:
-            return False
-        others = [other.attribute(self.attribute) for earlier, other in chosen if self.about(earlier.name)]
-        return value not in others if self.distinct else all(value == other for other in others)
+    def share(self, device: DeviceId) -> Mapping[str, int] | None:
+        """What is taken of a device's capacities, in nanos; None if nobody has a share."""
+        found = self.shares.get(device)
+        return found if found is not None else self.before.shares.get(device)
 
-
-@dataclass(frozen=True)
-class Need:
-    """What one claim needs: for each request its alternatives, the best first."""
-
-    claim: Object
-    requests: Sequence[Sequence[Request]]
-    constraints: Sequence[Constraint]
-
-
-def need(claim: Object, classes: Mapping[str, Object]) -> Need:
-    """A claim, read with its classes (all of which exist). Raises AllocationFailed, SelectorInvalid."""
-    devices = (claim.get("spec") or {}).get("devices") or {}
-    requests: list[list[Request]] = []
-    for each in devices.get("requests") or ():
-        alternatives = each.get("firstAvailable")
-        if alternatives:
-            made = [(sub, f"{each['name']}/{sub['name']}") for sub in alternatives]
-        elif each.get("exactly"):
-            made = [(each["exactly"], each["name"])]
-        else:
-            raise AllocationFailed(
-                f"claim {claim['metadata']['name']}, request {each['name']}: unsupported request type"
-            )
-        requests.append([Request.of(given, name, classes[given["deviceClassName"]]) for given, name in made])
-    for alternatives in requests:
-        for request in alternatives:
-            for expression in request.selectors:
-                selectors.compiled(expression)
-    constraints = [
-        Constraint(
-            each.get("matchAttribute") or each.get("distinctAttribute", ""),
-            "distinctAttribute" in each,
-            frozenset(each.get("requests") or ()),
-        )
-        for each in devices.get("constraints") or ()
-    ]
-    return Need(claim, requests, constraints)
-
-
-Chosen = Sequence[tuple[Request, Device]]
+    def spending(self, consumed: Counters) -> Counters | None:
+        """What has been spent of shared counters once this is taken too; None if there is not so much."""
+        spent = dict(self.spent)
+        for counter, amount in consumed.items():
+            spent[counter] = spent.get(counter, 0) + amount
+            if spent[counter] > self.before.counters.get(counter, 0):
+                return None
+        return spent
 
 
 @dataclass
 class Search:
-    """A depth-first search over the devices that one node can reach."""
+    """A depth-first search over the devices that one node can reach; the first way that works out is taken."""
 
     devices: Sequence[Device]
     in_use: InUse
-    updating: Sequence[Device] = ()
-    steps: int = field(default=0)
+    troubles: Sequence[Trouble] = ()
+    seconds: float = 10.0
+    """How long it may take (DynamicResourcesArgs.filterTimeout); 0: as long as its steps take."""
+    _steps: int = field(default=0, init=False)
+    _until: float = field(default=0.0, init=False)
+    _suits: dict[tuple[int, int], bool] = field(default_factory=dict, init=False)
+    _all: dict[int, Sequence[Device]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Leave out pools that have a name twice, and have devices that need nobody's word come before the others."""
+        self.devices, more = unambiguous(self.devices)
+        self.troubles = (*self.troubles, *more)
+        slow = {device.id[:2] for device in self.devices if device.object.get("bindingConditions")}
+        if slow:
+            self.devices = sorted(self.devices, key=lambda device: device.id[:2] in slow)
+
+    @property
+    def invalid(self) -> bool:
+        """Whether a pool was left out because it contradicts itself."""
+        return any(trouble.invalid for trouble in self.troubles)
 
     def run(self, needs: Sequence[Need]) -> list[Chosen] | None:
-        """What each claim gets, or None. Raises AllocationFailed."""
-        if self.updating:
-            pool = f"{self.updating[0].driver}/{self.updating[0].pool}"
-            for need in needs:
-                for request in itertools.chain.from_iterable(need.requests):
-                    if request.everything:
-                        raise AllocationFailed(
-                            f"claim {key_of(need.claim)}, request {request.name}: asks for all devices, but resource "
-                            f"pool {pool} is currently being updated"
-                        )
-        return self._claims(needs, (), self.in_use)
+        """What each claim gets, or None. Raises AllocationFailed, SearchGivenUp."""
+        self._until = time.monotonic() + self.seconds if self.seconds else math.inf
+        for each in needs:
+            least = 0
+            for alternatives in each.requests:
+                least += min(self._count(request) for request in alternatives)
+            if least > MOST_RESULTS:
+                told = f"number of requested devices {least} exceeds the claim limit of {MOST_RESULTS}"
+                raise AllocationFailed(f"claim {key_of(each.claim)}: {told}")
+        return self._claims(needs, (), _State(self.in_use))
 
-    def _claims(self, needs: Sequence[Need], done: tuple[Chosen, ...], in_use: InUse) -> list[Chosen] | None:
+    def _count(self, request: Request) -> int:
+        """How many devices it gets; of who wants all, those are noted."""
+        if not request.everything:
+            return request.count
+        for trouble in self.troubles:
+            told = f"asks for all devices, but {trouble.why()}"
+            raise AllocationFailed(f"claim {request.claim}, request {request.base}: {told}")
+        self._all[id(request)] = fitting = [
+            device
+            for device in self.devices
+            if self._takes(request, device) and _taken(request, device, self.in_use.shares.get(device.id)) is not None
+        ]
+        return len(fitting)
+
+    def _takes(self, request: Request, device: Device) -> bool:
+        key = id(request), id(device)
+        if key not in self._suits:
+            self._suits[key] = request.takes(device)
+        return self._suits[key]
+
+    def _claims(self, needs: Sequence[Need], done: tuple[Chosen, ...], state: _State) -> list[Chosen] | None:
         if not needs:
             return list(done)
-        for chosen, left in self._requests(needs[0], needs[0].requests, (), in_use):
+        for chosen, left in self._requests(needs[0], needs[0].requests, (), state):
             found = self._claims(needs[1:], (*done, chosen), left)
             if found is not None:
                 return found
         return None
 
     def _requests(
-        self,
-        claim: Need,
-        requests: Sequence[Sequence[Request]],
-        chosen: tuple[tuple[Request, Device], ...],
-        in_use: InUse,
-    ) -> Iterator[tuple[Chosen, InUse]]:
+        self, claim: Need, requests: Sequence[Sequence[Request]], chosen: tuple[Pick, ...], state: _State
+    ) -> Iterator[tuple[Chosen, _State]]:
         if not requests:
-            if len(chosen) <= _MOST_RESULTS:
-                yield chosen, in_use
+            yield chosen, state
             return
         for request in requests[0]:
-            fitting = [device for device in self.devices if request.takes(device)]
             # All means all: one that is taken or does not go with the others fails the request.
-            count = len(fitting) if request.everything else request.count
-            if not fitting:
+            every = self._all.get(id(request))
+            count = request.count if every is None else len(every)
+            if not count or len(chosen) + count > MOST_RESULTS:
                 continue
-            for more, left in self._devices(claim, request, fitting, count, chosen, in_use):
+            among = self.devices if every is None else every
+            for more, left in self._devices(_Wanted(claim, request, count), among, chosen, state):
                 yield from self._requests(claim, requests[1:], more, left)
 
     def _devices(
-        self,
-        claim: Need,
-        request: Request,
-        fitting: Sequence[Device],
-        count: int,
-        chosen: tuple[tuple[Request, Device], ...],
-        in_use: InUse,
-    ) -> Iterator[tuple[tuple[tuple[Request, Device], ...], InUse]]:
-        if not count:
-            yield chosen, in_use
+        self, wanted: _Wanted, among: Sequence[Device], chosen: tuple[Pick, ...], state: _State
+    ) -> Iterator[tuple[tuple[Pick, ...], _State]]:
+        if not wanted.count:
+            yield chosen, state
             return
-        for index in range(len(fitting) - count + 1):
-            self.steps += 1
-            if self.steps > _MOST_STEPS:
-                raise AllocationFailed("filter operation was aborted: too many combinations of devices")
-            device = fitting[index]
-            left = _taking(request, device, in_use)
-            if any(device.id == other.id for _, other in chosen):
-                continue  # not even an administrator has a device twice in a claim
-            if left is None or not all(each.allows(chosen, request, device) for each in claim.constraints):
+        rest = replace(wanted, count=wanted.count - 1)
+        for index in range(len(among) - wanted.count + 1):
+            self._step()
+            device = among[index]
+            if not _free(wanted.request, device, chosen, state) or not self._takes(wanted.request, device):
                 continue
-            yield from self._devices(
-                claim, request, fitting[index + 1 :], count - 1, (*chosen, (request, device)), left
-            )
+            found = _picking(wanted, device, chosen, state)
+            if found is not None:
+                yield from self._devices(rest, among[index + 1 :], (*chosen, found[0]), found[1])
+
+    def _step(self) -> None:
+        self._steps += 1
+        late = self._steps % _STEPS_BETWEEN_LOOKS == 0 and time.monotonic() > self._until
+        if late or self._steps > _MOST_STEPS:
+            raise SearchGivenUp("timed out trying to allocate devices")
 
 
-def _taking(request: Request, device: Device, in_use: InUse) -> InUse | None:
-    """What is in use once the device is taken; None if it can't be."""
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """So many devices for a request of a claim."""
+
+    claim: Need
+    request: Request
+    count: int
+
+
+def _free(request: Request, device: Device, chosen: Chosen, state: _State) -> bool:
+    """Whether nobody has the device; administrators only may not have it twice in a claim."""
     if request.admin:
-        return in_use
-    if device.id in in_use.devices:
+        return device.shared or all(device.id != pick.device.id for pick in chosen)
+    return not state.is_held(device.id)
+
+
+def _taken(request: Request, device: Device, share: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    """What all shares with this one take of the device's capacities, in nanos; None if that is too much."""
+    more = request.consumption(device)
+    if more is None:
         return None
-    counters = in_use.counters
-    if device.consumed:
-        counters = dict(counters)
-        for counter, amount in device.consumed.items():
-            counters[counter] = counters.get(counter, 0) - amount
-            if counters[counter] < 0:
-                return None
-    return replace(in_use, devices=in_use.devices | {device.id}, counters=counters)
+    before = share or {}
+    after = {name: before.get(name, 0) + amount.nanos for name, amount in more.items()}
+    return None if any(amount > device.room[name] for name, amount in after.items()) else after
 
 
-def allocation(claim: Object, chosen: Chosen, classes: Mapping[str, Object], node_name: str) -> Object:
-    """The AllocationResult of a claim: devices, their configuration, and from where they can be used."""
-    results = []
-    for request, device in chosen:
-        driver, pool, name = device.id
-        result: Object = {"request": request.name, "driver": driver, "pool": pool, "device": name}
-        if request.admin:
-            result["adminAccess"] = True
-        if request.tolerations:
-            result["tolerations"] = list(request.tolerations)
-        results.append(result)
-    devices: Object = {"results": results}
-    config = _config(claim, [request.name for request, _ in chosen], classes)
-    if config:
-        devices["config"] = config
-    found: Object = {"devices": devices}
-    selector = _node_selector([device for _, device in chosen], node_name)
-    if selector is not None:
-        found["nodeSelector"] = selector
-    return found
+def _picking(wanted: _Wanted, device: Device, chosen: Chosen, state: _State) -> tuple[Pick, _State] | None:
+    """The device as the next one of the request, and what is in use then; None if it can't be. Raises AllocationFailed.
 
-
-def _config(claim: Object, requests: Sequence[str], classes: Mapping[str, Object]) -> list[Object]:
-    asked = (claim.get("spec") or {}).get("devices") or {}
-    found: list[Object] = []
-    for each in asked.get("requests") or ():
-        subs = [(sub, f"{each['name']}/{sub['name']}") for sub in each.get("firstAvailable") or ()]
-        for given, name in subs or [(each.get("exactly") or {}, each["name"])]:
-            if name in requests:
-                configs = classes[given["deviceClassName"]]["spec"].get("config") or ()
-                found += [{"source": "FromClass", "requests": [name], **config} for config in configs]
-    for config in asked.get("config") or ():
-        named = config.get("requests") or ()
-        if not named or any(name in named or name.partition("/")[0] in named for name in requests):
-            found.append({"source": "FromClaim", **config})
-    return found
-
-
-def _node_selector(devices: Sequence[Device], node_name: str) -> Object | None:
-    if any(device.place.get("nodeName") for device in devices):
-        field_: dict[str, Any] = {"key": "metadata.name", "operator": "In", "values": [node_name]}
-        return {"nodeSelectorTerms": [{"matchFields": [field_]}]}
-    expressions: list[Object] = []
-    fields: list[Object] = []
-    for device in devices:
-        for term in (device.place.get("nodeSelector") or {}).get("nodeSelectorTerms") or ():
-            expressions += [each for each in term.get("matchExpressions") or () if each not in expressions]
-            fields += [each for each in term.get("matchFields") or () if each not in fields]
-    if not expressions and not fields:
+    All shares of a device together take of its pool's counters what the device takes.
+    """
+    request = wanted.request
+    share = state.share(device.id)
+    after = _taken(request, device, share)
+    if after is None:
         return None
-    term = {name: given for name, given in (("matchExpressions", expressions), ("matchFields", fields)) if given}
-    return {"nodeSelectorTerms": [term]}
+    spent: Counters | None = state.spent
+    if device.consumed and not (device.shared and share is not None):
+        spent = state.spending(device.consumed)
+    if spent is None:
+        return None
+    if device.untolerated(request.tolerations):
+        return None
+    if not all(each.allows(chosen, request, device) for each in wanted.claim.constraints):
+        if request.everything:
+            told = f"cannot add device {'/'.join(device.id)} because a claim constraint would not be satisfied"
+            raise AllocationFailed(f"claim {request.claim}, request {request.base}: {told}")
+        return None
+    if device.shared:
+        amounts = request.consumption(device) or {}
+        return Pick(request, device, amounts), replace(state, spent=spent, shares={**state.shares, device.id: after})
+    if request.admin:
+        return Pick(request, device, {}), replace(state, spent=spent, watched=state.watched | {device.id})
+    return Pick(request, device, {}), replace(state, spent=spent, devices=state.devices | {device.id})

@@ -1,37 +1,38 @@
 """DynamicResources: pods that use ResourceClaims go where their devices are, or can be allocated.
 
-Source: KEP-4381; k8s.io/kubernetes/pkg/scheduler/framework/plugins/dynamicresources.
+Source: KEP-4381, KEP-5004 (extended resources), KEP-5007 (binding conditions);
+k8s.io/kubernetes/pkg/scheduler/framework/plugins/dynamicresources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from controlplane.scheduler.columns import Mask
-from controlplane.scheduler.dynamic import allocator
-from controlplane.scheduler.dynamic.inventory import InUse, Inventory
+from controlplane.scheduler.dynamic import extended
+from controlplane.scheduler.dynamic.claims import allocation_of, reserved_for
+from controlplane.scheduler.dynamic.cycle import Cycle, Devices, Planner, worth
+from controlplane.scheduler.dynamic.results import allocation
+from controlplane.scheduler.dynamic.waiting import DeviceWait
+from controlplane.scheduler.dynamic.writing import ClaimWriter
 from controlplane.scheduler.framework import PodUnschedulable, Reject, Remedy, Scope, Scores, normalized
 from controlplane.scheduler.nodes import NodeTable
 from controlplane.scheduler.plugins.node import matches_terms
 from controlplane.scheduler.pod import Pod
+from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.rows import Rows
-from machinery.api.catalogue import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
-from machinery.api.meta import Object, is_deleting, key_of, name_of, namespace_of, uid_of
-from machinery.cache.informer import Informer, Informers
+from machinery.api.meta import Object, key_of, uid_of
+from machinery.cache.informer import Informer
 from machinery.client.rest import Client
-from machinery.errors import Conflict, NavarchError
+from machinery.clock import SystemClock
+from machinery.errors import NavarchError
 from machinery.log import get_logger
 
 log = get_logger(__name__)
 
-_FINALIZER = "resource.kubernetes.io/delete-protection"
 _MOST_USERS = 256
-_MOST_ALTERNATIVES = 8
-_TRIES = 5
 
 
 class DynamicResources:
@@ -41,248 +42,189 @@ class DynamicResources:
     scope = Scope.CLUSTER
     score_scope = Scope.CLUSTER
 
-    def __init__(self, informers: Informers, client: Client, nodes: NodeTable) -> None:
-        self.claims = informers.of(RESOURCECLAIMS)
-        self.slices = informers.of(RESOURCESLICES)
-        self.classes = informers.of(DEVICECLASSES)
-        self._client = client
+    def __init__(
+        self, devices: Devices, client: Client, nodes: NodeTable, recorder: Recorder, limits: tuple[float, float]
+    ) -> None:
+        """`limits`: seconds to look for devices on a node, and for drivers to make them ready."""
+        self._devices = devices
+        self._claims = devices.claims
         self._nodes = nodes
-        self._pending: dict[str, Object] = {}  # claim uid → its allocation, on the way to the API server
-        self._found: dict[str, dict[int, list[allocator.Chosen]]] = {}  # pod → row → what its claims would get
+        self._filter_seconds, binding_seconds = limits
+        clock = SystemClock()
+        self._writer = ClaimWriter(client, devices.claims, clock)
+        self._wait = DeviceWait(devices.claims, recorder, binding_seconds, clock)
+        self._cycles: dict[str, Cycle] = {}  # pod → the attempt to place it that is under way
 
     def sources(self) -> Iterable[tuple[str, Informer]]:
         """(kind, informer) of what pods that were turned away wait for."""
-        return ("ResourceClaim", self.claims), ("ResourceSlice", self.slices), ("DeviceClass", self.classes)
+        yield "ResourceClaim", self._claims.informer
+        yield "ResourceSlice", self._devices.slices
+        yield "DeviceClass", self._devices.classes.informer
 
     # -- before any node ---------------------------------------------------------------------------------------------
 
     def gate(self, pod: Pod) -> str | None:
         """A pod whose claims are not there is not tried."""
         try:
-            self._claims_of(pod)
+            self._claims.of(pod)
         except PodUnschedulable as exc:
             return str(exc)
         return None
 
     def pre_filter(self, pod: Pod, nodes: NodeTable) -> Collection[str] | None:
         """Claims must be free for the pod, and their classes must exist."""
-        self._found.pop(pod.key, None)
-        for claim in self._claims_of(pod):
-            allocated = (claim.get("status") or {}).get("allocation")
-            users = (claim.get("status") or {}).get("reservedFor") or ()
-            if allocated:
-                if len(users) >= _MOST_USERS and not _reserved_for(claim, pod):
+        self._cycles.pop(pod.key, None)
+        cycle = self._begin(pod)
+        if cycle is None:
+            return None
+        for claim in cycle.all():
+            if allocation_of(claim):
+                users = claim["status"].get("reservedFor") or ()
+                if len(users) >= _MOST_USERS and not reserved_for(claim, pod):
                     raise PodUnschedulable("resourceclaim in use")
                 continue
-            if uid_of(claim) in self._pending:
+            if self._claims.is_pending(claim):
                 raise PodUnschedulable(f"resource claim {key_of(claim)} is in the process of being allocated")
-            for request, class_name in _class_names(claim):
-                if self.classes.get(class_name) is None:
+            for request, class_name in _class_names(claim) if claim is not cycle.special else ():
+                if self._devices.classes.informer.get(class_name) is None:
                     raise PodUnschedulable(f"request {request}: device class {class_name} does not exist")
+        self._cycles[pod.key] = cycle
         return None
 
-    def _claims_of(self, pod: Pod) -> list[Object]:
-        if not pod.shape.resource_claims:
-            return []
-        made = {
-            each["name"]: each.get("resourceClaimName")
-            for each in (pod.object.get("status") or {}).get("resourceClaimStatuses") or ()
-        }
-        found = []
-        for each in pod.spec.get("resourceClaims") or ():
-            name = each.get("resourceClaimName")
-            own = name is None
-            if own:
-                if each["name"] not in made:
-                    raise PodUnschedulable(f'pod "{pod.key}": ResourceClaim not created yet')
-                name = made[each["name"]]
-                if name is None:  # none is needed
-                    continue
-            claim = self.claims.get(f"{pod.namespace}/{name}")
-            if claim is None:
-                raise PodUnschedulable(f'resourceclaim "{name}" not found')
-            if is_deleting(claim):
-                raise PodUnschedulable(f'resourceclaim "{name}" is being deleted')
-            if own and not any(o.get("uid") == pod.uid for o in claim["metadata"].get("ownerReferences") or ()):
-                raise PodUnschedulable(
-                    f"ResourceClaim {key_of(claim)} was not created for pod {pod.key} (pod is not owner)"
-                )
-            found.append(claim)
-        return found
+    def _begin(self, pod: Pod) -> Cycle | None:
+        """What there is to do for the pod; None if it wants no devices."""
+        claims = self._claims.of(pod)
+        backed = [name for name in pod.shape.device_resources if self._devices.classes.stands_behind(name)]
+        special = None
+        if backed:
+            special = self._claims.special_of(pod) or extended.special_claim(pod.object)
+        return Cycle(claims, special, backed) if claims or special is not None else None
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def rejects(self, pod: Pod, rows: Rows) -> Iterable[Reject]:
-        """Two reasons: an allocated claim is not available there; the others can't be allocated there."""
-        if not pod.shape.resource_claims:
+        """The claims can't be allocated there, or an allocated one is not available."""
+        cycle = self._cycles.get(pod.key)
+        if cycle is None:
             return
+        if cycle.stale:
+            # What was chosen for an earlier attempt need not hold any more: it goes, and the pod is tried afresh.
+            yield Reject(rows.exists.copy(), "cannot schedule extended resource claim", final=True)
+            return
+        out = rows.none()
+        for why, where in Planner(self._devices, cycle, pod, self._filter_seconds).short(rows):
+            yield Reject(where, why, final=True)
+            out |= where
         away = rows.none()
-        waiting: list[Object] = []
-        for claim in self._claims_of(pod):
-            allocated = (claim.get("status") or {}).get("allocation")
+        for claim in cycle.claims:
+            allocated = allocation_of(claim)
             if not allocated:
-                waiting.append(claim)
+                continue
+            if self._wait.is_lost(claim):
+                elsewhere = rows.exists & ~out
             elif selector := allocated.get("nodeSelector"):
-                away |= ~matches_terms(selector.get("nodeSelectorTerms") or (), rows)
+                elsewhere = ~matches_terms(selector.get("nodeSelectorTerms") or (), rows) & rows.exists & ~out
+            else:
+                continue
+            if elsewhere.any():
+                cycle.unavailable.add(uid_of(claim))
+            away |= elsewhere
         yield Reject(away, "resourceclaim not available on the node", final=True)
-        if waiting:
-            short = rows.exists & ~away & ~self._allocatable(pod, waiting, rows)
-            yield Reject(short, "cannot allocate all claims", final=True)
-
-    def _allocatable(self, pod: Pod, claims: Sequence[Object], rows: Rows) -> Mask:
-        inventory = Inventory.of(self.slices.list())
-        in_use = InUse.of(inventory, self._allocations())
-        needs = [allocator.need(claim, self._classes()) for claim in claims]
-        reach = np.array([d.rows(rows) for d in (*inventory.devices, *inventory.updating)], np.bool_)
-        known = len(inventory.devices)
-        possible = rows.none()
-        found = self._found.setdefault(pod.key, {})
-        alike: dict[bytes, list[allocator.Chosen] | None] = {}  # nodes that reach the same devices get the same answer
-        for place in np.flatnonzero(rows.exists).tolist():
-            here = reach[:, place] if len(reach) else np.zeros(0, np.bool_)
-            same = here.tobytes()
-            if same not in alike:
-                devices = [inventory.devices[i] for i in np.flatnonzero(here[:known]).tolist()]
-                updating = [inventory.updating[i] for i in np.flatnonzero(here[known:]).tolist()]
-                alike[same] = allocator.Search(devices, in_use, updating).run(needs)
-            chosen = alike[same]
-            if chosen is not None:
-                possible[place] = True
-                row = place if isinstance(rows.index, slice) else int(rows.index[place])
-                found[row] = chosen
-        return possible
-
-    # -- scores ------------------------------------------------------------------------------------------------------
 
     def score(self, pod: Pod, rows: Rows) -> Scores | None:
         """Where requests with alternatives get better ones."""
-        found = self._found.get(pod.key)
-        if not found or isinstance(rows.index, slice):
+        cycle = self._cycles.get(pod.key)
+        if cycle is None or not cycle.found or isinstance(rows.index, slice):
             return None
-        waiting = [claim for claim in self._claims_of(pod) if not (claim.get("status") or {}).get("allocation")]
-        worth = [_worth(claim) for claim in waiting]
-        if not any(worth):
+        values = [worth(claim) for claim in cycle.waiting()]
+        if not any(values):
             return None
         scores: Scores = np.zeros(len(rows), np.int64)
         for place, row in enumerate(rows.index.tolist()):
-            for values, chosen in zip(worth, found.get(row, ()), strict=False):
-                scores[place] += sum(values.get(name, 0) for name in {request.name for request, _ in chosen})
+            plan = cycle.found.get(row)
+            for of_claim, chosen in zip(values, plan.chosen if plan is not None else (), strict=False):
+                scores[place] += sum(of_claim.get(name, 0) for name in {pick.request.name for pick in chosen})
         return normalized(scores)
-
-    def _classes(self) -> dict[str, Object]:
-        return {name_of(each): each for each in self.classes.list()}
-
-    def _allocations(self) -> Iterable[Object]:
-        for claim in self.claims.list():
-            allocated = self._pending.get(uid_of(claim)) or (claim.get("status") or {}).get("allocation")
-            if allocated:
-                yield allocated
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
     def reserve(self, pod: Pod, node_name: str) -> bool:
         """Keep the chosen devices for the pod's claims."""
-        claims = self._claims_of(pod)
-        if not claims:
+        cycle = self._cycles.get(pod.key)
+        if cycle is None:
             return False
-        waiting = [claim for claim in claims if not (claim.get("status") or {}).get("allocation")]
         row = self._nodes.row(node_name)
-        chosen = self._found.pop(pod.key, {}).get(-1 if row is None else row, ())
-        if len(chosen) != len(waiting):
-            raise PodUnschedulable("claim allocation not found for node")
-        for claim, devices in zip(waiting, chosen, strict=True):
-            self._pending[uid_of(claim)] = allocator.allocation(claim, devices, self._classes(), node_name)
+        plan = cycle.found.get(-1 if row is None else row)
+        waiting = cycle.waiting()
+        if plan is None:
+            if waiting:
+                self._cycles.pop(pod.key)
+                raise PodUnschedulable("claim allocation not found for node")
+            cycle.special = None  # the node offers the resources itself
+            return bool(cycle.claims)
+        cycle.special, cycle.asked = plan.special, plan.asked
+        classes = self._devices.classes.by_name()
+        for claim, devices in zip((*waiting, *cycle.specials()), plan.chosen, strict=True):
+            self._claims.promise(claim, allocation(claim, devices, classes, node_name))
         return True
 
     async def before_binding(self, pod: Pod, node_name: str) -> None:
-        """Write allocation and reservation of every claim. Raises NavarchError."""
-        for claim in self._claims_of(pod):
-            if not _reserved_for(claim, pod):
-                await self._bind(claim, pod)
-            self._pending.pop(uid_of(claim), None)
+        """Write allocation and reservation of every claim, and wait for devices to be ready. Raises NavarchError."""
+        cycle = self._cycles[pod.key]
+        for claim in cycle.claims:
+            current = self._claims.get(key_of(claim)) or claim
+            if not reserved_for(current, pod):
+                await self._writer.bind(current, pod, self._claims.promised(claim))
+            self._claims.settle(claim)
+        if cycle.special is not None and cycle.asked is not None:
+            await self._make_special(cycle, cycle.special, cycle.asked, pod)
+        await self._wait.until_ready(pod, [key_of(claim) for claim in cycle.all()], node_name)
+        self._cycles.pop(pod.key, None)
 
-    async def _bind(self, claim: Object, pod: Pod) -> None:
-        pending = self._pending.get(uid_of(claim))
-        for attempt in range(_TRIES):
-            current = await self._client.get(RESOURCECLAIMS, name_of(claim), namespace_of(claim))
-            try:
-                await self._client.update(
-                    RESOURCECLAIMS, await self._bound(current, pod, pending), subresource="status"
-                )
-            except Conflict:
-                if attempt == _TRIES - 1:
-                    raise
-            else:
-                return
-
-    async def _bound(self, claim: Object, pod: Pod, pending: Object | None) -> Object:
-        if is_deleting(claim) or uid_of(claim) == "":
-            raise PodUnschedulable(f"claim {key_of(claim)} got deleted in the meantime")
-        status: dict[str, Any] = dict(claim.get("status") or {})
-        if pending is not None:
-            if status.get("allocation"):
-                raise PodUnschedulable(f"claim {key_of(claim)} got allocated elsewhere in the meantime")
-            finalizers = claim["metadata"].get("finalizers") or []
-            if _FINALIZER not in finalizers:
-                metadata = {**claim["metadata"], "finalizers": [*finalizers, _FINALIZER]}
-                claim = await self._client.update(RESOURCECLAIMS, {**claim, "metadata": metadata})
-            status["allocation"] = pending
-        elif not status.get("allocation"):
-            raise PodUnschedulable(f"claim {key_of(claim)} got deallocated in the meantime")
-        users = status.get("reservedFor") or []
-        status["reservedFor"] = [*users, {"resource": "pods", "name": pod.name, "uid": pod.uid}]
-        return {**claim, "status": status}
+    async def _make_special(self, cycle: Cycle, planned: Object, asked: extended.Asked, pod: Pod) -> None:
+        """Make the claim for the pod's extended resources a real one."""
+        allocated = self._claims.promised(planned)
+        made = await self._writer.create(planned)
+        cycle.special, cycle.created = made, True
+        if allocated is not None:
+            self._claims.promise(made, allocated)
+        self._claims.settle(planned)
+        await self._writer.bind(made, pod, allocated)
+        self._claims.settle(made)
+        await self._writer.tell(pod, made, asked)
 
     async def unreserve(self, pod: Pod, node_name: str) -> None:
         """Let the devices go."""
-        try:
-            claims = self._claims_of(pod)
-        except PodUnschedulable:
+        cycle = self._cycles.pop(pod.key, None)
+        if cycle is None:
             return
-        for claim in claims:
-            self._pending.pop(uid_of(claim), None)
-            if not _reserved_for(claim, pod):
-                continue
-            users = [u for u in claim["status"]["reservedFor"] if u.get("uid") != pod.uid]
+        for claim in cycle.all():
+            self._claims.settle(claim)
+            current = self._claims.get(key_of(claim))
             try:
-                changed = {**claim, "status": {**claim["status"], "reservedFor": users}}
-                await self._client.update(RESOURCECLAIMS, changed, subresource="status")
+                if claim is cycle.special:
+                    if cycle.created:
+                        await self._writer.delete(current or claim)
+                elif current is not None and allocation_of(current) and reserved_for(current, pod):
+                    await self._writer.unreserve(current, pod)
             except NavarchError as exc:  # the next attempt comes here again
                 log.warning("could not unreserve", resourceclaim=key_of(claim), err=str(exc))
 
     # -- when the pod fits nowhere -----------------------------------------------------------------------------------
 
     def when_unschedulable(self, pod: Pod) -> tuple[str, Remedy | None]:
-        """An allocated claim of the pod that ties it to nodes, and that nobody uses, is freed."""
-        try:
-            claims = self._claims_of(pod)
-        except PodUnschedulable:
-            claims = []
-        if not claims:
+        """A claim that keeps the pod from nodes, and that nobody else uses, is freed; a special one of before goes."""
+        cycle = self._cycles.pop(pod.key, None)
+        if cycle is None:
             return "no new claims to deallocate", None
-        for claim in claims:
-            status = claim.get("status") or {}
-            users = [user for user in status.get("reservedFor") or () if user.get("uid") != pod.uid]
-            if (status.get("allocation") or {}).get("nodeSelector") and not users:
-                freed = {name: value for name, value in status.items() if name not in ("allocation", "reservedFor")}
-                return "deallocation of ResourceClaim completed", partial(self._free, {**claim, "status": freed})
+        for claim in cycle.claims:
+            users = (claim.get("status") or {}).get("reservedFor") or ()
+            alone = not users or (len(users) == 1 and users[0].get("uid") == pod.uid)
+            if uid_of(claim) in cycle.unavailable and alone:
+                return "deallocation of ResourceClaim completed", partial(self._writer.deallocate, claim)
+        if cycle.special is not None and cycle.stale:
+            return "deletion of ResourceClaim completed", partial(self._writer.delete, cycle.special)
         return "still not schedulable", None
-
-    async def _free(self, claim: Object) -> None:
-        await self._client.update(RESOURCECLAIMS, claim, subresource="status")
-
-
-def _reserved_for(claim: Object, pod: Pod) -> bool:
-    return any(user.get("uid") == pod.uid for user in (claim.get("status") or {}).get("reservedFor") or ())
-
-
-def _worth(claim: Object) -> dict[str, int]:
-    """Alternative → what it is worth: the most for the first of a request."""
-    return {
-        f"{request['name']}/{sub['name']}": _MOST_ALTERNATIVES - rank
-        for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ()
-        for rank, sub in enumerate(request.get("firstAvailable") or ())
-    }
 
 
 def _class_names(claim: Object) -> Iterable[tuple[str, str]]:

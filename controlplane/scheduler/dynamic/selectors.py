@@ -15,14 +15,23 @@ from machinery.api.meta import Object
 from machinery.cel import devices
 from machinery.cel.environment import Program, compile_program
 from machinery.cel.errors import CompileError, EvaluationError
-from machinery.cel.library.kubernetes import Amount, semver
+from machinery.cel.library.kubernetes import Amount
+from machinery.cel.library.versions import semver
 from machinery.errors import NavarchError
 
 
 class SelectorInvalid(NavarchError):
-    """An expression of a claim or a class can't be compiled, or has no value for a device."""
+    """An expression of a claim or a class can't be compiled (whatever the device), or has no value for a device."""
+
+    def __init__(self, message: str, *, compiling: bool = False) -> None:
+        super().__init__(message)
+        self.compiling = compiling
 
 
+_OPTIONAL: Final = (
+    ". consider using CEL optional chaining (.? followed by orValue()) or guarding the check with has() for optional "
+    "fields"
+)
 _DOMAIN: Final = re.compile(r"""(attributes|capacity)\s*\[\s*["']([^"']+)["']\s*\]""")
 
 
@@ -32,10 +41,10 @@ def compiled(expression: str) -> Program:
     try:
         program = compile_program(expression, devices.SCOPE)
     except CompileError as exc:
-        raise SelectorInvalid(f"CEL compile error: {exc}") from exc
+        raise SelectorInvalid(f"CEL compile error: {exc}", compiling=True) from exc
     if not devices.chooses(program.result):
         told = f"must evaluate to bool or the unknown type, not {program.result}"
-        raise SelectorInvalid(f"CEL compile error: {told}")
+        raise SelectorInvalid(f"CEL compile error: {told}", compiling=True)
     return program
 
 
@@ -69,4 +78,5 @@ def matches(expression: str, seen: Mapping[str, Any]) -> bool:
     try:
         return program.evaluate({"device": device}) is True
     except EvaluationError as exc:
-        raise SelectorInvalid(f"CEL runtime error: {exc}") from exc
+        hint = _OPTIONAL if "no such key:" in str(exc) else ""
+        raise SelectorInvalid(f"CEL runtime error: {exc}{hint}") from exc

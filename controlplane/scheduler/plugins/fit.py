@@ -43,8 +43,12 @@ class NodeResourcesFit:
     scope = Scope.ROW
     score_scope = Scope.ROW
 
-    def __init__(self, settings: FitSettings | None = None) -> None:
+    def __init__(
+        self, settings: FitSettings | None = None, from_devices: Callable[[str], bool] = lambda name: False
+    ) -> None:
+        """`from_devices` tells of which resources nodes that do not offer them may have devices (DynamicResources)."""
         self._settings = settings or FitSettings()
+        self._from_devices = from_devices
         self._score = {
             "LeastAllocated": _least_allocated,
             "MostAllocated": _most_allocated,
@@ -58,13 +62,15 @@ class NodeResourcesFit:
                 continue
             room = rows.allocatable(column)
             short = room - rows.requested(column) < amount
+            if is_scalar(name := rows.table.names.names[column]) and self._from_devices(name):
+                short &= room > 0
             if not short.any():
                 continue
             reason = self.reason(rows.table, column)
             if column == PODS:
                 yield Reject(short, reason)
             else:
-                too_small = room < amount
+                too_small = short & (room < amount)
                 yield Reject(too_small, reason, final=True)
                 yield Reject(short & ~too_small, reason)
 

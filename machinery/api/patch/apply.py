@@ -102,7 +102,7 @@ def apply(
     work = _Apply(live, applied, kind_schema, api_version, reset_fields, now)
     name = managers.manager_id(manager, APPLY, api_version, subresource)
     try:
-        return work.run(name, force=force or work.upgrades(manager))
+        return work.run(name, force=force)
     except ElementError as exc:
         raise errors.plain(str(exc)) from None
 
@@ -123,20 +123,25 @@ class _Apply:
         self.now = now
         self.known = _decoded(live)
 
-    def upgrades(self, manager: str) -> bool:
-        """Whether kubectl may take over fields from its own client-side apply.
+    def upgraded(self, manager: str) -> FieldSet:
+        """What kubectl may take over from its own client-side apply: what that last applied, and is as it was applied.
 
         Source: managedfields/internal/lastappliedmanager.go.
         """
-        if manager != _KUBECTL or LAST_APPLIED not in annotations_of(self.live):
-            return False
+        text = annotations_of(self.live).get(LAST_APPLIED)
+        if manager != _KUBECTL or not text:
+            return {}
         try:
-            last, _ = jsontext.loads(annotations_of(self.live)[LAST_APPLIED].encode())
-            allowed = typed.fields_of(self.kind, last)
+            last, _ = jsontext.loads(text.encode())
+            if not isinstance(last, dict) or last.get("apiVersion") != self.version or errors_of(self.kind, last):
+                return {}
+            changed = typed.compare(self.kind, last, self.live)
+            fields = typed.fields_of(self.kind, last)
         except ValueError:
-            return False
-        _, found = self.merged(managers.manager_id(manager, APPLY, self.version, ""))
-        return all(fieldset.contains_all(allowed, fields) for fields in found.values())
+            return {}
+        for others in (changed.modified, changed.added, changed.removed):
+            fields = fieldset.difference(fields, others)
+        return fields
 
     def run(self, name: ManagerId, *, force: bool) -> Object:
         before = self.known
@@ -148,7 +153,10 @@ class _Apply:
             before = self.known = _taken({}, first, owned, self.version, self.now, None)
         made, found = self.merged(name)
         if found and not force:
-            raise managers.conflict(found)
+            allowed = self.upgraded(name.name)
+            found = {k: left for k, fields in found.items() if (left := fieldset.difference(fields, allowed))}
+            if found:
+                raise managers.conflict(found)
         after = {k: v for k, v in before.items() if k != name}
         changed = _ignoring(typed.compare(self.kind, self.live, made), self.reset_fields)
         after = _lost(after, changed, fieldset.union(changed.modified, changed.added))

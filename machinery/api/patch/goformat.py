@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 
 def show(value: Any) -> str:
@@ -21,6 +21,17 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return number(value) if isinstance(value, float) else str(value)
+
+
+def type_name(value: Any) -> str:
+    """The type of a JSON value as `%T` prints it."""
+    return _TYPES[value.__class__]
+
+
+_TYPES: Final[dict[type, str]] = {
+    str: "string", bool: "bool", int: "int64", float: "float64", type(None): "<nil>", list: "[]interface {}",
+    dict: "map[string]interface {}",
+}  # fmt: skip
 
 
 def number(value: float) -> str:

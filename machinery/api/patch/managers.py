@@ -144,27 +144,24 @@ def stripped(managers: Managers, name: ManagerId) -> Managers:
 
 
 def capped(managers: Managers) -> Managers:
-    """With at most MAX_UPDATERS entries of Update managers."""
-    updaters = sorted(((k, v) for k, v in managers.items() if k.operation == UPDATE), key=_order)
-    surplus = len(updaters) - MAX_UPDATERS
-    if surplus <= 0:
-        return managers
+    """With at most MAX_UPDATERS entries of Update managers, where some of them are of one version: the oldest of those
+    become one."""
+    updaters = sorted((k for k in managers if k.operation == UPDATE), key=lambda k: (managers[k].time or "", k))
     made = dict(managers)
-    # Every version has one entry for what is ancient, so joining makes room only from the second one on.
-    for name, owned in updaters:
-        if surplus <= 0 and len([k for k in made if k.operation == UPDATE]) <= MAX_UPDATERS:
+    first: dict[str, ManagerId] = {}
+    count = len(updaters)
+    for name in updaters:
+        if count <= MAX_UPDATERS:
             break
-        if name.name == _ANCIENT:
+        if name.version not in first:
+            first[name.version] = name
             continue
         ancient = ManagerId(_ANCIENT, UPDATE, name.version, "")
-        before = made.get(ancient)
-        del made[name]
-        if before is not None:
-            owned = Owned(
-                fieldset.union(owned.fields, before.fields), owned.version, max(owned.time or "", before.time or "")
-            )
-        made[ancient] = owned
-        surplus -= 1
+        if ancient not in made:
+            made[ancient] = made.pop(first[name.version])
+        owned = made.pop(name)
+        made[ancient] = replace(owned, fields=fieldset.union(owned.fields, made[ancient].fields))
+        count -= 1
     return made
 
 

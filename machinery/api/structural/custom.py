@@ -17,7 +17,7 @@ from machinery.api.meta import Object
 from machinery.api.schema import KindSchema
 from machinery.api.schema_decode import Mismatch, Notes
 from machinery.api.schema_types import ANY, Type
-from machinery.api.structural import rules, validation
+from machinery.api.structural import listtype, rulerun, validation
 from machinery.api.structural.rules import RuleTree, rule_tree
 
 OBJECT_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
@@ -45,30 +45,37 @@ class CustomSchema(KindSchema):
         """Fill in the defaults of the schema, in place; values that are null without being nullable give way."""
         _default(obj, self.definition)
 
-    def validate(self, obj: Object, old: Object | None = None) -> list[FieldError]:
+    def shape_errors(self, obj: Object, old: Object | None = None) -> list[FieldError]:
         """Errors of an object against the schema; on an update, parts that did not change are not looked at again."""
-        errors = validation.validate(self.definition, obj, old)
-        if self.rules.empty:
-            return errors
-        if validation.blocks_rules(errors):
-            return [*errors, validation.NOT_CHECKED]
-        return errors + rules.validate(self.rules, obj, old)
+        return validation.validate(self.definition, obj, old)
 
-    def validate_status(self, obj: Object, old: Object) -> list[FieldError]:
+    def status_errors(self, obj: Object, old: Object) -> list[FieldError]:
         """Errors of the status of an object, looked at by itself."""
         schema = (self.definition.get("properties") or {}).get("status")
         if schema is None or "status" not in obj:
             return []
         found = validation.validate(schema, obj["status"], old.get("status"))
-        errors = [FieldError(e.reason, _under("status", e.field), e.body) for e in found]
-        below = self.rules.properties.get("status")
-        if below is None:
-            return errors
+        return [FieldError(e.reason, _under("status", e.field), e.body) for e in found]
+
+    def duplicates(self, obj: Object, old: Object | None = None) -> list[FieldError]:
+        """What lists have twice, unless they had before."""
+        found = list(listtype.duplicates(self.definition, obj, ""))
+        if found and old is not None and any(listtype.duplicates(self.definition, old, "")):
+            return []
+        return found
+
+    def rule_errors(self, errors: list[FieldError], obj: Object, old: Object | None = None) -> list[FieldError]:
+        """Errors by rules, which can't run on an object with some sorts of other `errors`."""
+        if self.rules.empty:
+            return []
         if validation.blocks_rules(errors):
-            return [*errors, validation.NOT_CHECKED]
-        only = RuleTree(self.definition, [], properties={"status": below})
-        before = {"status": old["status"]} if "status" in old else {}
-        return errors + rules.validate(only, {"status": obj["status"]}, before)
+            return [validation.NOT_CHECKED]
+        return rulerun.validate(self.rules, obj, old)
+
+    def validate(self, obj: Object, old: Object | None = None) -> list[FieldError]:
+        """All of that, of an object as a whole."""
+        errors = self.shape_errors(obj, old) + self.duplicates(obj, old)
+        return errors + self.rule_errors(errors, obj, old)
 
 
 def compile_schema(group: str, version: str, kind: str, definition: Mapping[str, Any] | None) -> CustomSchema:

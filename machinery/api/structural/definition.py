@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from machinery.api import fielderror
 from machinery.api.fielderror import FieldError
-from machinery.api.structural import structure, vocabulary
+from machinery.api.structural import defaults, structure, vocabulary
 from machinery.api.structural.forms import internal_schema
 from machinery.api.structural.rules import Rule, compile_rules
-from machinery.api.structural.words import EMBEDDED, LIST_TYPE, MAP_TYPE, RULES
+from machinery.api.structural.words import EMBEDDED, LIST_TYPE, RULES
 from machinery.cel.cost import MOST
 
 RULE_LIMIT: Final = 10_000_000  # Source: StaticEstimatedCostLimit
@@ -37,12 +37,13 @@ def errors(
     to cost what they cost.
     """
     found = list(_root(schema, path, status=status))
-    inner = structure.errors(schema, path) or list(structure.default_errors(schema, path))
+    inner = structure.errors(schema, path) or list(defaults.errors(schema, path))
     words = vocabulary.errors(schema, path)
     found += inner
     found += [error for error in words if error not in inner]
-    if not inner and not words:
-        found += _rules(schema, path, priced=before != schema)
+    if not inner:
+        # rules are looked at where nothing is wrong at their level or below
+        found += _rules(schema, path, frozenset(error.field for error in words), priced=before != schema)
     return found
 
 
@@ -70,6 +71,8 @@ class _Costs:
     """What all rules of a schema cost."""
 
     priced: bool
+    wrong: frozenset[str]
+    """The fields of the schema that something is wrong with."""
     total: int = 0
     each: list[tuple[int, str]] = field(default_factory=list)
 
@@ -77,9 +80,13 @@ class _Costs:
         self.total = min(self.total + cost, MOST)
         self.each.append((cost, path))
 
+    def stands(self, path: str) -> bool:
+        """Whether nothing is wrong with the schema at `path`, nor below."""
+        return not any(field.startswith((f"{path}.", f"{path}[")) for field in self.wrong)
 
-def _rules(schema: Mapping[str, Any], path: str, *, priced: bool) -> list[FieldError]:
-    costs = _Costs(priced)
+
+def _rules(schema: Mapping[str, Any], path: str, wrong: frozenset[str], *, priced: bool) -> list[FieldError]:
+    costs = _Costs(priced, wrong)
     found = list(_walk(schema, path, costs, 1, "", resource=True))
     if costs.total > SCHEMA_LIMIT:
         told = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
@@ -98,16 +105,15 @@ def _walk(
     rest, items = s.get("additionalProperties"), s.get("items")
     if isinstance(rest, Mapping):
         yield from _walk(rest, f"{path}.additionalProperties", costs, _times(cardinality, s.get("maxProperties")), lost)
-    atomic = lost or (path if s.get(MAP_TYPE) == "atomic" else "")
     for name, inner in sorted((s.get("properties") or {}).items()):
         embedded = bool(inner.get(EMBEDDED))
-        yield from _walk(inner, f"{path}.properties[{name}]", costs, cardinality, atomic, resource=embedded)
+        yield from _walk(inner, f"{path}.properties[{name}]", costs, cardinality, lost, resource=embedded)
     if isinstance(items, Mapping):
         unkeyed = lost or (path if s.get(LIST_TYPE) != "map" else "")
         embedded = bool(items.get(EMBEDDED))
         count = _times(cardinality, s.get("maxItems"))
         yield from _walk(items, f"{path}.items", costs, count, unkeyed, resource=embedded)
-    for i, rule in enumerate(compile_rules(s, resource=resource)):
+    for i, rule in enumerate(compile_rules(s, resource=resource) if costs.stands(path) else ()):
         yield from _rule(rule, f"{path}.{RULES}[{i}]", costs, cardinality, lost)
 
 

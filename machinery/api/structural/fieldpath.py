@@ -1,4 +1,4 @@
-"""Paths to fields as rules and selectable fields write them: `.spec.a`, `.spec['a.b']`, `.list[0]`.
+"""Paths to fields as rules and selectable fields write them: `.spec.a`, `.spec['a.b']`.
 
 Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go (ValidFieldPath).
 """
@@ -6,43 +6,74 @@ Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go (V
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-_STEP: Final = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_-]*)|\[(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(\d+))\]""")
+_TOKEN: Final = re.compile(r"'(?:.*?[^\\])?'|'.*|[.\[\]]|[^.\[\]]+", re.DOTALL)
+_ESCAPES: Final = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "'": "'", "\\": "\\",
+}  # fmt: skip
+_NO_FIELD: Final = "does not refer to a valid field"
+_ENDED: Final = "unexpected end of JSON path"
 
 
-def resolve(path: str, schema: Mapping[str, Any], *, arrays: bool = True) -> tuple[list[str], Mapping[str, Any]]:
-    """The names on a path and the schema it leads to. Raises ValueError saying what is wrong."""
-    if not path:
-        raise ValueError("must not be empty")
+@dataclass(frozen=True)
+class Found:
+    """Where a path leads."""
+
+    schema: Mapping[str, Any]
+    names: tuple[str, ...]
+    path: str
+    """As errors tell it: `spec.a`, `spec.labels[b]`."""
+
+
+def resolve(text: str, schema: Mapping[str, Any], *, brackets: bool = True) -> Found:
+    """Where a path leads in a schema. Raises ValueError saying what is wrong."""
     names: list[str] = []
-    at = 0
-    while at < len(path):
-        step = _STEP.match(path, at)
-        if step is None:
-            raise ValueError(
-                f"expected [ or . but got: {path[at]}" if path[at] not in "[." else "does not refer to a valid field"
-            )
-        if step[4] is not None:
-            items = schema.get("items")
-            if not arrays or not isinstance(items, Mapping):
-                raise ValueError("does not refer to a valid field")
-            names.append(step[4])
-            schema = items
+    path = ""
+    tokens = (found[0] for found in _TOKEN.finditer(text))
+    for token in tokens:
+        if token == "[":
+            if not brackets:
+                raise ValueError("array notation is not allowed")
+            name = _quoted(tokens)
+        elif token == ".":
+            name = _next(tokens)
         else:
-            name = step[1] or re.sub(r"\\(.)", r"\1", step[2] if step[2] is not None else step[3] or "")
-            schema = _member(schema, name)
-            names.append(name)
-        at = step.end()
-    return names, schema
+            raise ValueError(f"expected [ or . but got: {token}")
+        named = bool(schema.get("properties"))
+        schema = _member(schema, name)
+        if token == "[" and (closing := _next(tokens)) != "]":
+            raise ValueError(f"expected ] but got {closing}")
+        names.append(name)
+        path += f"[{name}]" if not named else f".{name}" if path else name
+    return Found(schema, tuple(names), path)
+
+
+def _next(tokens: Iterator[str]) -> str:
+    token = next(tokens, None)
+    if token is None:
+        raise ValueError(_ENDED)
+    return token
+
+
+def _quoted(tokens: Iterator[str]) -> str:
+    token = _next(tokens)
+    if len(token) < 2 or token[0] != "'" or token[-1] != "'":
+        raise ValueError(f"expected single quoted string but got {token}")
+    return re.sub(r"\\.", _unescaped, token[1:-1])
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[0][1] not in _ESCAPES:
+        raise ValueError(f"invalid string literal: invalid escape char {found[0]}")
+    return _ESCAPES[found[0][1]]
 
 
 def _member(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    known = (schema.get("properties") or {}).get(name)
-    if known is not None:
-        return dict(known)
-    rest = schema.get("additionalProperties")
-    if isinstance(rest, Mapping):
-        return rest
-    raise ValueError("does not refer to a valid field")
+    properties, rest = schema.get("properties"), schema.get("additionalProperties")
+    inner = properties.get(name) if properties else rest
+    if not isinstance(inner, Mapping):
+        raise ValueError(_NO_FIELD)
+    return inner

@@ -10,9 +10,11 @@ import datetime
 import ipaddress
 import re
 import uuid
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+from machinery.api import names
 
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
 _GO_DURATION = re.compile(r"[+-]?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))+|0")
@@ -127,6 +129,22 @@ CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "password": lambda _: True,
     "date": _accepts(lambda t: datetime.date.fromisoformat(t) if len(t) == 10 else None),
     "duration": _duration,
-    "date-time": _date_time,
     "datetime": _date_time,
+    "quantity": lambda _: True,
+    "k8sshortname": lambda t: not names.dns1123_label(t),
+    "k8slongname": lambda t: not names.dns1123_subdomain(t),
 }
+"""By the format's name without its dashes."""
+
+
+def unrecognized(schema: Mapping[str, Any]) -> bool:
+    """Whether the format of a schema means nothing. Source: apiextensions-apiserver's GetUnrecognizedFormats."""
+    form, sort = schema.get("format") or "", schema.get("type") or ""
+    if not form:
+        return False
+    if sort in ("", "string"):
+        return form.replace("-", "") not in CHECKS
+    return form not in _OF_NUMBERS.get(sort, ())
+
+
+_OF_NUMBERS: Final = {"integer": ("int32", "int64"), "number": ("float", "double")}

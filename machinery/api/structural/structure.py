@@ -1,17 +1,16 @@
-"""Whether a schema is structural, and whether its defaults fit it.
+"""Whether a schema is structural.
 
-Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/{convert,validation,complete}.go, schema/defaulting.
+Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/{convert,validation,complete}.go.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from machinery.api import fielderror
 from machinery.api.fielderror import FieldError
-from machinery.api.structural import pruning, regex, validation
+from machinery.api.structural import regex
 from machinery.api.structural.words import (
     COMPOSED,
     EMBEDDED,
@@ -31,10 +30,10 @@ _EMPTY_TYPE: Final = {
 }
 _STRUCTURE: Final = {
     "type": "empty", "additionalProperties": "undefined", "default": "undefined", "title": "empty",
-    "description": "empty", "nullable": "false", PRESERVE: "false", EMBEDDED: "false", INT_OR_STRING: "false",
-    LIST_KEYS: "empty", LIST_TYPE: "undefined", MAP_TYPE: "undefined", RULES: "empty",
+    "description": "empty", "nullable": "false", "externalDocs": "undefined", PRESERVE: "false",
+    EMBEDDED: "false", INT_OR_STRING: "false", LIST_KEYS: "empty", LIST_TYPE: "undefined", MAP_TYPE: "undefined",
+    RULES: "empty",
 }  # fmt: skip
-_OF_STRUCTURE: Final = frozenset(_STRUCTURE) | {"properties", "items"}
 
 
 def errors(schema: Mapping[str, Any], path: str) -> list[FieldError]:
@@ -105,7 +104,7 @@ def _values(s: Mapping[str, Any], level: str, path: str, *, skip: str = "") -> I
         for i, part in enumerate(any_of):
             yield from _nested(part, level, f"{path}.anyOf[{i}]")
     for i, part in enumerate(all_of):
-        stated = i == 0 and part.get("anyOf") == _INT_OR_STRING_TYPES and bool(s.get(INT_OR_STRING))
+        stated = i == 0 and part.get("anyOf") == _INT_OR_STRING_TYPES
         yield from _nested(part, level, f"{path}.allOf[{i}]", skip="anyOf" if stated else "")
     for i, part in enumerate(s.get("oneOf") or ()):
         yield from _nested(part, level, f"{path}.oneOf[{i}]")
@@ -167,30 +166,3 @@ def _covered(s: Mapping[str, Any], part: Mapping[str, Any], path: str, where: st
             yield from _covered(rest, inner, f"{path}.additionalProperties", below)
         else:
             yield fielderror.required(f"{path}.properties[{name}]", f"because it is defined in {below}")
-
-
-# -- defaults --------------------------------------------------------------------------------------------------------
-
-
-def default_errors(s: Mapping[str, Any], path: str, *, root: bool = True) -> Iterator[FieldError]:
-    """Defaults that the schema itself would refuse."""
-    default = s.get("default")
-    if default is not None:
-        yield from _default(s, default, f"{path}.default")
-    for name, inner in (s.get("properties") or {}).items():
-        if not (root and name == "metadata"):
-            yield from default_errors(inner, f"{path}.properties[{name}]", root=False)
-    for word in ("items", "additionalProperties"):
-        inner = s.get(word)
-        if isinstance(inner, Mapping):
-            yield from default_errors(inner, f"{path}.{word}", root=False)
-
-
-def _default(s: Mapping[str, Any], default: Any, path: str) -> Iterator[FieldError]:
-    if pruning.pruned(s, copy.deepcopy(default)) != default:
-        yield fielderror.invalid(path, default, "must not have unknown fields")
-        return
-    for error in validation.validate(s, default):
-        at = error.field if error.field != "<nil>" else ""
-        joined = f"{path}{at}" if at.startswith("[") else f"{path}.{at}" if at else path
-        yield FieldError(error.reason, joined, error.body)

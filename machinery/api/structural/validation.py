@@ -1,7 +1,7 @@
 """Validating a custom resource against its structural schema, in the words of upstream's validator.
 
 Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation (messages, ratcheting),
-k8s.io/kube-openapi/pkg/validation/validate, pkg/apiserver/schema/listtype.
+k8s.io/kube-openapi/pkg/validation/validate.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any, Final
 from machinery.api import fielderror
 from machinery.api.fielderror import FieldError
 from machinery.api.patch import goformat
-from machinery.api.structural import formats, regex
+from machinery.api.structural import formats, listtype, regex
+from machinery.api.structural.listtype import MISSING
 
-_MISSING: Final = object()
 _INT_OR_STRING: Final = "x-kubernetes-int-or-string"
 _EMBEDDED: Final = "x-kubernetes-embedded-resource"
-_LIST_TYPE: Final = "x-kubernetes-list-type"
 
 NOT_CHECKED: Final = FieldError(
     "FieldValueInvalid",
@@ -30,14 +29,14 @@ NOT_CHECKED: Final = FieldError(
 )
 """Said in place of the results of CEL rules when the object is so wrong that they could not run."""
 
-_BLOCKING: Final = frozenset({"FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"})
+_BLOCKING: Final = frozenset(
+    f"FieldValue{word}" for word in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")
+)
 
 
 def validate(definition: Mapping[str, Any], obj: Any, old: Any = None) -> list[FieldError]:
-    """All errors of an object; `old` is the object before an update."""
-    before = _MISSING if old is None else old
-    errors = _check(definition, obj, "", before)
-    return errors + list(_duplicates(definition, obj, ""))
+    """All errors of a value, apart from what lists have twice; `old` is the value before an update."""
+    return _check(definition, obj, "", MISSING if old is None else old)
 
 
 def blocks_rules(errors: Iterable[FieldError]) -> bool:
@@ -58,7 +57,7 @@ def type_name(value: Any) -> str:
 
 
 def _check(s: Mapping[str, Any], value: Any, path: str, old: Any) -> list[FieldError]:
-    if old is not _MISSING and _same(value, old):
+    if old is not MISSING and _same(value, old):
         return []  # what was accepted once and did not change stays accepted
     if value is None and s.get("nullable"):
         return []
@@ -120,11 +119,9 @@ def _object(s: Mapping[str, Any], value: dict[str, Any], path: str, old: Any) ->
     for name, inner in value.items():
         sub = properties.get(name, rest)
         if isinstance(sub, Mapping) and not (name == "metadata" and (not path or s.get(_EMBEDDED))):
-            errors += _check(sub, inner, _join(path, name), before.get(name, _MISSING))
-    required = list(s.get("required") or ())
-    if s.get(_EMBEDDED):
-        required += [n for n in ("apiVersion", "kind") if n not in required]
-    errors += [fielderror.required(_join(path, name)) for name in required if name not in value]
+            errors += _check(sub, inner, _join(path, name), before.get(name, MISSING))
+    missing = (name for name in s.get("required") or () if name not in value)
+    errors += [fielderror.required(_join(path, name)) for name in missing]
     return errors
 
 
@@ -136,28 +133,9 @@ def _list(s: Mapping[str, Any], value: list[Any], path: str, old: Any) -> list[F
         errors.append(_invalid(path, value, f"should have at least {limit} items"))
     items = s.get("items")
     if isinstance(items, Mapping):
-        before = _by_key(s, old)
-        for i, item in enumerate(value):
-            errors += _check(items, item, f"{path}[{i}]", before.get(_key(s, item), _MISSING))
+        for i, (item, before) in enumerate(zip(value, listtype.counterparts(s, value, old), strict=True)):
+            errors += _check(items, item, f"{path}[{i}]", before)
     return errors
-
-
-def _key(s: Mapping[str, Any], item: Any) -> str:
-    """What identifies an item of a list across an update; empty if nothing does."""
-    if s.get(_LIST_TYPE) != "map" or not isinstance(item, dict):
-        return ""
-    properties = (s.get("items") or {}).get("properties") or {}
-    keys = {
-        name: item.get(name, (properties.get(name) or {}).get("default"))
-        for name in s.get("x-kubernetes-list-map-keys") or ()
-    }
-    return fielderror.show(keys)
-
-
-def _by_key(s: Mapping[str, Any], old: Any) -> dict[str, Any]:
-    if not isinstance(old, list):
-        return {}
-    return {key: item for item in old if (key := _key(s, item))}
 
 
 def _in(path: str) -> str:
@@ -178,7 +156,8 @@ def _string(s: Mapping[str, Any], value: str, path: str) -> list[FieldError]:
     if (pattern := s.get("pattern")) and not _pattern(pattern).search(value):
         errors.append(_invalid(path, value, f"should match '{pattern}'"))
     form = s.get("format")
-    if form in formats.CHECKS and not formats.CHECKS[form](value):
+    check = formats.CHECKS.get(form.replace("-", "")) if form and s.get("type") in (None, "", "string") else None
+    if check is not None and not check(value):
         errors.append(
             fielderror.type_invalid(path, value, f"{_in(path)}must be of type {form}: {fielderror.show(value)}")
         )
@@ -233,25 +212,25 @@ def _shown(limit: float) -> str:
 def _composed(s: Mapping[str, Any], value: Any, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if s.get("anyOf"):
-        results = [_check(part, value, path, _MISSING) for part in s["anyOf"]]
+        results = [_check(part, value, path, MISSING) for part in s["anyOf"]]
         if all(results):
             errors.append(_composite(path, "must validate at least one schema (anyOf)"))
             errors += _fewest(results)
     if s.get("oneOf"):
-        results = [_check(part, value, path, _MISSING) for part in s["oneOf"]]
+        results = [_check(part, value, path, MISSING) for part in s["oneOf"]]
         valid = sum(not r for r in results)
         if valid != 1:
             what = "Found none valid" if not valid else f"Found {valid} valid alternatives"
             errors.append(_composite(path, f"must validate one and only one schema (oneOf). {what}"))
             errors += _fewest(results) if not valid else []
     if s.get("allOf"):
-        results = [_check(part, value, path, _MISSING) for part in s["allOf"]]
+        results = [_check(part, value, path, MISSING) for part in s["allOf"]]
         valid = sum(not r for r in results)
         if valid != len(results):
             none = ". None validated" if not valid else ""
             errors += [e for r in results for e in r]
             errors.append(_composite(path, f"must validate all the schemas (allOf){none}"))
-    if s.get("not") is not None and not _check(s["not"], value, path, _MISSING):
+    if s.get("not") is not None and not _check(s["not"], value, path, MISSING):
         errors.append(_composite(path, "must not validate the schema (not)"))
     return errors
 
@@ -262,27 +241,3 @@ def _fewest(results: list[list[FieldError]]) -> list[FieldError]:
 
 def _composite(path: str, what: str) -> FieldError:
     return fielderror.invalid(path or "<nil>", "", f'"{path}" {what}')
-
-
-def _duplicates(s: Mapping[str, Any], value: Any, path: str) -> Iterable[FieldError]:
-    """Items that a set or a list with keys has twice."""
-    if isinstance(value, dict):
-        rest = s.get("additionalProperties")
-        properties = s.get("properties") or {}
-        for name, inner in value.items():
-            sub = properties.get(name, rest)
-            if isinstance(sub, Mapping):
-                yield from _duplicates(sub, inner, _join(path, name))
-    elif isinstance(value, list):
-        kind = s.get(_LIST_TYPE)
-        seen: set[str] = set()
-        for i, item in enumerate(value):
-            shown = _key(s, item) if kind == "map" else fielderror.show(item)
-            if kind in ("map", "set") and shown:
-                if shown in seen:
-                    yield FieldError("FieldValueDuplicate", f"{path}[{i}]", f"Duplicate value: {shown}")
-                seen.add(shown)
-        items = s.get("items")
-        if isinstance(items, Mapping):
-            for i, item in enumerate(value):
-                yield from _duplicates(items, item, f"{path}[{i}]")

@@ -26,6 +26,7 @@ from machinery.api.structural.words import (
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 _UNSUPPORTED: Final = ("id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref")
+_EVEN_EMPTY: Final = ("additionalItems", "dependencies", "$ref")
 _REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _META: Final = frozenset(("metadata", "kind", "apiVersion"))
 
@@ -66,7 +67,7 @@ def _standard(s: Mapping[str, Any], path: str, place: _Place) -> Iterator[FieldE
     if s.get("default") is not None and place.no_defaults:
         yield fielderror.forbidden(f"{path}.default", f"must not be set {place.no_defaults}")
     for word in _UNSUPPORTED:
-        if s.get(word):
+        if s.get(word) or (word in _EVEN_EMPTY and s.get(word) is not None):
             yield fielderror.forbidden(f"{path}.{word}", f"{word} is not supported")
     if sort == "null":
         yield fielderror.forbidden(f"{path}.type", "type cannot be set to null, use nullable as an alternative")
@@ -177,9 +178,9 @@ def _rule(s: Mapping[str, Any], rule: Mapping[str, Any], path: str) -> Iterator[
     if not text.strip():
         yield fielderror.required(f"{path}.rule", "rule is not specified")
     elif message and not message.strip():
-        yield fielderror.invalid(f"{path}.message", message, "message must be non-empty if specified")
+        yield fielderror.invalid(f"{path}.message", message, "must be non-empty if specified")
     elif _breaks(message.strip()):
-        yield fielderror.invalid(f"{path}.message", message, "message must not contain line breaks")
+        yield fielderror.invalid(f"{path}.message", message, "must not contain line breaks")
     elif _breaks(text.strip()) and not message.strip():
         yield fielderror.required(f"{path}.message", "message must be specified if rule contains line breaks")
     expression = rule.get("messageExpression") or ""
@@ -190,14 +191,14 @@ def _rule(s: Mapping[str, Any], rule: Mapping[str, Any], path: str) -> Iterator[
         yield fielderror.not_supported(f"{path}.reason", rule["reason"], _REASONS)
     where = rule.get("fieldPath") or ""
     if where and not where.strip():
-        yield fielderror.invalid(f"{path}.fieldPath", where, "fieldPath must be non-empty if specified")
+        yield fielderror.invalid(f"{path}.fieldPath", where, "must be non-empty if specified")
     if _breaks(where):
-        yield fielderror.invalid(f"{path}.fieldPath", where, "fieldPath must not contain line breaks")
+        yield fielderror.invalid(f"{path}.fieldPath", where, "must not contain line breaks")
     if where:
         try:
             fieldpath.resolve(where, s)
         except ValueError:
-            yield fielderror.invalid(f"{path}.fieldPath", where, "fieldPath must be a valid path")
+            yield fielderror.invalid(f"{path}.fieldPath", where, "must be a valid path")
 
 
 def _breaks(text: str) -> bool:

@@ -27,8 +27,12 @@ def _sum(items: list[Any]) -> Any:
     return functools.reduce(add, items) if items else 0
 
 
+def _unwrapped(items: list[Any]) -> list[Any]:
+    return [item.value for item in items if item.present]
+
+
 def _empty_sum(zero: Any) -> Any:
-    return lambda items: functools.reduce(add, items, zero)
+    return lambda items: functools.reduce(add, items) if items else zero
 
 
 def _extreme(wanted: int, name: str) -> Any:
@@ -165,4 +169,8 @@ FUNCTIONS: Final = [
     overload("optional_value", "optional(A).value() A", lambda v: v.value),
     overload("optional_or_optional", "optional(A).or(optional(A)) optional(A)", _or),
     overload("optional_orValue_value", "optional(A).orValue(A) A", lambda v, other: v.value if v.present else other),
+    overload("list_first", "list(A).first() optional(A)", lambda items: Optional(items[0]) if items else NONE),
+    overload("list_last", "list(A).last() optional(A)", lambda items: Optional(items[-1]) if items else NONE),
+    overload("optional_unwrap", "optional.unwrap(list(optional(A))) list(A)", _unwrapped),
+    overload("optional_unwrapOpt", "list(optional(A)).unwrapOpt() list(A)", _unwrapped),
 ]

@@ -11,7 +11,6 @@ import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import total_ordering
 from typing import Any, ClassVar, Final
 
 from machinery.api import names, quantity
@@ -20,9 +19,13 @@ from machinery.cel.declarations import overload
 from machinery.cel.errors import EvaluationError
 from machinery.cel.library.network import parse_url
 from machinery.cel.library.times import parse_timestamp
+from machinery.cel.library.versions import SEMVER, semver
 from machinery.cel.values import INT_MAX, INT_MIN, NONE, Optional
 
-_QUANTITY, _SEMVER, _FORMAT = "kubernetes.Quantity", "kubernetes.Semver", "kubernetes.NamedFormat"
+_QUANTITY, _SEMVER, _FORMAT = "kubernetes.Quantity", SEMVER, "kubernetes.NamedFormat"
+
+
+_NO_QUANTITY: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,8 @@ def _quantity(text: str) -> Amount:
     try:
         return Amount(quantity.parse(text))
     except ValueError:
-        raise EvaluationError(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        ) from None
+        shaped = re.fullmatch(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*", text)
+        raise EvaluationError("unable to parse quantity's suffix" if shaped else _NO_QUANTITY) from None
 
 
 def _reads(parse: Callable[..., Any]) -> Callable[..., bool]:
@@ -83,59 +85,6 @@ def _sign(amount: Amount) -> int:
     return (amount.quantity > zero) - (amount.quantity < zero)
 
 
-# -- versions --------------------------------------------------------------------------------------------------------
-
-_VERSION: Final = re.compile(
-    r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?", re.ASCII
-)
-
-
-@total_ordering
-@dataclass(frozen=True, slots=True, eq=False)
-class Semver:
-    """kubernetes.Semver."""
-
-    type_name: ClassVar[str] = _SEMVER
-    numbers: tuple[int, int, int]
-    prerelease: tuple[str, ...]
-
-    def _rank(self) -> tuple[Any, ...]:
-        parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in self.prerelease)
-        return self.numbers, not self.prerelease, parts
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Semver) and self._rank() == other._rank()
-
-    def __lt__(self, other: Semver) -> bool:
-        return self._rank() < other._rank()
-
-    def __hash__(self) -> int:
-        return hash(self._rank())
-
-
-def semver(text: str, normalize: bool = False) -> Semver:
-    """The version that a text spells. Raises EvaluationError."""
-    given = _normalized(text) if normalize else text
-    found = _VERSION.fullmatch(given)
-    leading = found is None or any(len(n) > 1 and n[0] == "0" for n in found.groups()[:3])
-    if found is None or leading:
-        raise EvaluationError(
-            "No Major.Minor.Patch elements found" if found is None else "Version number must not contain leading zeroes"
-        )
-    prerelease = tuple((found[4] or "").split(".")) if found[4] else ()
-    if any(p.isdigit() and len(p) > 1 and p[0] == "0" for p in prerelease):
-        raise EvaluationError("Numeric PreRelease version must not contain leading zeroes")
-    return Semver((int(found[1]), int(found[2]), int(found[3])), prerelease)
-
-
-def _normalized(text: str) -> str:
-    """Without a leading v, leading zeroes, and with all three numbers."""
-    core, sign, rest = re.fullmatch(r"([^-+]*)([-+]?)(.*)", text.removeprefix("v"), re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in core.split(".")]
-    parts += ["0"] * (3 - len(parts))
-    return ".".join(parts) + sign + rest
-
-
 # -- formats ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,15 +112,20 @@ def _date(text: str) -> list[str]:
     return [] if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else ["invalid date"]
 
 
+def _masked(prefix: str) -> str:
+    """What a name could begin with, as a name."""
+    return f"{prefix[:-2]}a" if len(prefix) > 1 and prefix.endswith("-") else prefix
+
+
 FORMATS: Final[dict[str, Callable[[str], list[str]]]] = {
     "dns1123Label": names.dns1123_label,
     "dns1123Subdomain": names.dns1123_subdomain,
     "dns1035Label": names.dns1035_label,
     "qualifiedName": names.qualified_name,
     "labelValue": names.label_value,
-    "dns1123LabelPrefix": lambda text: names.dns1123_label(text.removesuffix("-") if text != "-" else text),
-    "dns1123SubdomainPrefix": lambda text: names.dns1123_subdomain(text.removesuffix("-") if text != "-" else text),
-    "dns1035LabelPrefix": lambda text: names.dns1035_label(text.removesuffix("-") if text != "-" else text),
+    "dns1123LabelPrefix": lambda text: names.dns1123_label(_masked(text)),
+    "dns1123SubdomainPrefix": lambda text: names.dns1123_subdomain(_masked(text)),
+    "dns1035LabelPrefix": lambda text: names.dns1035_label(_masked(text)),
     "uri": _problems(parse_url, "invalid URI"),
     "uuid": _uuid,
     "byte": _problems(lambda text: base64.b64decode(text, validate=True), "invalid base64"),
@@ -208,7 +162,7 @@ def _escape_key(key: str) -> str:
 FUNCTIONS: Final = [
     overload("string_to_quantity", f"quantity(string) {_QUANTITY}", _quantity),
     overload("is_quantity_string", "isQuantity(string) bool", _reads(_quantity)),
-    overload("quantity_sign", f"{_QUANTITY}.sign() int", _sign),
+    overload("quantity_sign", f"sign({_QUANTITY}) int", _sign),
     overload(
         "quantity_is_greater_than", f"{_QUANTITY}.isGreaterThan({_QUANTITY}) bool", lambda a, b: a.quantity > b.quantity
     ),

@@ -31,9 +31,9 @@ def parse_timestamp(text: str) -> Timestamp:
         moment = datetime.datetime.fromisoformat(f"{found[1]}T{found[2]}{zone}")
     except ValueError:
         raise EvaluationError(f'parsing time "{text}": day out of range') from None
-    past = moment - _EPOCH
+    past, ahead = moment - _EPOCH, moment.utcoffset() or datetime.timedelta()
     nanoseconds = int(((found[3] or "") + "000000000")[:9])
-    return Timestamp((past.days * 86400 + past.seconds) * 10**9 + nanoseconds)
+    return Timestamp((past.days * 86400 + past.seconds) * 10**9 + nanoseconds, int(ahead.total_seconds()))
 
 
 def parse_duration(text: str) -> Duration:
@@ -56,12 +56,14 @@ def parse_duration(text: str) -> Duration:
 
 
 def show_timestamp(moment: Timestamp) -> str:
-    """RFC 3339 in UTC, with as many digits after the point as it takes."""
+    """RFC 3339 in the zone it was written in, with as many digits after the point as it takes."""
     seconds, nanoseconds = divmod(moment.nanoseconds, 10**9)
-    shown = (_EPOCH + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    shown = (_EPOCH + datetime.timedelta(seconds=seconds + moment.offset)).strftime("%Y-%m-%dT%H:%M:%S")
     year, _, rest = shown.partition("-")
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
-    return f"{int(year):04d}-{rest}{fraction}Z"
+    hours, minutes = divmod(abs(moment.offset) // 60, 60)
+    zone = f"{'-' if moment.offset < 0 else '+'}{hours:02d}:{minutes:02d}" if moment.offset else "Z"
+    return f"{int(year):04d}-{rest}{fraction}{zone}"
 
 
 def show_duration(duration: Duration) -> str:

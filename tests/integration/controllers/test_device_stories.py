@@ -139,6 +139,31 @@ async def test_claims_are_made_for_pods_freed_after_them_and_taints_drive_pods_o
         await cluster.gone(RESOURCECLAIMS, name_of(claim))
 
 
+async def test_a_claim_for_extended_resources_goes_when_its_pod_is_done() -> None:
+    """It is the scheduler's work; nobody but its controller looks after it when the pod stays as it ended."""
+    async with story("resourceclaim-controller,serviceaccount", hollow=False) as cluster:
+        admin = cluster.admin
+        await cluster.object(SERVICEACCOUNTS, "default", bool)
+        pod = await admin.create(PODS, {"metadata": {"name": "p"}, "spec": pod_template()["spec"]}, "default")
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid_of(pod), "controller": True}
+        metadata = {
+            "name": "special",
+            "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+            "ownerReferences": [owner],
+            "finalizers": ["resource.kubernetes.io/delete-protection"],
+        }
+        requests = {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}
+        await admin.create(RESOURCECLAIMS, {"metadata": metadata, "spec": {"devices": requests}}, "default")
+        device = {"request": "r", "driver": "gpu.example.com", "pool": "n1", "device": "gpu-0"}
+        user_ = {"resource": "pods", "name": "p", "uid": uid_of(pod)}
+        status = {"allocation": {"devices": {"results": [device]}}, "reservedFor": [user_]}
+        await cluster.status(RESOURCECLAIMS, "special", status)
+        uses = {"containerName": "c", "resourceName": "example.com/gpu", "requestName": "r"}
+        told = {"resourceClaimName": "special", "requestMappings": [uses]}
+        await cluster.status(PODS, "p", {"extendedResourceClaimStatus": told, "phase": "Succeeded"})
+        await cluster.gone(RESOURCECLAIMS, "special")
+
+
 async def test_a_missing_template_is_told_of() -> None:
     async with story("resourceclaim-controller,serviceaccount", hollow=False) as cluster:
         await cluster.object(SERVICEACCOUNTS, "default", bool)

@@ -223,3 +223,42 @@ async def test_claims_are_prepared_before_and_given_back_after(node: TestNode) -
         await node.delete(name)
         assert plugin.released == ["claim"]
         assert claim["metadata"]["name"] == "claim"
+
+
+async def test_a_claim_for_extended_resources_is_prepared_too(node: TestNode) -> None:
+    """The scheduler makes it, and says in the pod's status which container uses it."""
+    async with DraPlugin().running(_directory(node, "plugins_registry")) as plugin:
+
+        async def registered() -> bool:
+            return bool(plugin.told)
+
+        await eventually(registered, "the driver to be registered")
+        request = {"name": "req", "exactly": {"deviceClassName": "c"}}
+        await _make(node, RESOURCECLAIMS, "special", spec={"devices": {"requests": [request]}})
+        limits = {"limits": {"example.com/other": "1"}}
+        name = await node.create({"containers": [box("sleep", "3600", resources=limits)], "nodeName": ""})
+        pod = await node.get(name)
+        uses = {
+            "containerName": pod["spec"]["containers"][0]["name"],
+            "resourceName": "example.com/other",
+            "requestName": "req",
+        }
+        told = {"status": {"extendedResourceClaimStatus": {"resourceClaimName": "special", "requestMappings": [uses]}}}
+        await node.client.patch(PODS, name, told, node.namespace, content_type=MERGE, subresource="status")
+        result = {"request": "req", "driver": plugin.name, "pool": "pool", "device": "dev-1"}
+        user = {"resource": "pods", "name": name, "uid": pod["metadata"]["uid"]}
+        status = {"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": [user]}}
+        await node.client.patch(
+            RESOURCECLAIMS, "special", status, node.namespace, content_type=MERGE, subresource="status"
+        )
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": NODE}}
+        await node.client.create_subresource(PODS, name, "binding", binding, node.namespace)
+        await node.wait_ready(name)
+        assert plugin.prepared == ["special"]
+        entry = next(p for p in (await _pod_resources(node)).pod_resources if p.name == name).containers[0]
+        assert [(r.claim_name, [d.device_name for d in r.claim_resources]) for r in entry.dynamic_resources] == [
+            ("special", ["dev-1"])
+        ]
+        assert (await node.get(name))["status"]["extendedResourceClaimStatus"]["resourceClaimName"] == "special"
+        await node.delete(name)
+        assert plugin.released == ["special"]

@@ -1,22 +1,13 @@
-"""Pods with volumes that wait for them, and with devices: what the scheduler writes before it binds."""
+"""Pods with devices: what the scheduler writes before it binds them."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
+from devices_lab import device_class, devices, resource_claim, using
 from scheduler_lab import add_node, api_client, placement, pod, reason, scheduling, seen
 
 from machinery.api import meta
-from machinery.api.catalogue import (
-    DEVICECLASSES,
-    EVENTS_K8S_IO,
-    PERSISTENTVOLUMECLAIMS,
-    PERSISTENTVOLUMES,
-    PODS,
-    RESOURCECLAIMS,
-    RESOURCESLICES,
-    STORAGECLASSES,
-)
+from machinery.api.catalogue import PODS, RESOURCECLAIMS
 from machinery.api.meta import Object
 from machinery.client.rest import Client
 
@@ -27,155 +18,6 @@ async def client() -> AsyncIterator[Client]:
         for name in ("a", "b"):
             await add_node(client, name)
         yield client
-
-
-async def storage_class(client: Client, provisioner: str) -> None:
-    made = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "late"},
-        "provisioner": provisioner,
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
-    await client.create(STORAGECLASSES, made)
-
-
-async def claim(client: Client, name: str, size: str) -> None:
-    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "late", "resources": {"requests": {"storage": size}}}
-    metadata = {"name": name, "namespace": "default"}
-    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
-    await client.create(PERSISTENTVOLUMECLAIMS, made)
-
-
-async def volume(client: Client, name: str, size: str, node_name: str) -> None:
-    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node_name]}]}
-    spec = {
-        "capacity": {"storage": size},
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": "late",
-        "local": {"path": "/mnt"},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
-    }
-    made = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
-    await client.create(PERSISTENTVOLUMES, made)
-    await client.patch(PERSISTENTVOLUMES, name, {"status": {"phase": "Available"}}, subresource="status")
-
-
-async def bind_claim(client: Client, name: str, volume_name: str) -> None:
-    """What the volume controller does."""
-    change = {
-        "metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
-        "spec": {"volumeName": volume_name},
-    }
-    await client.patch(PERSISTENTVOLUMECLAIMS, name, change, "default")
-
-
-def with_claims(name: str, *claims: str) -> Object:
-    volumes = [{"name": each, "persistentVolumeClaim": {"claimName": each}} for each in claims]
-    return pod(name, volumes=volumes)
-
-
-async def test_claims_are_given_volumes_that_one_node_reaches(client: Client) -> None:
-    await storage_class(client, "kubernetes.io/no-provisioner")
-    for name, size, node_name in (("a1", "5Gi", "a"), ("b1", "1Gi", "b"), ("b2", "2Gi", "b")):
-        await volume(client, name, size, node_name)
-    await claim(client, "small", "1Gi")
-    await claim(client, "large", "2Gi")
-    async with scheduling(client):
-        await client.create(PODS, with_claims("p", "small", "large"))
-
-        def held(volumes: list[Object]) -> dict[str, str]:
-            found = {meta.name_of(v): (v["spec"].get("claimRef") or {}).get("name", "") for v in volumes}
-            return {name: claim_name for name, claim_name in found.items() if claim_name}
-
-        await seen(client, PERSISTENTVOLUMES, lambda volumes: held(volumes) == {"b1": "small", "b2": "large"})
-        assert placement((await client.list(PODS)).items) == {"p": ""}, "not before the claims are bound"
-        await bind_claim(client, "small", "b1")
-        await bind_claim(client, "large", "b2")
-        await seen(client, PODS, lambda pods: placement(pods) == {"p": "b"})
-        await claim(client, "huge", "9Gi")
-        await client.create(PODS, with_claims("q", "huge"))
-        pods = await seen(client, PODS, lambda pods: bool(reason(pods, "q")))
-        assert reason(pods, "q").startswith(
-            "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind."
-        )
-
-
-async def test_a_provisioner_is_told_the_node(client: Client) -> None:
-    await storage_class(client, "example.com/disks")
-    await claim(client, "data", "1Gi")
-    async with scheduling(client):
-        await client.create(PODS, {**with_claims("p", "data"), "spec": {**with_claims("p", "data")["spec"]}})
-        selected = "volume.kubernetes.io/selected-node"
-        claims = await seen(client, PERSISTENTVOLUMECLAIMS, lambda found: selected in meta.annotations_of(found[0]))
-        node_name = meta.annotations_of(claims[0])[selected]
-        await volume(client, "made", "1Gi", node_name)
-        await bind_claim(client, "data", "made")
-        await seen(client, PODS, lambda pods: placement(pods) == {"p": node_name})
-
-
-async def test_a_pod_that_waits_for_its_volume_makes_room_without_an_end(client: Client) -> None:
-    """Only what is bound already has to be deleted."""
-    await storage_class(client, "example.com/disks")
-    await claim(client, "data", "1Gi")
-    async with scheduling(client):
-        low = pod("low", cpu="2", volumes=with_claims("low", "data")["spec"]["volumes"])
-        await client.create(PODS, low)
-        selected = "volume.kubernetes.io/selected-node"
-        claims = await seen(client, PERSISTENTVOLUMECLAIMS, lambda found: selected in meta.annotations_of(found[0]))
-        node_name = meta.annotations_of(claims[0])[selected]
-        chosen = {"kubernetes.io/hostname": node_name}
-        await client.create(PODS, pod("high", cpu="2", priority=100, nodeSelector=chosen))
-        pods = await seen(client, PODS, lambda pods: placement(pods).get("high") == node_name)
-        assert placement(pods) == {"high": node_name, "low": ""}
-        assert not any(meta.is_deleting(each) for each in pods)
-        events = await seen(client, EVENTS_K8S_IO, lambda found: any(e["reason"] == "Preempted" for e in found))
-        assert next(e for e in events if e["reason"] == "Preempted")["regarding"]["name"] == "low"
-        other = "b" if node_name == "a" else "a"
-        await volume(client, "made", "1Gi", other)
-        await bind_claim(client, "data", "made")
-        await seen(client, PODS, lambda pods: placement(pods) == {"high": node_name, "low": other})
-
-
-# -- devices ----------------------------------------------------------------------------------------------------------
-
-
-async def devices(client: Client, node_name: str, *names: str, **more: Any) -> None:
-    made = [{"name": name, "attributes": {"model": {"string": name.rstrip("0123456789")}}, **more} for name in names]
-    spec = {
-        "driver": "gpu.example.com",
-        "nodeName": node_name,
-        "pool": {"name": node_name, "generation": 1, "resourceSliceCount": 1},
-        "devices": made,
-    }
-    body = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceSlice",
-        "metadata": {"name": f"slice-{node_name}"},
-        "spec": spec,
-    }
-    await client.create(RESOURCESLICES, body)
-
-
-async def device_class(client: Client) -> None:
-    spec = {"selectors": [{"cel": {"expression": 'device.driver == "gpu.example.com"'}}]}
-    body = {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}, "spec": spec}
-    await client.create(DEVICECLASSES, body)
-
-
-async def resource_claim(client: Client, name: str, **exactly: Any) -> None:
-    request = {"name": "r", "exactly": {"deviceClassName": "gpu", **exactly}}
-    body = {
-        "apiVersion": "resource.k8s.io/v1",
-        "kind": "ResourceClaim",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"devices": {"requests": [request]}},
-    }
-    await client.create(RESOURCECLAIMS, body)
-
-
-def using(name: str, claim_name: str) -> Object:
-    return pod(name, cpu="100m", resourceClaims=[{"name": "gpu", "resourceClaimName": claim_name}])
 
 
 async def test_a_device_is_allocated_and_reserved_before_the_pod_is_bound(client: Client) -> None:
@@ -236,3 +78,23 @@ async def test_a_pod_waits_for_its_claim_without_a_word(client: Client) -> None:
         assert reason((await client.list(PODS)).items, "p") == ""
         await resource_claim(client, "later", count=2)
         await seen(client, PODS, lambda pods: placement(pods)["p"] == "a")
+
+
+async def test_a_device_goes_to_one_claim_only_however_fast_pods_come(client: Client) -> None:
+    await device_class(client)
+    await devices(client, "a", "g1", "g2")
+    await devices(client, "b", "g3")
+    names = [f"p{number}" for number in range(6)]
+    for name in names:
+        await resource_claim(client, name)
+        await client.create(PODS, using(name, name))
+
+    def settled(pods: list[Object]) -> bool:
+        return len(pods) == len(names) and all(p["spec"].get("nodeName") or reason(pods, meta.name_of(p)) for p in pods)
+
+    async with scheduling(client):
+        pods = await seen(client, PODS, settled)
+        assert sum(bool(node) for node in placement(pods).values()) == 3
+        claims = (await client.list(RESOURCECLAIMS)).items
+        given = [each["status"]["allocation"]["devices"]["results"] for each in claims if each.get("status")]
+        assert sorted(each[0]["device"] for each in given) == ["g1", "g2", "g3"]

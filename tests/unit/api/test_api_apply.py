@@ -1,4 +1,5 @@
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -334,3 +335,68 @@ def test_sets_of_fields_behave_as_sets_of_paths(one: list[list[str]], other: lis
 def test_huge_numbers_in_sets_are_read_as_go_reads_them() -> None:
     numbers = Type("list", "[]interface {}", list_type="set")
     assert typed.element_of(numbers, 10**20) == typed.element_of(numbers, 1e20)
+
+
+def test_the_oldest_of_one_version_become_one_and_others_keep_their_names() -> None:
+    many = {
+        managers.manager_id(f"m{i:02}", managers.UPDATE, "v1" if i == 0 else "v2", ""): managers.Owned(
+            {f"f:k{i}": {}}, "v1" if i == 0 else "v2", f"2024-01-01T00:00:{i:02}Z"
+        )
+        for i in range(12)
+    }
+    made = {(name.name, name.version): owned for name, owned in managers.capped(many).items()}
+    assert len(made) == managers.MAX_UPDATERS
+    assert made["m00", "v1"].fields == {"f:k0": {}}
+    ancient = made["ancient-changes", "v2"]
+    assert set(ancient.fields) == {"f:k1", "f:k2", "f:k3"}
+    assert ancient.time == "2024-01-01T00:00:03Z"
+
+
+def deployment(replicas: int, image: str, label: str | None, selected: str, app: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "d"} | ({"labels": {"app": label}} if label else {}),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": selected}},
+            "template": {
+                "metadata": {"labels": {"app": app}},
+                "spec": {"containers": [{"name": "c", "image": image}]},
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("manager", "version", "conflicts"),
+    [
+        (
+            "kubectl",
+            "apps/v1",
+            [
+                ".metadata.labels.app",
+                ".spec.replicas",
+                '.spec.template.spec.containers[name="c"].image',
+            ],
+        ),
+        (
+            "other",
+            "apps/v1",
+            [
+                ".metadata.labels.app",
+                ".spec.replicas",
+                ".spec.selector",
+                ".spec.template.metadata.labels.app",
+                '.spec.template.spec.containers[name="c"].image',
+            ],
+        ),
+        ("kubectl", "extensions/v1beta1", None),
+    ],
+)
+def test_kubectl_takes_over_what_is_as_it_applied_it(manager: str, version: str, conflicts: list[str] | None) -> None:
+    last = {"apiVersion": version, "kind": "Deployment", **deployment(3, "i1", None, "a", "a")}
+    live = {"apiVersion": "apps/v1", "kind": "Deployment", **deployment(100, "i2", "a", "a", "a")}
+    live["metadata"] |= {"uid": "u", "annotations": {ssa.LAST_APPLIED: json.dumps(last)}}
+    with pytest.raises(Conflict) as caught:
+        apply(live, deployment(333, "i3", "n", "n", "n"), manager, DEPLOYMENTS)
+    found = sorted(cause["field"] for cause in (caught.value.details or {})["causes"])
+    assert found == conflicts if conflicts else len(found) == 5

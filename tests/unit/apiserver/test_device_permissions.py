@@ -101,6 +101,17 @@ async def test_reports_need_leave(
     assert all("changing status.devices requires extra permission" in error for error in errors)
 
 
+async def test_who_takes_devices_back_needs_no_leave_for_the_reports_that_go_with_them() -> None:
+    """The scheduler and the claim controller may bind, and report nothing."""
+    result = {"request": "r", "driver": "a.io", "pool": "p", "device": "d"}
+    old = {"allocation": {"devices": {"results": [result]}}} | told("a.io")
+    assert await change({}, old, BIND) == ([], [BIND])
+    kept = {"allocation": old["allocation"]}
+    errors, asked = await change(kept, old, BIND)
+    assert asked == [ANY]
+    assert len(errors) == 1
+
+
 async def test_a_patch_needs_leave_to_patch() -> None:
     _, asked = await change(allocated("n") | told("a.io"), {}, node="n", verb="patch")
     assert asked[:2] == ["patch resourceclaims/binding", "associated-node:patch resourceclaims/driver ns/a.io"]

@@ -141,7 +141,12 @@ def test_version_2_leaves_out_what_its_readers_would_misread() -> None:
         **{preserve: True}, properties={"a": text}, description="d", **{"x-kubernetes-group-version-kind": gvk}
     ) == {"type": "object", "x-kubernetes-group-version-kind": gvk}
     inner = {"type": "object", preserve: True, "properties": {"a": text}}
-    assert told(properties={"spec": inner})["properties"]["spec"] == {"type": "object", preserve: True}
+    assert told(properties={"spec": inner})["properties"]["spec"] == {preserve: True}
+    listed = {"type": "array", "items": text, preserve: True}
+    assert told(properties={"spec": listed})["properties"]["spec"] == {preserve: True}
+    embedded = {"x-kubernetes-embedded-resource": True}
+    whole = told(properties={"spec": {**inner, **embedded, "required": ["kind", "apiVersion"]}})
+    assert whole["properties"]["spec"] == {preserve: True, **embedded}
     nullable = {"type": "object", "nullable": True, "properties": {"a": text}}
     assert told(properties={"spec": nullable, "a": text}, required=["spec", "a"]) == {
         "type": "object",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -115,6 +116,43 @@ async def test_warn_and_audit_let_pass() -> None:
     assert operation.warnings == ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': odd"]
     noted = operation.audit_annotations["validation.policy.admission.k8s.io/validation_failure"]
     assert noted.startswith('[{"message":"odd","policy":"p","binding":"b","expressionIndex":0')
+
+
+async def test_what_is_set_up_wrongly_is_denied_whatever_a_binding_does() -> None:
+    audits = ("Warn", "Audit")
+    store = validating({"expression": "1 +"}, actions=audits)
+    refused = await denial(store, config())
+    assert "ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: compilation" in refused.message
+    store = validating({"expression": "true"}, paramKind={"apiVersion": "a/v1", "kind": "None"}, actions=audits)
+    told = "failed to configure policy: failed to find resource referenced by paramKind: 'a/v1, Kind=None'"
+    assert (await denial(store, config())).message.endswith(told)
+    kind, missing = {"apiVersion": "v1", "kind": "ConfigMap"}, {"name": "m", "parameterNotFoundAction": "Deny"}
+    store = validating({"expression": "true"}, paramKind=kind, paramRef=missing, actions=audits)
+    assert "with binding 'b' denied request: failed to configure binding" in (await denial(store, config())).message
+
+
+async def test_audit_annotations_are_noted_once_and_must_not_fail() -> None:
+    notes = [
+        {"key": "said", "valueExpression": "' ' + object.metadata.name + ' '"},
+        {"key": "blank", "valueExpression": "' '"},
+        {"key": "none", "valueExpression": "null"},
+    ]
+    store = validating({"expression": "false"}, {"expression": "1 == 2"}, auditAnnotations=notes, actions=("Audit",))
+    bound = {"policyName": "p", "validationActions": ["Audit"]}
+    store.put(VALIDATINGADMISSIONPOLICYBINDINGS, named("c", spec=bound))
+    operation = await run(store, creates(CONFIGMAPS, config()))
+    noted = operation.audit_annotations.pop("validation.policy.admission.k8s.io/validation_failure")
+    assert operation.audit_annotations == {"p/said": "c"}
+    assert [(n["binding"], n["expressionIndex"]) for n in json.loads(noted)] == [("b", 0)]
+    broken = [{"key": "k", "valueExpression": "object.nope"}]
+    refused = await denial(validating(auditAnnotations=broken, actions=("Audit",)), config())
+    assert refused.message == DENIED + "expression 'object.nope' resulted in error: no such key: nope"
+    await run(validating(auditAnnotations=broken, failurePolicy="Ignore"), creates(CONFIGMAPS, config()))
+
+
+async def test_a_namespace_is_in_no_namespace() -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["namespaces"]}
+    await run(validating({"expression": "namespaceObject == null"}, rule=rule), creates(NAMESPACES, named("x")))
 
 
 async def test_values_that_expressions_see() -> None:
@@ -288,9 +326,12 @@ async def test_mutations_that_fail() -> None:
         applying("object.nope"),
         applying("'text'"),
     ):
-        with pytest.raises(Forbidden, match="policy 'p' with binding 'b' denied request") as refused:
+        with pytest.raises(Forbidden) as refused:
             await mutated(deployment(), mutation)
-        assert refused.value.code == 422
+        status = refused.value.to_status()
+        assert str(status["message"]).startswith("policy 'p' with binding 'b' denied request: ")
+        assert (status["code"], status["reason"]) == (403, "Invalid")
+        assert status["details"]["causes"] == [{"message": status["message"]}]
         assert (await mutated(deployment(), mutation, failurePolicy="Ignore"))["spec"]["replicas"] == 1
 
 

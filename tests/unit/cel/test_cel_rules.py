@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from machinery.api.structural import definition, rules
+from machinery.api.structural import definition, rulerun
 from machinery.api.structural.rules import compile_rules, rule_tree
 
 NUMBER = {"type": "integer"}
@@ -25,7 +25,9 @@ def root(**properties: Any) -> dict[str, Any]:
 
 
 def told(whole: dict[str, Any], obj: Any, old: Any = None) -> list[str]:
-    return [str(e) for e in rules.validate(rule_tree(whole, resource=True), obj, old)]
+    """The errors; those that are borne begin with a tilde."""
+    found = rulerun.validate(rule_tree(whole, resource=True), obj, old)
+    return [f"{'~' if e.borne else ''}{e}" for e in found]
 
 
 def errors(whole: dict[str, Any]) -> list[str]:
@@ -72,7 +74,7 @@ def test_failures_say_where_why_and_what() -> None:
     plain = schema("self == 'a'", reason="FieldValueRequired")
     assert told(root(x=plain), {"spec": {"x": "b"}}) == ["spec.x: Required value: failed rule: self == 'a'"]
     twice = schema("self == 'a'", reason="FieldValueDuplicate", message="again")
-    assert told(root(x=twice), {"spec": {"x": "b"}}) == ['spec.x: Duplicate value: "string": again']
+    assert told(root(x=twice), {"spec": {"x": "b"}}) == ['spec.x: Duplicate value: "string"']
 
 
 def test_transition_rules_need_something_to_compare_with() -> None:
@@ -91,11 +93,87 @@ def test_transition_rules_need_something_to_compare_with() -> None:
     assert told(listed, new, old) == ['spec.x[1].v: Invalid value: "integer": failed rule: self >= oldSelf']
 
 
-def test_what_was_stored_and_does_not_change_is_let_be() -> None:
+def test_what_was_stored_and_does_not_change_is_told_but_borne() -> None:
     strict = root(x=schema("self == 'good'"), y={"type": "string"})
     old = {"spec": {"x": "bad", "y": "1"}}
-    assert told(strict, {"spec": {"x": "bad", "y": "2"}}, old) == []
-    assert len(told(strict, {"spec": {"x": "worse", "y": "2"}}, old)) == 1
+    words = """spec.x: Invalid value: "string": failed rule: self == 'good'"""
+    assert told(strict, {"spec": {"x": "bad", "y": "2"}}, old) == [f"~{words}"]
+    assert told(strict, {"spec": {"x": "worse", "y": "2"}}, old) == [words]
+    assert told(strict, {"spec": {"x": "bad", "y": "2"}}) == [words]
+
+
+ITEM = schema("self == 'good'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "borne"),
+    [
+        (None, ["good", "bad"], ["new", "bad"], [False, True]),  # what stands at the same place
+        (None, ["bad"], ["good", "bad"], [False]),
+        ("atomic", ["good", "bad"], ["good", "bad"], [True]),  # nothing, unless all is as it was
+        ("atomic", ["good", "bad"], ["good", "bad", "good"], [False]),
+        ("set", ["bad", "good"], ["good", "bad"], [False]),
+    ],
+)
+def test_which_items_of_a_list_have_not_changed(kind: Any, old: Any, new: Any, borne: list[bool]) -> None:
+    listed = root(x={"type": "array", "items": ITEM, **({"x-kubernetes-list-type": kind} if kind else {})})
+    found = rulerun.validate(rule_tree(listed, resource=True), {"spec": {"x": new}}, {"spec": {"x": old}})
+    assert [error.borne for error in found] == borne
+
+
+def test_rules_that_cost_too_much_end_the_look_at_rules() -> None:
+    dear = schema("self.all(a, self.all(b, self.all(c, true)))", "array", items=NUMBER)
+    whole = root(a=dear, b=schema("false", "integer"))
+    found = told(whole, {"spec": {"a": [1] * 300, "b": 1}})
+    assert found == [
+        "spec.a: Invalid value: \"array\": 'operation cancelled: actual cost limit exceeded': no further validation "
+        "rules will be run due to call cost exceeds limit for rule: self.all(a, self.all(b, self.all(c, true)))"
+    ]
+    several = root(**{f"x{i:02}": schema("self.all(a, self.all(b, true))", "array", items=NUMBER) for i in range(99)})
+    found = told(several, {"spec": {f"x{i:02}": [1] * 300 for i in range(99)}})
+    told_of_budget = "validation failed due to running out of cost budget, no further validation rules will be run"
+    assert len(found) == 1
+    assert found[0].endswith(f': Invalid value: "array": {told_of_budget}')
+
+
+def test_values_without_a_type_may_not_suit_a_rule() -> None:
+    odd = root(x=schema("self > 1", "", **{"x-kubernetes-int-or-string": True}))
+    assert told(odd, {"spec": {"x": "a"}}) == [
+        "spec.x: Invalid value: \"\": 'no such overload': call arguments did not match a supported operator, function "
+        "or macro signature for rule: self > 1"
+    ]
+
+
+def test_fields_that_are_told_to_be_wrong_are_named_as_paths_are() -> None:
+    deep = {"a-b": {"type": "object", "additionalProperties": {"type": "string"}}}
+    whole = root(x=schema("false", "object", properties=deep, fieldPath="['a-b'].c", message="no"))
+    assert errors(whole) == []
+    assert told(whole, {"spec": {"x": {}}}) == ['spec.x.a-b[c]: Invalid value: "object": no']
+
+
+def test_a_field_that_is_null_is_none_that_there_is() -> None:
+    fields = {"a": {"type": "string", "nullable": True}, "b": {"type": "array", "items": {**NUMBER, "nullable": True}}}
+    whole = root(
+        x=schema("!has(self.a) && !self.?a.hasValue() && type(self.b[0]) == null_type", "object", properties=fields)
+    )
+    assert told(whole, {"spec": {"x": {"a": None, "b": [None]}}}) == []
+
+
+def test_rules_of_a_broken_part_wait_and_the_others_do_not() -> None:
+    whole = root(a={**schema("self.z", "object"), "uniqueItems": True}, b=schema("self.size()"))
+    found = errors(whole)
+    assert len(found) == 2
+    assert "properties[a].uniqueItems: Forbidden" in found[0]
+    assert "properties[b].x-kubernetes-validations[0].rule" in found[1]
+
+
+def test_defaults_obey_rules() -> None:
+    whole = root(a=schema("self > 3", "integer", default=2), b={"type": "object", "additionalProperties": {
+        "type": "integer", "default": "not looked at",
+    }})  # fmt: skip
+    assert errors(whole) == [
+        's.properties[spec].properties[a].default: Invalid value: "integer": failed rule: self > 3'
+    ]
 
 
 def test_rules_can_look_at_name_and_kind_of_resources() -> None:
@@ -115,6 +193,7 @@ def test_rules_can_look_at_name_and_kind_of_resources() -> None:
             " | ....^",
         ),
         (schema("self.size()"), "cel expression must evaluate to a bool"),
+        (schema("self.find(')') == ''"), "program instantiation failed: error parsing regexp: unexpected ): `)`"),
         (schema("true", messageExpression="1"), "messageExpression must evaluate to a string"),
         (
             schema("self.all(a, self.all(b, a == b))", "array", items={"type": "string"}),
@@ -131,10 +210,10 @@ def test_rules_can_look_at_name_and_kind_of_resources() -> None:
         ),
         (schema("self == 'a'", optionalOldSelf=True), "may not be set if oldSelf is not used in rule"),
         (schema(" "), "rule: Required value: rule is not specified"),
-        (schema("true", message="a\nb"), "message must not contain line breaks"),
+        (schema("true", message="a\nb"), "must not contain line breaks"),
         (schema("true\n&& true"), "message must be specified if rule contains line breaks"),
         (schema("true", reason="Bad"), 'supported values: "FieldValueDuplicate", "FieldValueForbidden"'),
-        (schema("true", fieldPath=".none"), "fieldPath must be a valid path"),
+        (schema("true", fieldPath=".none"), "must be a valid path"),
     ],
 )
 def test_rules_that_a_definition_may_not_have(field: dict[str, Any], message: str) -> None:

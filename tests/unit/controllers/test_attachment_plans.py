@@ -9,7 +9,7 @@ import pytest
 from controller_objects import ago, metadata
 
 from controlplane.controllers.devicetaints import eviction_due
-from controlplane.controllers.resourceclaims import claim_names, make_claim, users_left
+from controlplane.controllers.resourceclaims import claim_keys, claim_names, make_claim, users_left
 from controlplane.controllers.volumes.attachments import (
     MANAGED,
     Setting,
@@ -101,6 +101,14 @@ def test_a_volume_in_use_is_detached_by_force_alone() -> None:
 
 
 # -- devices ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_claim_for_a_pods_extended_resources_is_one_of_its_claims() -> None:
+    spec = {"resourceClaims": [{"name": "a", "resourceClaimName": "x"}]}
+    pod = {"metadata": {"name": "p", "namespace": "d"}, "spec": spec}
+    assert claim_keys(pod) == ["d/x"]
+    told = {"extendedResourceClaimStatus": {"resourceClaimName": "made"}}
+    assert claim_keys({**pod, "status": told}) == ["d/x", "d/made"]
 
 
 def test_the_claims_of_a_pod() -> None:

@@ -209,3 +209,78 @@ def test_groups_of_kubernetes_own_need_leave() -> None:
         meta.condition(lifecycle.plan_status(GOOD, [], "now")["conditions"], "KubernetesAPIApprovalPolicyConformant")
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "spec/versions/0/schema",
+            None,
+            "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+        ),
+        (
+            "metadata/name",
+            "Ships.example.com",
+            'metadata.name: Invalid value: "Ships.example.com": a lowercase RFC 1123 subdomain must consist of',
+        ),
+        ("metadata/generateName", "s-", 'metadata.generateName: Invalid value: "s-": must be spec.names.plural+"."+'),
+        (
+            "spec/versions/0/selectableFields",
+            [{"jsonPath": ".spec['n']"}],
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec['n']\": is an invalid path: array notation is",
+        ),
+        (
+            "spec/versions/0/selectableFields",
+            [{"jsonPath": "spec.n"}],
+            'Invalid value: "spec.n": is an invalid path: expected [ or . but got: spec',
+        ),
+        ("spec/versions/0/selectableFields", [{"jsonPath": ".spec."}], "unexpected end of JSON path"),
+    ],
+)
+def test_what_else_is_wrong_with_a_definition(path: str, value: Any, message: str) -> None:
+    assert any(message in error for error in told(changed(path, value))), told(changed(path, value))
+
+
+def test_fields_are_selected_in_each_version_by_its_own_schema() -> None:
+    second = copy.deepcopy(GOOD["spec"]["versions"][0]) | {"name": "v2", "storage": False}
+    second["schema"]["openAPIV3Schema"]["properties"] = {"spec": ANY}
+    both = changed("spec/versions", [GOOD["spec"]["versions"][0], second])
+    for version in both["spec"]["versions"]:
+        version["selectableFields"] = [{"jsonPath": ".spec.n"}]
+    assert told(both) == [
+        'spec.versions[1].selectableFields[0].jsonPath: Invalid value: ".spec.n": is an invalid path: does not refer '
+        "to a valid field"
+    ]
+
+
+def test_what_a_conversion_was_it_may_stay() -> None:
+    def converted(**webhook: Any) -> dict[str, Any]:
+        return changed("spec/conversion", {"strategy": "Webhook", "webhook": webhook})
+
+    client = {"url": "https://x.example.com", "caBundle": "bm8="}
+    odd = converted(clientConfig=client, conversionReviewVersions=["v9"])
+    found = [str(e) for e in definitions.definition_update(odd, GOOD)]
+    assert found == [
+        'spec.conversion.conversionReviewVersions: Invalid value: ["v9"]: must include at least one of v1, v1beta1'
+    ]
+    odd["status"]["conditions"] = [{"type": "Established", "status": "True"}]
+    assert definitions.definition_update(odd, odd) == []
+    good = copy.deepcopy(GOOD) | {"status": odd["status"]}
+    found = [str(e) for e in definitions.definition_update(odd, good)]
+    assert found[0].startswith('spec.conversion.webhookClientConfig.caBundle: Invalid value: "bm8="')
+    assert len(found) == 2
+
+
+def test_formats_that_mean_nothing_are_warned_of_once() -> None:
+    fields = {
+        "a": {"type": "string", "format": "odd"},
+        "b": {"type": "integer", "format": "int32"},
+        "c": {"type": "array", "items": {"type": "number", "format": "int32"}},
+        "d": {"type": "string", "format": "date-time"},
+        "e": {"type": "object", "additionalProperties": {"type": "boolean", "format": "odd"}},
+    }
+    new = changed("spec/versions/0/schema/openAPIV3Schema", {**ANY, "properties": fields})
+    assert definitions.definition_warnings(new, None) == ['unrecognized format "odd"', 'unrecognized format "int32"']
+    old = changed("spec/versions/0/schema/openAPIV3Schema", {**ANY, "properties": {"a": fields["a"]}})
+    assert definitions.definition_warnings(new, old) == ['unrecognized format "int32"']

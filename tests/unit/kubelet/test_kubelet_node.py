@@ -16,7 +16,14 @@ from agent.kubelet.cgroups.hierarchy import Hierarchy, Limits
 from agent.kubelet.cgroups.pods import PodCgroups
 from agent.kubelet.node import capacity, conditions, shutdown
 from agent.kubelet.node.machine import Machine
-from agent.kubelet.plugins.dra import ClaimDevice, ClaimError, claim_names, devices_of
+from agent.kubelet.plugins.dra import (
+    ClaimDevice,
+    ClaimError,
+    claim_names,
+    devices_of,
+    special_devices,
+    wants_devices,
+)
 from agent.kubelet.plugins.registry import PluginInfo, PluginRefused, PluginRegistry
 from agent.kubelet.pods import admission
 from agent.kubelet.pods.staticpods import StaticPods, read_manifest
@@ -206,6 +213,27 @@ def test_claims_of_a_pod_and_devices_of_a_container() -> None:
         return [d.device for d in devices_of(container(resources={"claims": [{"name": "a", **claim}]}), ready)]
 
     assert (chosen(), chosen(request="one"), chosen(request="two")) == (["1", "2"], ["1"], ["2"])
+
+
+def test_extended_resources_that_devices_stand_for() -> None:
+    special = {
+        "resourceClaimName": "made",
+        "requestMappings": [
+            {"containerName": "c", "resourceName": "example.com/gpu", "requestName": "one"},
+            {"containerName": "c", "resourceName": "example.com/gpu", "requestName": "two"},
+            {"containerName": "other", "resourceName": "example.com/gpu", "requestName": "three"},
+        ],
+    }
+    wanted = pod() | {"status": {"extendedResourceClaimStatus": special}}
+    assert wants_devices(wanted)
+    assert not wants_devices(pod())
+    assert list(claim_names(wanted)) == [("", "made")]
+    names = ("one", "two", "three", "one")
+    ready = {"": [ClaimDevice((name,), "d", "p", str(number), ()) for number, name in enumerate(names)]}
+    asking = container(name="c", resources={"requests": {"example.com/gpu": "3"}})
+    assert [d.device for d in special_devices(wanted, asking, ready)] == ["0", "3", "1"]
+    assert special_devices(wanted, container(name="c"), ready) == []
+    assert devices_of(asking, ready) == []
 
 
 class _Handler:

@@ -8,8 +8,10 @@ from controlplane.scheduler import profiles
 from controlplane.scheduler.cluster import Workloads
 from controlplane.scheduler.config import file
 from controlplane.scheduler.config.settings import API_VERSION, DEFAULT_NAME
+from controlplane.scheduler.dynamic.cycle import Devices
 from controlplane.scheduler.framework import Profile
 from controlplane.scheduler.nodes import NodeTable
+from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.storage import Storage
 from machinery.cache.informer import Informers
 from machinery.client.config import ClientConfig
@@ -26,7 +28,10 @@ def profiles_of(*given: dict[str, Any], extenders: tuple[dict[str, Any], ...] = 
     }
     client = Client(ClientConfig("http://127.0.0.1:1"), user_agent="t")
     informers = Informers(client)
-    around = profiles.Surroundings(NodeTable(), Storage(informers), Workloads(informers), informers, client)
+    nodes = NodeTable()
+    devices = Devices(informers, nodes.log.forget)
+    recorder = Recorder(client, "t")
+    around = profiles.Surroundings(nodes, Storage(informers), Workloads(informers), devices, client, recorder)
     return profiles.build(file.read(config), around)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from controlplane.apiserver.admission.contract import Operation
 from controlplane.apiserver.admission.expressions import Evaluation, ExpressionError, Expressions
 from controlplane.apiserver.admission.matching import Matcher, exempt, matcher_of
+from controlplane.apiserver.admission.policy.params import resource_of
 from controlplane.apiserver.reader import Reader
 from machinery.api.meta import Object, name_of
 from machinery.api.resource import ResourceType
@@ -59,16 +60,26 @@ class Policies:
             return False
         return any(policy.matcher.by_rules(operation) for policy in self._policies.values())
 
-    def matching(self, operation: Operation) -> Iterator[tuple[Policy, Binding]]:
-        """The policies about the operation with the bindings that bring them to bear, ordered by their names."""
+    def about(self, operation: Operation) -> Iterator[Policy]:
+        """The policies about the operation that some binding brings to bear, ordered by their names."""
         for name in sorted(self._policies):
             policy = self._policies[name]
-            bindings = self._bindings.get(name)
-            if not bindings or not policy.matcher.matches(operation, self._reader):
-                continue
-            for _, binding in sorted(bindings.items()):
-                if binding.matcher.matches(operation, self._reader):
-                    yield policy, binding
+            if self._bindings.get(name) and policy.matcher.matches(operation, self._reader):
+                yield policy
+
+    def bindings(self, policy: Policy, operation: Operation) -> Iterator[Binding]:
+        """The bindings that bring a policy to bear on the operation, ordered by their names."""
+        for _, binding in sorted(self._bindings.get(policy.name, {}).items()):
+            if binding.matcher.matches(operation, self._reader):
+                yield binding
+
+    def misconfigured(self, policy: Policy) -> str:
+        """Why a policy can't be evaluated at all, whatever its bindings say; "" if it can."""
+        kind = policy.spec.get("paramKind")
+        if policy.error or not kind or resource_of(self._reader, kind) is not None:
+            return policy.error
+        told = f"{kind.get('apiVersion')}, Kind={kind.get('kind')}"
+        return f"failed to find resource referenced by paramKind: '{told}'"
 
     def _policy_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:

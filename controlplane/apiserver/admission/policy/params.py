@@ -27,8 +27,7 @@ def collect(reader: Reader, kind: Object | None, reference: Object | None, opera
         return [None]  # as upstream: the policy sees params == null
     resource = resource_of(reader, kind)
     if resource is None:
-        told = f"{kind.get('apiVersion')}, Kind={kind.get('kind')}"
-        raise ParamsError(f"failed to find resource referenced by paramKind: '{told}'")
+        raise ParamsError(f"paramKind kind `{kind.get('apiVersion')}, Kind={kind.get('kind')}` not known")
     namespace = ""
     if resource.namespaced:
         namespace = reference.get("namespace") or operation.namespace

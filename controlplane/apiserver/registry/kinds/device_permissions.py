@@ -79,16 +79,30 @@ async def _may_bind(new: Object, old: Object, context: Context) -> list[FieldErr
     return [fielderror.forbidden("status", f"{_BINDING}: {refused}")] if refused else []
 
 
-def _reports(claim: Object) -> dict[str, list[Object]]:
+def device_id(device: Object) -> tuple[str, ...]:
+    """Which device an allocation or a report is about."""
+    return tuple(text(device, key) for key in ("driver", "pool", "device"))
+
+
+def taken_back(new: Object, old: Object) -> set[tuple[str, ...]]:
+    """The devices that the claim has had and has no more."""
+    after, before = (items(claim, "status", "allocation", "devices", "results") for claim in (new, old))
+    return {device_id(result) for result in before} - {device_id(result) for result in after}
+
+
+def _reports(claim: Object, gone: set[tuple[str, ...]]) -> dict[str, list[Object]]:
     """What is told of devices, by driver."""
     found: dict[str, list[Object]] = {}
     for device in items(claim, "status", "devices"):
-        found.setdefault(text(device, "driver"), []).append(device)
+        if device_id(device) not in gone:
+            found.setdefault(text(device, "driver"), []).append(device)
     return found
 
 
 async def _may_report(new: Object, old: Object, context: Context) -> list[FieldError]:
-    after, before = _reports(new), _reports(old)
+    # Reports about devices that are taken back go by themselves: who may bind claims takes them back.
+    gone = taken_back(new, old)
+    after, before = _reports(new, gone), _reports(old, gone)
     errors: list[FieldError] = []
     near = node_of(new) in (context.user.extra.get(NODE_NAME) or ())
     for driver in sorted(after.keys() | before.keys()):

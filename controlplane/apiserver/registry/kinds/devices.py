@@ -7,7 +7,12 @@ from controlplane.apiserver.registry.defaults.others import (
     default_resource_claim_template,
     default_resource_slice,
 )
-from controlplane.apiserver.registry.kinds.device_permissions import claim_permitted, template_permitted
+from controlplane.apiserver.registry.kinds.device_permissions import (
+    claim_permitted,
+    device_id,
+    taken_back,
+    template_permitted,
+)
 from controlplane.apiserver.registry.objects import child, items, text
 from controlplane.apiserver.registry.rules import (
     METADATA_KEPT_BY_STATUS,
@@ -33,22 +38,14 @@ def _update_slice(new: Object, old: Object, context: Context) -> None:
     prepare_update(counts=("spec",))(new, old, context)
 
 
-def _device_id(device: Object) -> tuple[str, ...]:
-    return tuple(text(device, key) for key in ("driver", "pool", "device"))
-
-
-def _allocated(claim: Object) -> set[tuple[str, ...]]:
-    return {_device_id(result) for result in items(claim, "status", "allocation", "devices", "results")}
-
-
 def _claim_status(new: Object, old: Object, context: Context) -> None:
     """Reports about devices go when the claim has them no more."""
     prepare_status_update(metadata=METADATA_KEPT_BY_STATUS)(new, old, context)
-    gone = _allocated(old) - _allocated(new)
+    gone = taken_back(new, old)
     if not gone:
         return
     status = child(new, "status")
-    status["devices"] = [d for d in items(new, "status", "devices") if _device_id(d) not in gone]
+    status["devices"] = [d for d in items(new, "status", "devices") if device_id(d) not in gone]
     if not status["devices"]:
         del status["devices"]
 

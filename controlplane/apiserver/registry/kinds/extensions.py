@@ -58,6 +58,7 @@ STRATEGIES: dict[ResourceType, Strategy] = {
         validate_name=lambda name: [],  # what it must be is said by `validate`
         validate_update=definitions.definition_update,
         validate_status_update=definitions.definition_status,
+        warnings=definitions.definition_warnings,
         has_status=True,
         allow_unconditional_update=False,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -138,38 +139,57 @@ def column(column: Object, at: str) -> Iterator[FieldError]:
         yield from simple_path(path, f"{at}.JSONPath")
 
 
-def selectable(fields: list[Object], schema: Object | None, at: str) -> Iterator[FieldError]:
-    """selectableFields."""
+def selectable(fields: list[Object], schema: Object | None, at: str, missing: str) -> Iterator[FieldError]:
+    """selectableFields; `missing` is told where there is no schema."""
     if schema is None:
-        told = "selectableFields may only be set when validations.schema is included"
-        yield invalid(at, "", told)
+        yield invalid(at, "", missing)
         return
-    seen: set[tuple[str, ...]] = set()
+    seen: set[str] = set()
     for i, each in enumerate(fields):
         where, path = f"{at}[{i}].jsonPath", text(each, "jsonPath")
         if not path:
             yield required(where)
             continue
         try:
-            parts, found = fieldpath.resolve(path, schema, arrays=False)
+            found = fieldpath.resolve(path, schema, brackets=False)
         except ValueError as exc:
             yield invalid(where, path, f"is an invalid path: {exc}")
             continue
-        if parts[0] == "metadata":
+        if found.names[0] == "metadata":
             yield invalid(where, path, "must not point to fields in metadata")
-        if found.get("type") not in _SELECTABLE:
+        if found.schema.get("type") not in _SELECTABLE:
             told = (
                 "must point to a field of type string, boolean or integer. Enum string fields and strings with formats"
             )
             yield invalid(where, path, f"{told} are allowed.")
-        if tuple(parts) in seen:
+        if found.path in seen:
             yield duplicate(where, path)
-        seen.add(tuple(parts))
+        seen.add(found.path)
     if len(seen) > _MOST_SELECTABLE:
         yield too_many(at, len(seen), _MOST_SELECTABLE)
 
 
-def conversion(conversion: Object, *, checked_bundle: bool) -> Iterator[FieldError]:
+@dataclass(frozen=True)
+class Allowed:
+    """What a conversion may still be, because what is stored is so already."""
+
+    bundle: bool = True
+    """A caBundle that is none: until the definition is established, and where the stored one is none either."""
+    versions: bool = False
+    """Review versions that nobody here speaks."""
+
+
+def allowed_before(before: Object, *, established: bool) -> Allowed:
+    """What the conversion of a stored definition allows its next one."""
+    webhook = sub(before, "webhook")
+    bundle, reviews = text(sub(webhook, "clientConfig"), "caBundle"), values(webhook, "conversionReviewVersions")
+    return Allowed(
+        not established or bool(bundle and not _certificates(bundle)),
+        bool(reviews) and not any(version in _REVIEW_VERSIONS for version in reviews),
+    )
+
+
+def conversion(conversion: Object, allowed: Allowed) -> Iterator[FieldError]:
     """How versions are converted."""
     strategy, webhook = text(conversion, "strategy"), sub(conversion, "webhook")
     yield from word("spec.conversion.strategy", strategy, _STRATEGIES)
@@ -185,11 +205,11 @@ def conversion(conversion: Object, *, checked_bundle: bool) -> Iterator[FieldErr
     if not isinstance(config, dict):
         yield required(at, "required when strategy is set to Webhook")
     else:
-        yield from _client(config, at, checked_bundle=checked_bundle)
-    yield from _reviews(reviews)
+        yield from _client(config, at, allowed)
+    yield from _reviews(reviews, allowed)
 
 
-def _client(config: Object, at: str, *, checked_bundle: bool) -> Iterator[FieldError]:
+def _client(config: Object, at: str, allowed: Allowed) -> Iterator[FieldError]:
     url, service = config.get("url"), config.get("service")
     if (url is None) == (service is None):
         yield required(at, "exactly one of url or service is required")
@@ -198,7 +218,7 @@ def _client(config: Object, at: str, *, checked_bundle: bool) -> Iterator[FieldE
     elif isinstance(service, dict):
         yield from webhook_service(f"{at}.service", service)
     bundle = text(config, "caBundle")
-    if bundle and checked_bundle and not _certificates(bundle):
+    if bundle and not allowed.bundle and not _certificates(bundle):
         told = "unable to load root certificates: unable to parse bytes as PEM block"
         yield invalid(f"{at}.caBundle", bundle, told)
 
@@ -210,7 +230,7 @@ def _certificates(bundle: str) -> bool:
         return False
 
 
-def _reviews(versions: list[Any]) -> Iterator[FieldError]:
+def _reviews(versions: list[Any], allowed: Allowed) -> Iterator[FieldError]:
     at = "spec.conversion.conversionReviewVersions"
     if not versions:
         yield required(at)
@@ -220,5 +240,5 @@ def _reviews(versions: list[Any]) -> Iterator[FieldError]:
             yield invalid(f"{at}[{i}]", version, "duplicate version")
             continue
         yield from (invalid(f"{at}[{i}]", version, told) for told in names.dns1035_label(str(version)))
-    if not any(version in _REVIEW_VERSIONS for version in versions):
+    if not allowed.versions and not any(version in _REVIEW_VERSIONS for version in versions):
         yield invalid(at, versions, f"must include at least one of {', '.join(_REVIEW_VERSIONS)}")

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from controlplane.apiserver.registry.objects import flag, items, sub, text, values
 from controlplane.apiserver.registry.validation.definition_parts import (
+    Allowed,
     accepted_names,
+    allowed_before,
     approval_errors,
     column,
     conversion,
@@ -24,9 +26,10 @@ from controlplane.apiserver.registry.validation.definition_parts import (
     word,
 )
 from machinery.api import meta, names
-from machinery.api.fielderror import FieldError, invalid, required
+from machinery.api.fielderror import FieldError, invalid, required, show
 from machinery.api.meta import Object
 from machinery.api.structural import definition as schemas
+from machinery.api.structural import formats
 from machinery.api.structural.forms import internal_schema
 
 _SCOPES: Final = ("Cluster", "Namespaced")
@@ -37,9 +40,10 @@ def definition(obj: Object) -> list[FieldError]:
     """A new CustomResourceDefinition."""
     spec = sub(obj, "spec")
     errors: list[FieldError] = []
-    if meta.name_of(obj) != f"{text(spec, 'names', 'plural')}.{text(spec, 'group')}":
-        errors.append(invalid("metadata.name", meta.name_of(obj), 'must be spec.names.plural+"."+spec.group'))
-    errors += _spec(spec, {}, schemas_required=True, checked_bundle=False)
+    if prefix := text(obj, "metadata", "generateName"):
+        errors += _name("metadata.generateName", prefix, prefix.removesuffix("-"), spec)
+    errors += _name("metadata.name", meta.name_of(obj), meta.name_of(obj), spec)
+    errors += _spec(spec, {}, schemas_required=True, allowed=Allowed())
     errors += accepted_names(sub(obj, "status", "acceptedNames"), "status.acceptedNames")
     errors += stored_versions(obj)
     errors += approval_errors(obj, None)
@@ -48,12 +52,19 @@ def definition(obj: Object) -> list[FieldError]:
     return errors
 
 
+def _name(field: str, given: str, checked: str, spec: Object) -> Iterator[FieldError]:
+    yield from (invalid(field, given, told) for told in names.dns1123_subdomain(checked))
+    if given != f"{text(spec, 'names', 'plural')}.{text(spec, 'group')}":
+        yield invalid(field, given, 'must be spec.names.plural+"."+spec.group')
+
+
 def definition_update(new: Object, old: Object) -> list[FieldError]:
     """A changed CustomResourceDefinition."""
     spec, before = sub(new, "spec"), sub(old, "spec")
     established = _established(old)
     had_schemas = all(sub(v, "schema", "openAPIV3Schema") for v in items(before, "versions"))
-    errors = list(_spec(spec, before, schemas_required=had_schemas, checked_bundle=established))
+    allowed = allowed_before(sub(before, "conversion"), established=established)
+    errors = list(_spec(spec, before, schemas_required=had_schemas, allowed=allowed))
     fixed = [("group",), ("names", "plural")]
     if established:
         fixed = [("scope",), ("names", "kind"), *fixed]
@@ -68,6 +79,24 @@ def definition_update(new: Object, old: Object) -> list[FieldError]:
     if flag(spec, "preserveUnknownFields") and not flag(before, "preserveUnknownFields"):
         errors.append(_preserve())
     return errors
+
+
+def definition_warnings(new: Object, old: Object | None) -> list[str]:
+    """Formats in the schemas that mean nothing, and did not stand there before."""
+    before = {form for version in items(old or {}, "spec", "versions") for form in _odd_formats(_schema(version))}
+    found = [form for version in items(new, "spec", "versions") for form in _odd_formats(_schema(version))]
+    return [f"unrecognized format {show(form)}" for form in dict.fromkeys(found) if form not in before]
+
+
+def _odd_formats(schema: Any) -> Iterator[str]:
+    if not isinstance(schema, Mapping):
+        return
+    if formats.unrecognized(schema):
+        yield str(schema["format"])
+    parts = [schema.get(word) for word in ("items", "not", "additionalProperties")]
+    parts += [part for word in ("allOf", "anyOf", "oneOf") for part in schema.get(word) or ()]
+    for part in (*parts, *(schema.get("properties") or {}).values()):
+        yield from _odd_formats(part)
 
 
 def definition_status(new: Object, old: Object) -> list[FieldError]:
@@ -121,6 +150,8 @@ def _internal(spec: Object) -> _Internal:
     top: dict[str, Any] = {}
     for key in _SHARED:
         first = versions[0].get(key) if versions else None
+        if key == "selectableFields" and versions and any(v.get("schema") for v in versions):
+            continue  # they stay where the schemas are
         if first and all(version.get(key) == first for version in versions):
             top[key] = first
             for version in versions:
@@ -168,14 +199,15 @@ def _schema(version: Mapping[str, Any]) -> Object | None:
     return found if isinstance(found, dict) else None
 
 
-def _spec(spec: Object, old: Object, *, schemas_required: bool, checked_bundle: bool) -> Iterator[FieldError]:
+def _spec(spec: Object, old: Object, *, schemas_required: bool, allowed: Allowed) -> Iterator[FieldError]:
     yield from _group(text(spec, "group"))
     yield from word("spec.scope", text(spec, "scope"), _SCOPES)
     given = items(spec, "versions")
-    if schemas_required:
-        for i, version in enumerate(given):
-            if _schema(version) is None:
-                yield required(f"spec.versions[{i}].schema.openAPIV3Schema")
+    pruned = not flag(spec, "preserveUnknownFields")
+    for i, version in enumerate(given):
+        if _schema(version) is None and (schemas_required or (pruned and flag(version, "served"))):
+            told = "schemas are required" if schemas_required else "because otherwise all fields are pruned"
+            yield required(f"spec.versions[{i}].schema.openAPIV3Schema", told)
     internal = _internal(spec)
     stored = {text(v, "name"): _schema(v) for v in items(old, "versions")}
     for i, version in enumerate(internal.versions):
@@ -193,7 +225,7 @@ def _spec(spec: Object, old: Object, *, schemas_required: bool, checked_bundle: 
         told = "must be None if spec.preserveUnknownFields is true"
         yield invalid("spec.conversion.strategy", text(given_conversion, "strategy"), told)
     if isinstance(spec.get("conversion"), dict):
-        yield from conversion(given_conversion, checked_bundle=checked_bundle)
+        yield from conversion(given_conversion, allowed)
 
 
 def _group(group: str) -> Iterator[FieldError]:
@@ -212,16 +244,16 @@ def _version(version: Object, at: str, *, status: bool, before: Object | None) -
     schema = _schema(version)
     if schema is not None:
         yield from schemas.errors(schema, f"{at}.schema.openAPIV3Schema", status=status, before=before)
-    yield from _parts(version, schema, at)
+    yield from _parts(version, schema, at, "may only be set when `version.schema.openAPIV3Schema` is not included")
 
 
-def _parts(version: Mapping[str, Any], schema: Object | None, at: str) -> Iterator[FieldError]:
+def _parts(version: Mapping[str, Any], schema: Object | None, at: str, missing: str) -> Iterator[FieldError]:
     yield from scale(sub(version, "subresources", "scale"), version, f"{at}.subresources.scale")
     for i, given in enumerate(items(version, "additionalPrinterColumns")):
         yield from column(given, f"{at}.additionalPrinterColumns[{i}]")
     fields = items(version, "selectableFields")
     if fields:
-        yield from selectable(fields, schema, f"{at}.selectableFields")
+        yield from selectable(fields, schema, f"{at}.selectableFields", missing)
 
 
 def _top(internal: _Internal, stored: Mapping[str, Any], *, status: bool) -> Iterator[FieldError]:
@@ -230,10 +262,7 @@ def _top(internal: _Internal, stored: Mapping[str, Any], *, status: bool) -> Ite
     if schema is not None:
         path = "spec.validation.openAPIV3Schema"
         yield from schemas.errors(schema, path, status=status, before=stored.get(first))
-    if schema is None and internal.versions:
-        versioned = [v for v in internal.versions if _schema(v) is not None]
-        schema = _schema(versioned[0]) if versioned else None
-    yield from _parts(internal.top, schema, "spec")
+    yield from _parts(internal.top, schema, "spec", "may only be set when validations.schema is included")
 
 
 def _deprecation(warning: Any, *, deprecated: bool) -> Iterator[str]:

@@ -10,7 +10,7 @@ from lab.errors import LabError
 from lab.vms.box import SOURCES, WITH_KERNEL, name, packages
 from lab.vms.box import digest as box_digest
 from lab.vms.debian import configuration
-from lab.vms.kernel import CONFIG, digest, kept, newest, refused
+from lab.vms.kernel import CONFIG, EDITS, digest, edit, kept, newest, refused
 
 
 def test_the_newest_source_that_is_new_enough() -> None:
@@ -56,3 +56,16 @@ def test_a_box_with_a_kernel_is_another_one() -> None:
 def test_the_isolated_apt_keeps_to_its_folder(tmp_path: Path) -> None:
     for line in configuration(tmp_path).splitlines():
         assert str(tmp_path) in line or line in ('Dir::Etc::sourceparts "-";', 'APT::Sandbox::User "root";')
+
+
+def test_the_source_is_changed_only_where_it_says_what_is_expected(tmp_path: Path) -> None:
+    for name, old, _ in EDITS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"before\n{old}after\n")
+    edit(tmp_path)
+    for name, _, new in EDITS:
+        assert (tmp_path / name).read_text() == f"before\n{new}after\n"
+    with pytest.raises(LabError, match=r"does not say '.*' once: see EDITS in kernel\.py"):
+        edit(tmp_path)
+    with pytest.raises(LabError, match=r"does not say"):
+        edit(tmp_path / "elsewhere")
