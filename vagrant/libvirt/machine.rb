@@ -17,7 +17,8 @@ module NavarchLibvirt
     def uri = "qemu:///system?socket=#{runtime}/libvirt/libvirt-sock"
     def key = "#{state}/key"
     def disk(name) = "#{state}/libvirt/images/#{name}.qcow2"
-    def driver = File.read("#{state}/driver").strip # kvm, or qemu: then every instruction is emulated
+    # kvm, or qemu: then every instruction is emulated. Of a lab of another provider Vagrant asks too, and it has no file.
+    def driver = File.exist?("#{state}/driver") ? File.read("#{state}/driver").strip : "kvm"
   end
 
   def self.define(libvirt, override, lab, machine)

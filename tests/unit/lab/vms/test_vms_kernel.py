@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.vms.box import SOURCES, WITH_KERNEL, name, packages
+from lab.vms.box import SOURCES, WITH_KERNEL, packages
 from lab.vms.box import digest as box_digest
+from lab.vms.box import name as box_name
 from lab.vms.debian import configuration
 from lab.vms.kernel import CONFIG, EDITS, digest, edit, kept, newest, refused
 
@@ -49,8 +50,8 @@ def test_a_box_is_made_anew_when_what_is_in_it_changes() -> None:
 
 def test_a_box_with_a_kernel_is_another_one() -> None:
     assert {"linux-image-cloud-amd64", "initramfs-tools"} <= set(packages((WITH_KERNEL / "packages.txt").read_text()))
-    assert name().startswith("box-")
-    assert name(kernel=True).startswith("qemu-")
+    assert box_name().startswith("box-")
+    assert box_name(kernel=True).startswith("qemu-")
 
 
 def test_the_isolated_apt_keeps_to_its_folder(tmp_path: Path) -> None:
