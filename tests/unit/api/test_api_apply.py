@@ -1,14 +1,16 @@
+"""Server-side apply, and who owns what after every kind of write."""
+
+from __future__ import annotations
+
 import copy
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from machinery.api import schema
 from machinery.api.patch import apply as ssa
-from machinery.api.patch import fieldset, managers, reset, scale, typed
+from machinery.api.patch import managers, reset, scale, typed
 from machinery.api.schema_types import Type
 from machinery.errors import BadRequest, Conflict, StatusError
 
@@ -292,49 +294,6 @@ def test_replicas_are_owned_through_scale() -> None:
     assert "time" not in made[1]
 
 
-def entry(manager: str, operation: str, version: str, *names: str, subresource: str = "") -> dict[str, Any]:
-    fields: Any = {"f:spec": {f"f:{name}": {} for name in names}}
-    made = {"manager": manager, "operation": operation, "apiVersion": version}
-    return made | {"fieldsType": "FieldsV1", "fieldsV1": fields} | ({"subresource": subresource} if subresource else {})
-
-
-@pytest.mark.parametrize("parent", ["Apply", "Update"])
-@pytest.mark.parametrize("scaler", ["Apply", "Update"])
-@pytest.mark.parametrize("name", ["scale", "test"])
-def test_the_scale_takes_the_replicas(parent: str, scaler: str, name: str) -> None:
-    before = {"metadata": {"managedFields": [entry("test", parent, "apps/v1", "replicas", "selector")]}}
-    told = [entry(name, scaler, "autoscaling/v1", "replicas", subresource="scale")]
-    made = scale.parent_entries(before, told, api_version="apps/v1")
-    key = lambda e: (e["operation"], e["manager"], e.get("subresource", ""))  # noqa: E731
-    assert made == sorted(
-        [
-            entry("test", parent, "apps/v1", "selector"),
-            entry(name, scaler, "apps/v1", "replicas", subresource="scale"),
-        ],
-        key=key,
-    )
-
-
-def test_the_scale_of_other_versions() -> None:
-    paths = {"g/v1": ["spec", "one"], "g/v2": ["spec", "two"], "g/v3": None}
-    entries = [
-        entry("a", "Apply", "g/v1", "one", "selector"),
-        entry("b", "Apply", "g/v2", "one", "two"),
-        entry("c", "Apply", "g/v3", "one"),
-        entry("d", "Apply", "g/v4", "one"),
-    ]
-    before = {"metadata": {"managedFields": entries}}
-    told = [entry(m, "Apply", "autoscaling/v1", "replicas") for m in ("a", "b")]
-    assert scale.scale_entries(before, paths) == told
-    told = [*told[:1], entry("s", "Update", "autoscaling/v1", "replicas", subresource="scale")]
-    assert scale.parent_entries(before, told, api_version="g/v1", paths=paths) == [
-        entry("a", "Apply", "g/v1", "one", "selector"),
-        entry("b", "Apply", "g/v2", "one"),
-        entry("c", "Apply", "g/v3", "one"),
-        entry("s", "Update", "g/v1", "one", subresource="scale"),
-    ]
-
-
 def test_names_of_managers() -> None:
     assert managers.name_from_user_agent("kubectl/v1.32 (linux)") == "kubectl"
     assert managers.name_from_user_agent("a\tb" + "x" * 200) == "ab" + "x" * 126
@@ -344,36 +303,6 @@ def test_names_of_managers() -> None:
     assert [str(e) for e in managers.name_errors("x" * 129)] == [
         "fieldManager: Too long: may not be more than 128 bytes"
     ]
-
-
-PATHS = st.lists(st.lists(st.sampled_from(["f:a", "f:b", "f:c"]), min_size=1, max_size=3), max_size=8)
-
-
-def as_set(listed: list[list[str]]) -> fieldset.FieldSet:
-    made: fieldset.FieldSet = {}
-    for path in listed:
-        node: fieldset.FieldSet = fieldset.LEAF
-        for element in reversed(path):
-            node = {element: node}
-        made = fieldset.union(made, node)
-    return made
-
-
-@given(PATHS, PATHS)
-def test_sets_of_fields_behave_as_sets_of_paths(one: list[list[str]], other: list[list[str]]) -> None:
-    def paths(fields: fieldset.FieldSet) -> set[str]:
-        found = fieldset.paths(fields)
-        assert len(found) == len(set(found))
-        return set(found)
-
-    a, b = as_set(one), as_set(other)
-    assert paths(a) == {"".join("." + e[2:] for e in p) for p in one}
-    assert paths(fieldset.union(a, b)) == paths(a) | paths(b)
-    assert paths(fieldset.difference(a, b)) == paths(a) - paths(b)
-    assert paths(fieldset.intersection(a, b)) == paths(a) & paths(b)
-    gone = {p for p in paths(a) if any(p == q or p.startswith(q + ".") for q in paths(b))}
-    assert paths(fieldset.recursive_difference(a, b)) == paths(a) - gone
-    assert fieldset.sort(a) == a
 
 
 def test_huge_numbers_in_sets_are_read_as_go_reads_them() -> None:
