@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from lab.bootstrap.staticpods import MANIFESTS, STATIC_PODS
 from lab.errors import LabError
 from lab.progress import console
 from lab.topology import Role
-from lab.vms import guests, inventory
+from lab.vms import guests, inventory, programs
 from lab.vms.machines import Machine
 from lab.vms.place import Place
 
@@ -116,16 +115,7 @@ def kill(place: Place, host: str, component: str, signal: str) -> None:
 
 def run(place: Place, host: str, script: str) -> str:
     """What a shell script on the machine prints. Raises LabError with what it said on failure."""
-    command = inventory.ssh(place, host, [shlex.join(["sh", "-c", script])])
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_SSH_SECONDS
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise LabError(f"{host}: no answer within {_SSH_SECONDS} s") from exc
-    if done.returncode != 0:
-        raise LabError(f"{host}: {done.stderr.strip() or done.stdout.strip() or f'exit status {done.returncode}'}")
-    return done.stdout
+    return programs.output(inventory.ssh(place, host, [shlex.join(["sh", "-c", script])]), _SSH_SECONDS, host)
 
 
 def _machine(place: Place, host: str) -> Machine:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.vms import programs
 from lab.vms.machines import MAX_COUNT, Machines
 from lab.vms.place import Place
 
@@ -167,12 +168,4 @@ def _virsh(place: Place, *argv: str) -> str:
 
 
 def _do(*argv: str) -> str:
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise LabError(f"{argv[0]}: not done after {_SECONDS:g} s") from exc
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(argv)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
-    return done.stdout
+    return programs.output(argv, _SECONDS, " ".join(argv))

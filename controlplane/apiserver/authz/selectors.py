@@ -7,6 +7,7 @@ Source: k8s.io/apiserver/plugin/pkg/authorizer/webhook, k8s.io/kubernetes/pkg/re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from machinery.api import fields, labels
@@ -53,16 +54,20 @@ def label_requirements(text: str) -> list[Object]:
     ]
 
 
+def _read_raw(raw: str, parse: Callable[[str], object], field: str) -> tuple[str, str]:
+    try:
+        parse(raw)
+    except ValueError:
+        return "", _ignored(field, "")
+    return raw, ""
+
+
 def read_fields(attributes: Any) -> tuple[str, str]:
     """(fieldSelector of a review as text, what is to be told of it)."""
     if not attributes:
         return "", ""
     if raw := attributes.get("rawSelector"):
-        try:
-            fields.parse(raw)
-        except ValueError:
-            return "", _ignored("fieldSelector", "")
-        return raw, ""
+        return _read_raw(raw, fields.parse, "fieldSelector")
     wanted = attributes.get("requirements") or ()
     kept = tuple(
         (r.get("key") or "", _READ_FIELDS[r["operator"]], r["values"][0])
@@ -78,11 +83,7 @@ def read_labels(attributes: Any) -> tuple[str, str]:
     if not attributes:
         return "", ""
     if raw := attributes.get("rawSelector"):
-        try:
-            labels.parse(raw)
-        except ValueError:
-            return "", _ignored("labelSelector", "")
-        return raw, ""
+        return _read_raw(raw, labels.parse, "labelSelector")
     kept, failed = [], False
     for r in attributes.get("requirements") or ():
         try:
