@@ -90,6 +90,16 @@ async def client() -> AsyncIterator[Client]:
         yield client
 
 
+async def _gone(client: Client) -> None:
+    """Until the definition is not there any more."""
+    while True:
+        try:
+            await client.get(CUSTOMRESOURCEDEFINITIONS, NAME)
+        except NotFound:
+            return
+        await asyncio.sleep(0.02)
+
+
 async def test_objects_are_defaulted_pruned_validated_and_counted(client: Client) -> None:
     made = await client.create(SHIPS, ship("argo", port="Iolcos", sails=2), "default")
     assert made["spec"] == {"crew": 3, "port": "Iolcos"}
@@ -150,12 +160,7 @@ async def test_it_goes_with_all_its_objects(client: Client) -> None:
         await client.create(SHIPS, ship(name, port="Nantucket"), "default")
     await client.delete(CUSTOMRESOURCEDEFINITIONS, NAME)
     async with asyncio.timeout(10):
-        while True:
-            try:
-                await client.get(CUSTOMRESOURCEDEFINITIONS, NAME)
-            except NotFound:
-                break
-            await asyncio.sleep(0.02)
+        await _gone(client)
     with pytest.raises(NotFound):
         await client.list(SHIPS)
     await client.create(CUSTOMRESOURCEDEFINITIONS, definition())
@@ -243,12 +248,7 @@ async def test_nothing_new_comes_while_it_goes(client: Client) -> None:
             made = await client.get(SHIPS, "argo", "default")
         made["metadata"]["finalizers"] = []
         await client.update(SHIPS, made)
-        while True:
-            try:
-                await client.get(CUSTOMRESOURCEDEFINITIONS, NAME)
-            except NotFound:
-                break
-            await asyncio.sleep(0.02)
+        await _gone(client)
 
 
 async def test_what_a_policy_adds_is_pruned_and_defaulted(client: Client) -> None:
