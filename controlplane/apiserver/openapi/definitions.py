@@ -49,6 +49,10 @@ class Definitions:
         self._made[name] = schema
         self._names[kind] = name
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether the definition is of a type of Kubernetes' own, and not of a custom resource."""
+        return name in self._source
+
     def schema(self, name: str) -> Schema:
         """The OpenAPI v3 schema of a definition; shared, not to be changed. Raises KeyError."""
         made = self._made.get(name)

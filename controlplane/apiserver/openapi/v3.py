@@ -25,12 +25,8 @@ SECURITY = {
     }
 }
 _STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-_PATCHES = (
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-)
+_PATCHES_OF_CUSTOM = ("application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json")
+_PATCHES = (*_PATCHES_OF_CUSTOM, "application/strategic-merge-patch+json")
 _METHODS = {"create": "post", "get": "get", "update": "put", "patch": "patch", "delete": "delete"}
 
 
@@ -128,7 +124,7 @@ def _paths(resource: ResourceType, definitions: Definitions) -> dict[str, Any]:
     base = resource.path("{namespace}")
     common = [_NAMESPACE] if resource.namespaced else []
     one = [_path_parameter("name", f"name of the {resource.kind}"), *common, _PRETTY]
-    maker = _Operations(resource, scope)
+    maker = _Operations(resource, scope, _PATCHES if definitions.is_built_in(kind) else _PATCHES_OF_CUSTOM)
     paths: dict[str, Any] = {}
     collection: dict[str, Any] = {}
     if "list" in resource.verbs:
@@ -199,9 +195,11 @@ def _watch_paths(maker: _Operations, base: str, one: list[Schema]) -> dict[str, 
 class _Operations:
     """Makes the operations of one resource."""
 
-    def __init__(self, resource: ResourceType, scope: str) -> None:
+    def __init__(self, resource: ResourceType, scope: str, patches: Sequence[str]) -> None:
+        """`patches`: the media types that objects may be patched by; kubectl chooses by them."""
         self.resource = resource
         self._scope = scope
+        self._patches = patches
 
     def of(self, verb: str, kind: str, subresource: str = "", gvk: dict[str, str] | None = None) -> Document:
         """An operation on one object or its subresource."""
@@ -213,7 +211,7 @@ class _Operations:
         if verb in ("create", "update"):
             made |= {"parameters": list(_WRITE), "requestBody": _body(kind)}
         elif verb == "patch":
-            content = {media: {"schema": reference(f"{META}Patch")} for media in _PATCHES}
+            content = {media: {"schema": reference(f"{META}Patch")} for media in self._patches}
             made |= {"parameters": [*_WRITE, _FORCE], "requestBody": {"content": content, "required": True}}
         elif verb == "delete":
             answer = kind if self.resource.plural in _RETURNED_WHEN_DELETED else f"{META}Status"

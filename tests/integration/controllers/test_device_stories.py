@@ -144,7 +144,9 @@ async def test_a_claim_for_extended_resources_goes_when_its_pod_is_done() -> Non
     async with story("resourceclaim-controller,serviceaccount", hollow=False) as cluster:
         admin = cluster.admin
         await cluster.object(SERVICEACCOUNTS, "default", bool)
-        pod = await admin.create(PODS, {"metadata": {"name": "p"}, "spec": pod_template()["spec"]}, "default")
+        amount = {"example.com/gpu": "1"}
+        container = {"name": "c", "image": "i", "resources": {"requests": amount, "limits": amount}}
+        pod = await admin.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container]}}, "default")
         owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid_of(pod), "controller": True}
         metadata = {
             "name": "special",

@@ -1,11 +1,12 @@
 """The OpenAPI documents: complete, consistent, and readable in all their forms."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from controlplane.apiserver.openapi import gnostic, roots, v2, v3
-from controlplane.apiserver.openapi.definitions import Definitions
+from controlplane.apiserver.openapi.definitions import Definitions, schema_name
 from machinery.api.catalogue import BUILT_IN, DEPLOYMENTS, PODS
 from machinery.api.resource import ResourceType
 
@@ -66,6 +67,18 @@ def test_clients_can_see_that_dry_run_and_field_validation_exist() -> None:
     path = documents()["apps", "v1"]["paths"][DEPLOYMENTS.path("{namespace}", "{name}")]
     assert {"dryRun", "fieldValidation", "fieldManager", "force"} == {p["name"] for p in path["patch"]["parameters"]}
     assert path["patch"]["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+
+
+def test_kubectl_can_see_that_custom_resources_take_no_strategic_patch() -> None:
+    widgets = ResourceType("example.com", "v1", "widgets", "Widget")
+    definitions = Definitions()
+    for kind in (widgets.kind, widgets.list_kind):
+        name = schema_name(replace(widgets, kind=kind))
+        definitions.add(name, {"type": "object"}, (widgets.group, widgets.version, kind))
+    custom = v3.document([widgets], definitions)["paths"][widgets.path("{namespace}", "{name}")]["patch"]
+    built_in = documents()["apps", "v1"]["paths"][DEPLOYMENTS.path("{namespace}", "{name}")]["patch"]
+    strategic = "application/strategic-merge-patch+json"
+    assert set(built_in["requestBody"]["content"]) - set(custom["requestBody"]["content"]) == {strategic}
 
 
 def test_version_2_refers_to_its_own_definitions() -> None:

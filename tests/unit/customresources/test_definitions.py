@@ -217,7 +217,7 @@ def test_groups_of_kubernetes_own_need_leave() -> None:
         (
             "spec/versions/0/schema",
             None,
-            "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+            "spec.versions[0].schema.openAPIV3Schema: Required value",
         ),
         (
             "metadata/name",

@@ -206,7 +206,7 @@ def _spec(spec: Object, old: Object, *, schemas_required: bool, allowed: Allowed
     pruned = not flag(spec, "preserveUnknownFields")
     for i, version in enumerate(given):
         if _schema(version) is None and (schemas_required or (pruned and flag(version, "served"))):
-            told = "schemas are required" if schemas_required else "because otherwise all fields are pruned"
+            told = "" if schemas_required else "because otherwise all fields are pruned"
             yield required(f"spec.versions[{i}].schema.openAPIV3Schema", told)
     internal = _internal(spec)
     stored = {text(v, "name"): _schema(v) for v in items(old, "versions")}
