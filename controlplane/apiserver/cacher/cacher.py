@@ -41,6 +41,7 @@ class Cacher:
         """All changes up to this revision are in."""
         self.compacted = 0
         """Lists of revisions before this one are storage's to refuse, even where memory still knows what was there."""
+        self._read_at = 0  # the revision of the last reading of everything: what changed since was seen
         self._collections: dict[str, Collection] = {}
         self._observers: dict[str, list[Callable[[Event], None]]] = defaultdict(list)
         self._waiting: list[tuple[int, int, asyncio.Future[bool]]] = []  # heap: (revision, order, future)
@@ -50,10 +51,13 @@ class Cacher:
         self._lag_until = 0  # reads have not waited long enough for this revision; while it is ahead they hardly wait
 
     def collection(self, prefix: str) -> Collection:
-        """The collection of this prefix (relative, ending in `/`); made empty when it is first asked for."""
+        """The collection of this prefix (relative, ending in `/`); made empty when it is first asked for.
+
+        Nothing has happened in one that is new since everything was read: it can be watched from then on.
+        """
         found = self._collections.get(prefix)
         if found is None:
-            found = self._collections[prefix] = Collection(prefix, self.revision)
+            found = self._collections[prefix] = Collection(prefix, self._read_at)
         return found
 
     def key(self, collection: Collection, key: str) -> str:
@@ -71,6 +75,7 @@ class Cacher:
     async def start(self) -> None:
         """Read everything. Raises StorageUnavailable."""
         found, revision, _ = await self.storage.list(self.prefix)
+        self._read_at = revision
         for prefix, records in self._sort(found).items():
             collection = self._collections.setdefault(prefix, Collection(prefix, revision))
             collection.reset(records, revision)
@@ -166,6 +171,7 @@ class Cacher:
             except StorageUnavailable as exc:
                 log.error("cannot read storage anew", error=exc)
                 await asyncio.sleep(1)
+        self._read_at = revision
         time = asyncio.get_running_loop().time()
         fresh = self._sort(found)
         for prefix in self._collections.keys() | fresh.keys():
