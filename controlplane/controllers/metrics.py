@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from machinery.api import resourceclaims
 from machinery.api.meta import Object, annotations_of, namespace_of
 from machinery.metrics import exponential_buckets
 
@@ -219,16 +220,14 @@ class ResourceClaims(Collector):
 
 def asks_as_admin(claim: Object) -> str:
     """ "true" for a claim of devices that others may use as well."""
-    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
-    return str(any((request.get("exactly") or {}).get("adminAccess") for request in requests)).lower()
+    asked = resourceclaims.requests_of(claim)
+    return str(any((request.get("exactly") or {}).get("adminAccess") for request in asked)).lower()
 
 
 def _source(claim: Object) -> str:
-    annotations = annotations_of(claim)
-    if "resource.kubernetes.io/pod-claim-name" in annotations:
+    if "resource.kubernetes.io/pod-claim-name" in annotations_of(claim):
         return "resource_claim_template"
-    special = annotations.get("resource.kubernetes.io/extended-resource-claim") == "true"
-    return "extended_resource" if special else ""
+    return "extended_resource" if resourceclaims.is_special(claim) else ""
 
 
 def _is_bound(obj: Object) -> bool:

@@ -24,6 +24,7 @@ from machinery.api.meta import (
     owner_reference,
     uid_of,
 )
+from machinery.api.resourceclaims import FINALIZER, special_status
 from machinery.cache.informer import Informer
 from machinery.client.rest import APPLY, STRATEGIC, Client
 from machinery.controller import Controller
@@ -32,7 +33,6 @@ from machinery.events import EventRecorder
 
 ACCOUNT = "resource-claim-controller"
 POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
-FINALIZER = "resource.kubernetes.io/delete-protection"
 FIELD_MANAGER = "ResourceClaimController"
 CLAIM_INDEX = "resourceclaim"
 _BASE_LENGTH = 57  # room for a hyphen and the five random letters of a name of 63
@@ -65,8 +65,7 @@ def claim_keys(pod: Object) -> list[str]:
 
 def special_claim(pod: Object) -> str:
     """The claim that the scheduler has made for the pod's extended resources, or ""."""
-    told = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
-    return str(told.get("resourceClaimName") or "")
+    return str(special_status(pod).get("resourceClaimName") or "")
 
 
 def make_claim(pod: Object, name: str, template: Object) -> Object:

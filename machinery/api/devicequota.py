@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from machinery.api import podresources, quantity
-from machinery.api.meta import Object, annotations_of, controller_of, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, controller_of, name_of, namespace_of, uid_of
 from machinery.api.podresources import DEVICE_CLASS_PREFIX
 from machinery.api.quantity import ZERO, Quantity
+from machinery.api.resourceclaims import is_special, requests_of, special_status
 
 PER_CLASS = ".deviceclass.resource.k8s.io/devices"
 _IMPLICIT = f"requests.{DEVICE_CLASS_PREFIX}"
-_SPECIAL = "resource.kubernetes.io/extended-resource-claim"
 _MOST_DEVICES = 32
 
 Amount = tuple[str, Quantity]
@@ -47,7 +47,7 @@ def usage(claim: Object, around: Surroundings) -> dict[str, Quantity]:
     """What a claim counts for by the devices it asks for."""
     counted: dict[str, Quantity] = {}
     of_pod = _of_pod(claim, around)
-    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+    for request in requests_of(claim):
         if request.get("exactly"):
             for name, amount in _names(request["exactly"], around, of_pod):
                 counted[name] = counted.get(name, ZERO) + amount
@@ -75,13 +75,13 @@ def _names(asked: Object, around: Surroundings, of_pod: list[Amount]) -> list[Am
 
 def _of_pod(claim: Object, around: Surroundings) -> list[Amount]:
     """What the pod of a special claim counts for itself, by containers; what only init containers need comes last."""
-    owner = controller_of(claim) if annotations_of(claim).get(_SPECIAL) == "true" else None
+    owner = controller_of(claim) if is_special(claim) else None
     if owner is None or owner.get("kind") != "Pod" or owner.get("apiVersion") != "v1":
         return []
     pod = around.pod(namespace_of(claim), owner["name"])
     if pod is None or uid_of(pod) != owner.get("uid"):
         return []
-    told = (pod.get("status") or {}).get("extendedResourceClaimStatus")
+    told = special_status(pod)
     if told and told.get("resourceClaimName") != name_of(claim):
         return []
     spec = pod["spec"]

@@ -21,6 +21,7 @@ from agent.kubelet.plugins.registry import PluginInfo, PluginRefused
 from machinery.api import meta, podresources
 from machinery.api.catalogue import RESOURCECLAIMS, RESOURCESLICES
 from machinery.api.meta import Object
+from machinery.api.resourceclaims import special_status
 from machinery.client.rest import Client
 from machinery.errors import NotFound, StatusError, TransportError
 from machinery.log import get_logger
@@ -70,12 +71,7 @@ class ClaimDevice:
 
 def wants_devices(pod: Object) -> bool:
     """Whether drivers must make something ready for the pod."""
-    return bool(pod["spec"].get("resourceClaims") or _special(pod))
-
-
-def _special(pod: Object) -> Object:
-    """What the scheduler says of the claim for the pod's extended resources; empty if there is none."""
-    return (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    return bool(pod["spec"].get("resourceClaims") or special_status(pod))
 
 
 def claim_names(pod: Object) -> Iterator[tuple[str, str]]:
@@ -94,7 +90,7 @@ def claim_names(pod: Object) -> Iterator[tuple[str, str]]:
             )
         elif made[entry["name"]]:  # else the pod needs none
             yield entry["name"], str(made[entry["name"]])
-    if special := _special(pod):
+    if special := special_status(pod):
         yield SPECIAL, special["resourceClaimName"]
 
 
@@ -111,7 +107,7 @@ def devices_of(container: Object, ready: dict[str, list[ClaimDevice]]) -> list[C
 
 def has_by_claim(pod: Object, container: str, resource: str) -> bool:
     """Whether a container has an extended resource by the special claim, and not of a device plugin."""
-    mappings = _special(pod).get("requestMappings") or ()
+    mappings = special_status(pod).get("requestMappings") or ()
     return any((each["containerName"], each["resourceName"]) == (container, resource) for each in mappings)
 
 
@@ -120,7 +116,7 @@ def special_devices(pod: Object, container: Object, ready: dict[str, list[ClaimD
     asked = podresources.of_container(container)
     return [
         device
-        for mapping in _special(pod).get("requestMappings") or ()
+        for mapping in special_status(pod).get("requestMappings") or ()
         if mapping["containerName"] == container["name"] and asked.get(mapping["resourceName"])
         for device in ready.get(SPECIAL, ())
         if device.is_of(mapping["requestName"])

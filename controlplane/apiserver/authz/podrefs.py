@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from machinery.api.meta import Object, name_of, namespace_of
+from machinery.api.resourceclaims import special_status
 
 Reference = tuple[str, str, str]
 """(resource, namespace, name)."""
@@ -28,7 +29,7 @@ def pod_references(pod: Object) -> Iterator[Reference]:
     for claim in spec.get("resourceClaims") or ():
         if name := claim.get("resourceClaimName") or made.get(claim.get("name")):
             yield "resourceclaims", namespace, name
-    if name := (status.get("extendedResourceClaimStatus") or {}).get("resourceClaimName"):
+    if name := special_status(pod).get("resourceClaimName"):
         yield "resourceclaims", namespace, name
 
 

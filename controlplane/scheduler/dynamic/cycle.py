@@ -24,6 +24,7 @@ from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.rows import Rows
 from machinery.api.catalogue import DEVICECLASSES, RESOURCECLAIMS, RESOURCESLICES
 from machinery.api.meta import Object, name_of
+from machinery.api.resourceclaims import requests_of
 from machinery.cache.informer import Informers
 
 _MOST_ALTERNATIVES = 8
@@ -99,7 +100,7 @@ def worth(claim: Object) -> dict[str, int]:
     """Alternative → what it is worth: the most for the first of a request."""
     return {
         f"{request['name']}/{sub['name']}": _MOST_ALTERNATIVES - rank
-        for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ()
+        for request in requests_of(claim)
         for rank, sub in enumerate(request.get("firstAvailable") or ())
     }
 

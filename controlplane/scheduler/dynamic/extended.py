@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from machinery.api import quantity
 from machinery.api.catalogue import RESOURCECLAIMS
-from machinery.api.meta import Object, annotations_of, controller_of, name_of, namespace_of, uid_of
+from machinery.api.meta import Object, controller_of, name_of, namespace_of, uid_of
 from machinery.api.podresources import DEVICE_CLASS_PREFIX, is_sidecar
+from machinery.api.resourceclaims import SPECIAL, is_special
 from machinery.cache.informer import Informer
 
-ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
 IN_MEMORY = "<extended-resources>"
 """The name of a special claim that has not been created yet."""
 
@@ -77,7 +77,7 @@ def special_claim(pod: Object) -> Object:
             "uid": str(uuid.uuid4()),
             "generateName": f"{name_of(pod)}-extended-resources-",
             "ownerReferences": [reference],
-            "annotations": {ANNOTATION: "true"},
+            "annotations": {SPECIAL: "true"},
         },
         "spec": {},
     }
@@ -87,11 +87,6 @@ def to_create(claim: Object) -> Object:
     """What the API server is asked to make of a special claim."""
     metadata = {name: value for name, value in claim["metadata"].items() if name not in ("name", "uid")}
     return {**claim, "metadata": metadata}
-
-
-def is_special(claim: Object) -> bool:
-    """Whether a claim was made for extended resources."""
-    return annotations_of(claim).get(ANNOTATION) == "true"
 
 
 def owner_uid(claim: Object) -> list[str]:

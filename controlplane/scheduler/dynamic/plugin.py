@@ -24,6 +24,7 @@ from controlplane.scheduler.pod import Pod
 from controlplane.scheduler.recorder import Recorder
 from controlplane.scheduler.rows import Rows
 from machinery.api.meta import Object, key_of, uid_of
+from machinery.api.resourceclaims import requests_of
 from machinery.cache.informer import Informer
 from machinery.client.rest import Client
 from machinery.clock import SystemClock
@@ -228,7 +229,7 @@ class DynamicResources:
 
 
 def _class_names(claim: Object) -> Iterable[tuple[str, str]]:
-    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+    for request in requests_of(claim):
         for sub in request.get("firstAvailable") or ():
             yield f"{request['name']}/{sub['name']}", sub["deviceClassName"]
         if exactly := request.get("exactly"):

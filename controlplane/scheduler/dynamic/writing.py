@@ -14,11 +14,11 @@ from controlplane.scheduler.dynamic.claims import Claims, allocation_of, reserve
 from controlplane.scheduler.pod import Pod
 from machinery.api.catalogue import PODS, RESOURCECLAIMS
 from machinery.api.meta import Object, format_time, is_deleting, key_of, name_of, namespace_of, uid_of
+from machinery.api.resourceclaims import FINALIZER
 from machinery.client.rest import STRATEGIC, Client
 from machinery.clock import Clock
 from machinery.errors import Conflict, NavarchError, NotFound
 
-FINALIZER = "resource.kubernetes.io/delete-protection"
 _TRIES = 5
 
 
